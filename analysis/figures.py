@@ -1,0 +1,284 @@
+"""What does the study look like: score against the number of tasks, a panel per benchmark and prompting mode.
+
+Colour is size, in order; a solid line with filled marks was trained with rationales, a dashed one with open marks
+without. Marks are means with their 95 % interval, small dots single runs, shaded bands the 95 % band of the fitted
+curve. With every figure come a CSV of exactly what is drawn and a JSON of the fits.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis import scaling
+from analysis.panels import Panel
+from analysis.summary import Curve, Mean
+from analysis.tables import limits
+
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": "0.35",
+    "axes.labelcolor": "0.15",
+    "xtick.color": "0.35",
+    "ytick.color": "0.35",
+    "xtick.labelcolor": "0.15",
+    "ytick.labelcolor": "0.15",
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "legend.frameon": False,
+    "svg.hashsalt": "flanscale",  # ids, and so bytes, that do not change from one drawing to the next
+    "svg.fonttype": "none",
+}
+PANEL_INCHES = (2.75, 2.3)
+GREY = "0.45"
+DASHES = (0, (4, 2))
+DOTS = (0, (1, 2))
+
+
+@dataclass(frozen=True)
+class FigureFiles:
+    """Where a figure and what it was made from lie."""
+
+    png: Path
+    svg: Path
+    csv: Path
+    json: Path
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One mark, or one vertex of a line, as the CSV lists it."""
+
+    benchmark: str
+    setting: str
+    kind: str
+    """run, mean, or the form of a fitted curve."""
+    curve: str
+    tasks: float
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True)
+class CountAxis:
+    """Task counts on a log axis, with a slot of its own for 0 left of a break."""
+
+    counts: tuple[int, ...]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """log10 of the smallest and largest count above 0, at least half a decade apart."""
+        positive = [math.log10(count) for count in self.counts if count > 0] or [0.0]
+        middle, half = (positive[0] + positive[-1]) / 2, max((positive[-1] - positive[0]) / 2, 0.25)
+        return middle - half, middle + half
+
+    @property
+    def width(self) -> float:
+        """Of the span."""
+        return self.span[1] - self.span[0]
+
+    @property
+    def slot(self) -> float:
+        """Where 0 is drawn."""
+        return self.span[0] - 0.27 * self.width
+
+    def position(self, count: float) -> float:
+        """Horizontal position of a count."""
+        return math.log10(count) if count > 0 else self.slot
+
+    def labelled(self) -> list[int]:
+        """Counts whose tick labels have room: the ends always, of the others those clear of their neighbours."""
+        kept = list(self.counts[:1])
+        for count in self.counts[1:]:
+            clear = self.position(count) - self.position(kept[-1]) > 0.1 * self.width
+            before_end = self.span[1] - self.position(count) > 0.13 * self.width
+            if count == self.counts[-1] or (clear and before_end):
+                kept.append(count)
+        return kept
+
+
+def write(
+    panels: Sequence[Panel], stem: Path, *, sizes: Mapping[str, str] | None = None, note: str = ""
+) -> FigureFiles:
+    """Draw the panels and write `stem`.png, .svg, .csv and .json. `sizes`: legend texts; `note`: a line below."""
+    figure, drawn = scaling_figure(panels, sizes=sizes, note=note)
+    files = FigureFiles(*(stem.with_name(stem.name + suffix) for suffix in (".png", ".svg", ".csv", ".json")))
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    save(figure, files.png, files.svg)
+    pd.DataFrame([asdict(each) for each in drawn]).to_csv(files.csv, index=False, float_format="%.6g")
+    files.json.write_text(json.dumps([panel.as_json() for panel in panels], indent=2) + "\n", encoding="utf-8")
+    return files
+
+
+def save(figure: Figure, png_path: Path, svg_path: Path) -> None:
+    """Write both formats; the same figure gives the same bytes."""
+    png_path.write_bytes(png(figure))
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(svg_path, metadata={"Date": None, "Creator": None})
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as it would be written, for a notebook."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def scaling_figure(
+    panels: Sequence[Panel], *, sizes: Mapping[str, str] | None = None, note: str = ""
+) -> tuple[Figure, list[Drawn]]:
+    """The scaling figure and everything that is drawn in it."""
+    names = list(dict.fromkeys(curve.size for panel in panels for curve in panel.curves))
+    colours = dict(zip(names, palette(len(names)), strict=True))
+    across = min(len(panels), 3)
+    down = math.ceil(len(panels) / across)
+    with matplotlib.rc_context(STYLE):
+        size = (PANEL_INCHES[0] * max(across, 1.5), PANEL_INCHES[1] * down + (0.75 if note else 0.6))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(down, across, squeeze=False).ravel()
+        drawn = [each for axes, panel in zip(grid, panels, strict=False) for each in _panel(axes, panel, colours)]
+        for axes in grid[len(panels) :]:
+            axes.set_visible(False)
+        for axes in grid[::across]:
+            axes.set_ylabel("normalised points")
+        handles = _legend(panels, {(sizes or {}).get(name, name): colour for name, colour in colours.items()})
+        columns = min(len(handles), 3 if across == 1 else 6)
+        figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=2, columnspacing=1.5)
+        figure.supxlabel("finetuning tasks" + (f"\n{note}" if note else ""), fontsize=8, color="0.15")
+    return figure, drawn
+
+
+def palette(k: int) -> list[Any]:
+    """k colours of viridis from dark to light, without the ends that print badly."""
+    return list(matplotlib.colormaps["viridis"](np.linspace(0.1, 0.85 if k > 2 else 0.62, k) if k > 1 else [0.3]))
+
+
+def fit_text(panel: Panel) -> str:
+    """The verdict and the fit of a panel in one line."""
+    comparison, fit = panel.comparison, panel.drawn
+    best = f"{scaling.WORDS[comparison.best]} preferred" if comparison.best else ""
+    head = (
+        best
+        if comparison.verdict == "preferred"
+        else {"tied": "forms tied"}.get(comparison.verdict, comparison.verdict)
+    )
+    if fit is None:
+        return f"{head}: {comparison.reason}"
+    if fit.form != "power_law":
+        return head if comparison.best == fit.form else f"{head}, {scaling.WORDS[fit.form]} drawn"
+    b = fit.parameter("b")
+    of = "" if head.startswith(scaling.WORDS[fit.form]) else f"{scaling.WORDS[fit.form]} "
+    return f"{head}, {of}b = {b.value:.2g} ({limits(b.low, b.high)})"
+
+
+def _panel(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
+    scale = CountAxis(tuple(panel.counts))
+    axes.axhline(0, color=GREY, linewidth=0.7, linestyle=DOTS, zorder=0)
+    drawn: list[Drawn] = []
+    baseline: set[tuple[str, ...]] = set()  # the untouched checkpoint has no arm: drawn once a size
+    for number, curve in enumerate(panel.curves):
+        shift = 0.026 * scale.width * (number - (len(panel.curves) - 1) / 2)
+        colour = colours[curve.size]
+        drawn += _draw_curve(axes, panel, curve, colour)
+        for mean in (mean for mean in panel.means if mean.curve == curve and mean.cells not in baseline):
+            if mean.count == 0:
+                baseline.add(mean.cells)
+            at = scale.position(mean.count) + shift
+            runs = [run for run in panel.runs if (run.curve, run.count) == (curve, mean.count) and run.scored]
+            beside = [at + 0.011 * scale.width] * len(runs)
+            axes.plot(beside, [run.normalized for run in runs], ".", color=colour, ms=2.6, alpha=0.55, mew=0)
+            _draw_mean(axes, at, mean, colour)
+            place = (panel.benchmark, panel.setting)
+            drawn += [Drawn(*place, "run", curve.label, mean.count, run.normalized) for run in runs]
+            drawn.append(Drawn(*place, "mean", curve.label, mean.count, mean.value, *mean.estimate.interval))
+    _finish(axes, scale, panel)
+    return drawn
+
+
+def _draw_mean(axes: Axes, at: float, mean: Mean, colour: Any) -> None:
+    untouched = mean.count == 0
+    axes.errorbar(
+        at,
+        mean.value,
+        yerr=mean.estimate.half_width,
+        fmt="D" if untouched else "o",
+        color=colour,
+        markerfacecolor="white" if mean.curve.cot is False and not untouched else colour,
+        markersize=3.4 if untouched else 4,
+        markeredgewidth=0.9,
+        elinewidth=0.9,
+        zorder=3,
+    )
+
+
+def _draw_curve(axes: Axes, panel: Panel, curve: Curve, colour: Any) -> list[Drawn]:
+    """The fitted curve with its band; where nothing could be fitted the means are joined, thinly."""
+    style: dict[str, Any] = {"color": colour, "linestyle": DASHES if curve.cot is False else "-"}
+    means = sorted((mean.count, mean.value) for mean in panel.means if mean.curve == curve and mean.count > 0)
+    fit = panel.drawn
+    if fit is None or curve.label not in fit.curves:
+        axes.plot([math.log10(n) for n, _ in means], [value for _, value in means], linewidth=0.6, alpha=0.6, **style)
+        return []
+    n = np.geomspace(means[0][0], means[-1][0], 60)
+    value, (low, high) = fit.predict(curve.label, n), fit.band(curve.label, n)
+    axes.fill_between(np.log10(n), low, high, color=colour, alpha=0.13, linewidth=0)
+    axes.plot(np.log10(n), value, linewidth=1.2, **style)
+    vertices = zip(n, value, low, high, strict=True)
+    return [Drawn(panel.benchmark, panel.setting, fit.form, curve.label, *map(float, each)) for each in vertices]
+
+
+def _finish(axes: Axes, scale: CountAxis, panel: Panel) -> None:
+    axes.set_title(panel.title, loc="left", pad=15, fontweight="bold", color="0.1")
+    above = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(fit_text(panel), (0, 1), (0, 4), fontsize=7, color=GREY, **above)  # type: ignore[arg-type]
+    low, high = scale.span
+    margin = 0.06 * scale.width
+    zero = 0 in scale.counts
+    axes.set_xlim((scale.slot if zero else low) - margin, high + margin)
+    labels = scale.labelled()
+    axes.set_xticks([scale.position(count) for count in labels], labels=[f"{count:,}" for count in labels])
+    axes.set_xticks([scale.position(count) for count in scale.counts], minor=True)
+    axes.margins(y=0.06)
+    if zero:
+        _break_axis(axes, scale.slot - margin, scale.slot + margin, low - margin, high + margin)
+
+
+def _break_axis(axes: Axes, slot_low: float, slot_high: float, low: float, high: float) -> None:
+    on_axis: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": "0.35"}
+    axes.spines["bottom"].set_bounds(low, high)
+    axes.plot([slot_low, slot_high], [0, 0], linewidth=0.7, **on_axis)
+    for x in (slot_high, low):
+        axes.plot([x], [0], marker=[(-1, -2), (1, 2)], markersize=5, mew=0.7, linestyle="none", **on_axis)
+
+
+def _legend(panels: Sequence[Panel], colours: Mapping[str, Any]) -> list[Line2D]:
+    arms = {curve.cot for panel in panels for curve in panel.curves}
+    handles = [Line2D([], [], color=colour, linewidth=2.4, label=size) for size, colour in colours.items()]
+    style: dict[str, Any] = {"color": GREY, "linewidth": 1.2, "marker": "o", "markersize": 4}
+    if True in arms:
+        handles.append(Line2D([], [], label="trained with CoT", **style))
+    if False in arms:
+        handles.append(Line2D([], [], label="without CoT", markerfacecolor="white", linestyle=DASHES, **style))
+    if any(mean.count == 0 for panel in panels for mean in panel.means):
+        handles.append(Line2D([], [], color=GREY, marker="D", markersize=3.4, linestyle="none", label="not finetuned"))
+    return [*handles, Line2D([], [], color=GREY, linewidth=0.7, linestyle=DOTS, label="chance")]

@@ -1,0 +1,191 @@
+"""What came out of a study: one self-contained HTML file, the figure with its data, and a table for the terminal."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from analysis import contrasts, figures, panels, runs, tables
+from analysis.contrasts import Contrast
+from analysis.panels import Panel
+from analysis.runs import AnalysisError, Study
+
+__all__ = ["AnalysisError", "Report", "build"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+SHORT = "fewer runs than planned"
+PACKAGES = ("flanscale", "numpy", "scipy", "pandas", "matplotlib")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `build` wrote, and the tables to print."""
+
+    text: RenderableType
+    html: Path
+    figure_png: Path
+    figure_svg: Path
+    csv: Path
+    fits: Path
+
+
+def build(index: Path, out: Path) -> Report:
+    """Analyse a study; write `out`/STUDY.html with STUDY.png, .svg, .csv (what is drawn) and .json (fits) beside it.
+
+    An unfinished study is reported as far as it went, with a list of what is missing.
+
+    Raises:
+        AnalysisError: there is no such study, or nothing in it has been evaluated yet; the message is one line.
+    """
+    study = runs.from_directories(index)
+    analysed = panels.analyse(study)
+    if not analysed:
+        raise AnalysisError(f"nothing to report yet: no run of study {study.name} is evaluated ({progress(study)})")
+    asked = [contrasts.contrasts(panel, contrasts.read_items(study, panel)) for panel in analysed]
+    files = figures.write(analysed, out / study.name, sizes=sizes(study), note=shortfall(study))
+    html = out / f"{study.name}.html"
+    html.write_text(render(study, analysed, asked, files.svg.read_text(encoding="utf-8")), encoding="utf-8")
+    text = terminal(study, analysed, asked)
+    return Report(text, html, files.png, files.svg, files.csv, files.json)
+
+
+def terminal(study: Study, analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> RenderableType:
+    """Mean ± standard error per size × CoT × count, a table per panel, with what follows from it."""
+    parts: list[RenderableType] = [Text(study.title, style="bold"), Text()]
+    for panel, found in zip(analysed, asked, strict=True):
+        scores = tables.scores(panel)
+        grid = Table(
+            title=f"{panel.title}, by finetuning tasks",
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+        )
+        for name in scores.columns:
+            grid.add_column(name, no_wrap=True, justify="left" if name in ("size", "CoT") else "right")
+        for row in scores.to_numpy():
+            grid.add_row(*row)
+        parts += [grid, Text("\n".join(findings(panel, found))), Text()]
+    starred = (
+        f" * {SHORT}." if any(mean.replicates < mean.planned for panel in analysed for mean in panel.means) else ""
+    )
+    return Group(*parts, Text(f"Normalised points ± standard error.{starred} {progress(study)}.", style="dim"))
+
+
+def findings(panel: Panel, asked: Sequence[Contrast]) -> list[str]:
+    """What a panel says, a line each; differences are over all sizes."""
+    overall = [each for each in asked if each.size == asked[0].size]
+    shown = [each for each in overall if each.question.startswith("Δ volume") or "mean over" in each.question]
+    lines = [f"{each.question}: {tables.signed(each.estimate)}" for each in shown]
+    return [*lines, f"Form of the curve: {panel.comparison.verdict}. {_sentence(panel.comparison.reason)}"]
+
+
+def answer(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> str:
+    """The study's answer in two sentences, from its last panel: the normalised average where there are several."""
+    panel, found = analysed[-1], [each for each in asked[-1] if each.size == asked[-1][0].size]
+    counts = [count for count in panel.counts if count > 0]
+    gains = [
+        f"{tables.signed(each.estimate)} points{each.question.partition('tasks')[2]}"
+        for each in found
+        if each.question.startswith("Δ volume")
+    ]
+    first = f"{panel.title}: " + (" and ".join(gains) if gains else "there are no two task counts to compare")
+    if gains:
+        first += f" from {counts[0]:,} to {counts[-1]:,} finetuning tasks"
+    for each in found:
+        if "mean over" in each.question:
+            first += f"; training with CoT adds {tables.signed(each.estimate)} at equal task counts"
+    return f"{first}. {_sentence(panel.comparison.reason)}: the form of the curve is {panel.comparison.verdict}."
+
+
+def progress(study: Study) -> str:
+    """How much of the study there is, in words."""
+    states = Counter(record.state for record in study.records.values())
+    return f"{len(study.records)} cells: " + ", ".join(f"{number} {state}" for state, number in states.most_common())
+
+
+def shortfall(study: Study) -> str:
+    """What a figure must say about points that are not in it; empty when all are."""
+    gone = len(study.incomplete())
+    return f"{gone} of {len(study.points)} points have no score yet" if gone else ""
+
+
+def sizes(study: Study) -> dict[str, str]:
+    """Legend texts: model names with their parameters."""
+    return {name: f"{name}, {_round(count)} parameters" if count else name for name, count in study.models.items()}
+
+
+def render(study: Study, analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]], svg: str) -> str:
+    """The report as one HTML document; everything but the drawing is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html").render(
+        study=study,
+        panels=list(zip(analysed, asked, strict=True)),
+        svg=svg[svg.index("<svg") :],
+        answer=answer(analysed, asked),
+        progress=progress(study),
+        findings=findings,
+        sentence=_sentence,
+        short=SHORT,
+        tables=tables,
+        versions={name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        fingerprints=fingerprints(study),
+        trained_with=trained_with(study),
+    )
+
+
+def fingerprints(study: Study) -> dict[str, list[str]]:
+    """Content hashes of the data behind the runs; two of one name mean that the data changed within the study."""
+    found: dict[str, set[str]] = {}
+    for record in study.records.values():
+        for name, value in (record.config.get("fingerprints") or {}).items():
+            found.setdefault(name, set()).add(str(value))
+    return {name: sorted(values) for name, values in sorted(found.items())}
+
+
+def trained_with(study: Study) -> dict[str, list[str]]:
+    """Commits, versions and devices that the runs' `provenance.json` files name; empty where there are none."""
+    found: dict[str, set[str]] = {}
+    for run in {point.run for point in study.points}:
+        path = study.folder / run / "provenance.json"
+        for attempt in json.loads(path.read_text(encoding="utf-8"))["attempts"] if path.exists() else []:
+            for name, value in _provenance(attempt).items():
+                found.setdefault(name, set()).add(value)
+    return {name: sorted(values) for name, values in found.items()}
+
+
+def _provenance(attempt: Mapping[str, Any]) -> dict[str, str]:
+    git, packages = attempt.get("git") or {}, attempt.get("packages") or {}
+    commit = f"{git['commit']}{' (modified)' if git.get('dirty') else ''}" if git.get("commit") else None
+    devices = ", ".join(attempt.get("devices") or [])
+    facts = {"commit": commit, "python": attempt.get("python"), "platform": attempt.get("platform"), "devices": devices}
+    return {name: str(value) for name, value in (facts | packages).items() if value}
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _round(parameters: int) -> str:
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if parameters >= size:
+            return f"{parameters / size:.2g} {unit}"
+    return str(parameters)

@@ -1,0 +1,298 @@
+"""What did a study measure: its grid points and runs, as one tidy table, from any of three sources.
+
+The study index says which points exist; a source only says what was logged for each. So a run that is missing, failed
+or going on stays in the table, without scores. Sources: run directories (`from_directories`, the primary record), the
+offline W&B files inside them (`from_wandb_files`), and the W&B server (`from_wandb_api`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from flanscale import tracking
+from flanscale.tracking import METRICS_FILE, read_metrics
+
+COLUMNS = {"model": "model", "mixture.count": "count", "cot": "cot", "mixture.order_seed": "draw", "seed": "seed"}
+"""Axes that the analysis knows by a short name; every other axis keeps its own."""
+
+AVERAGE = ("normalized_average", "all")
+"""Benchmark and setting under which the table carries `eval/normalized_average`."""
+
+SCORES = ("score", "stderr", "stderr_tasks", "n", "lower_bound", "normalized")
+"""What is known of a run at one benchmark and setting: percent, items, and normalised points. The standard errors, in
+points of the score, take the benchmark's tasks as given (`stderr`) or as drawn from many (`stderr_tasks`)."""
+
+BOOKKEEPING = frozenset({"step", "attempt", "time"})
+
+
+class AnalysisError(ValueError):
+    """A study that cannot be analysed; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run, wherever it was read from. `history` holds one merged row a step, without host times."""
+
+    cell: str
+    state: str
+    failure: str | None
+    config: Mapping[str, Any]
+    history: tuple[Mapping[str, Any], ...]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last value of every logged key."""
+        return {key: value for row in self.history for key, value in row.items()}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the grid and the cell that serves it; a cell may serve several points."""
+
+    axes: Mapping[str, Any]
+    cell: str
+    run: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study index with what is known of every cell."""
+
+    name: str
+    title: str
+    version: str
+    overrides: tuple[str, ...]
+    axes: Mapping[str, tuple[Any, ...]]
+    points: tuple[Point, ...]
+    records: Mapping[str, RunRecord]
+    parameters: Mapping[str, int]
+    """Of a cell's model, where the planner could count them."""
+    folder: Path
+    """Where the run directories are."""
+    source: str
+
+    @property
+    def models(self) -> dict[str, int | None]:
+        """Model names with their parameters, smallest first where all are known, else in the order of the axis."""
+        known = {str(self.column(point, "model")): self.parameters.get(point.cell) for point in self.points}
+        return known if None in known.values() else dict(sorted(known.items(), key=lambda item: item[1] or 0))
+
+    def column(self, point: Point, name: str) -> Any:
+        """Value of a column at a point: from its axes, else from its run's config, else None."""
+        for key, column in COLUMNS.items():
+            if column == name and key in point.axes:
+                return point.axes[key]
+            if column == name:
+                return _config_value(self.records[point.cell].config, "model.name" if key == "model" else key)
+        return point.axes.get(name)
+
+    def incomplete(self) -> list[tuple[Point, RunRecord]]:
+        """Points without scores, and why."""
+        return [(point, self.records[point.cell]) for point in self.points if not scores(self.records[point.cell])]
+
+
+Reader = Callable[[Point], RunRecord]
+
+
+def from_directories(index: Path) -> Study:
+    """The study as its run directories hold it.
+
+    Raises:
+        AnalysisError: the index is missing, damaged or empty.
+    """
+    document = read_index(index)
+    folder = (index.parent / document["runs"]).resolve()
+    return _assemble(document, folder, "run directories", lambda point: read_directory(folder / point.run, point.cell))
+
+
+def from_wandb_files(index: Path) -> Study:
+    """The study as the offline W&B files inside its run directories hold it. Raises as `from_directories`."""
+    from analysis import wandb_log
+
+    document = read_index(index)
+    folder = (index.parent / document["runs"]).resolve()
+
+    def read(point: Point) -> RunRecord:
+        logs = wandb_log.find_logs(folder / point.run)
+        if not logs:
+            return missing(point.cell)
+        run = wandb_log.read_run(logs)
+        state = "unfinished" if run.exit_code is None else "failed" if run.exit_code else "finished"
+        failure = f"exit code {run.exit_code}" if run.exit_code else None
+        return RunRecord(run.id, state, failure, run.config, _merge(run.history))
+
+    return _assemble(document, folder, "offline W&B files", read)
+
+
+def from_wandb_api(index: Path, project: str, client: Any = None) -> Study:
+    """The study as a W&B server holds it.
+
+    `project` is "entity/project"; `client` is a `wandb.Api`, made on demand. Cells come from the index, so that a query
+    that misses runs shows as missing cells. Raises as `from_directories`.
+    """
+    document = read_index(index)
+    if client is None:
+        import wandb
+
+        client = wandb.Api()
+    runs = {run.id: run for run in client.runs(project, filters={"group": document["study"]})}
+
+    def read(point: Point) -> RunRecord:
+        if point.cell not in runs:
+            return missing(point.cell)
+        run = runs[point.cell]
+        failure = None if run.state in ("finished", "running") else f"W&B state {run.state}"
+        state = "failed" if run.state in ("failed", "crashed", "killed") else run.state
+        return RunRecord(run.id, state, failure, dict(run.config), _merge(run.scan_history()))
+
+    folder = (index.parent / document["runs"]).resolve()
+    return _assemble(document, folder, f"W&B project {project}", read)
+
+
+def read_index(index: Path) -> dict[str, Any]:
+    """The study index as written by the planner.
+
+    Raises:
+        AnalysisError: no such file, not an index of format 1, or an index without points.
+    """
+    try:
+        document = json.loads(index.read_text())
+    except FileNotFoundError:
+        raise AnalysisError(
+            f"no study index at {index}; launch the study first, or name one of studies/*.json"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise AnalysisError(
+            f"{index} is not JSON (line {error.lineno}); launch the study again to rewrite it"
+        ) from None
+    if not isinstance(document, dict) or document.get("format") != 1:
+        raise AnalysisError(f"{index} is not a study index of format 1")
+    if not document.get("points"):
+        raise AnalysisError(f"study {document.get('study', index.stem)} has no points: nothing to analyse")
+    return document
+
+
+def read_directory(run_dir: Path, cell: str) -> RunRecord:
+    """The run as its directory holds it: "missing" where there is none, "damaged" where a file cannot be read."""
+    state_file, config_file = run_dir / "state.json", run_dir / "config.yaml"
+    if not run_dir.is_dir():
+        return missing(cell)
+    try:
+        state: dict[str, Any] = json.loads(state_file.read_text()) if state_file.exists() else {"state": "planned"}
+        config = yaml.safe_load(config_file.read_text()) if config_file.exists() else None
+        history = _merge(read_metrics(run_dir / METRICS_FILE))
+    except (ValueError, yaml.YAMLError) as error:
+        return RunRecord(cell, "damaged", f"{run_dir.name}: {error}", {}, ())
+    failure = state.get("failure")
+    reason = f"{failure['class']}: {failure['message']}" if failure else None
+    return RunRecord(cell, state["state"], reason, config or {}, history)
+
+
+def missing(cell: str) -> RunRecord:
+    """The record of a cell of which nothing is known."""
+    return RunRecord(cell, "missing", None, {}, ())
+
+
+def scores(record: RunRecord) -> dict[tuple[str, str], dict[str, float]]:
+    """Everything that a run evaluated: (benchmark, setting) → `SCORES`.
+
+    The normalized average is listed under `AVERAGE`; its `score` is the mean of its members' raw scores.
+    """
+    last = record.last
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for key, value in last.items():
+        parts = key.split("/")
+        if parts[0] == "eval" and len(parts) == 4:
+            found.setdefault((parts[1], parts[2]), {})[parts[3]] = float(value)
+    if found and tracking.AVERAGE in last:
+        members = [found[benchmark, setting] for benchmark, setting in average_members(record)]
+        found[AVERAGE] = {
+            "score": sum(member["score"] for member in members) / len(members),
+            "stderr": float(last[f"{tracking.AVERAGE}_stderr"]),
+            "n": sum(member["n"] for member in members),
+            "lower_bound": 0.0,
+            "normalized": float(last[tracking.AVERAGE]),
+        }
+    return found
+
+
+def average_members(record: RunRecord) -> list[tuple[str, str]]:
+    """The (benchmark, setting) pairs that make up the normalized average of a run; none before it is evaluated."""
+    names = [name.rpartition("/") for name in record.last.get(f"{tracking.AVERAGE}_members", ())]
+    return [(benchmark, setting) for benchmark, _, setting in names]
+
+
+def table(study: Study) -> pd.DataFrame:
+    """The tidy table: a row per grid point × benchmark × setting, with NaN scores where a point has none.
+
+    Columns: the axes (`COLUMNS` first), cell, run, state, failure, tasks (their realised number), benchmark, setting,
+    then `SCORES`.
+    """
+    by_cell = {cell: scores(record) for cell, record in study.records.items()}
+    measured: list[tuple[str | None, str | None]] = list(
+        dict.fromkeys(key for found in by_cell.values() for key in found)
+    )
+    measured = measured or [(None, None)]  # nothing is evaluated yet: a row a point all the same
+    extra = [axis for axis in study.axes if axis not in COLUMNS]
+    rows = []
+    for point in study.points:
+        record = study.records[point.cell]
+        about = {name: study.column(point, name) for name in [*COLUMNS.values(), *extra]}
+        about |= {"cell": point.cell, "run": point.run, "state": record.state, "failure": record.failure}
+        about["tasks"] = record.last.get("mixture/tasks")
+        for benchmark, setting in measured:
+            row = {"benchmark": benchmark, "setting": setting}
+            found = by_cell[point.cell].get((str(benchmark), str(setting)), {})
+            rows.append(about | row | found)
+    frame = pd.DataFrame(rows)
+    return frame.reindex(columns=[*dict.fromkeys([*frame.columns, *SCORES])])
+
+
+def _assemble(document: Mapping[str, Any], folder: Path, source: str, read: Reader) -> Study:
+    points = tuple(Point(point["axes"], point["cell"], point["run"]) for point in document["points"])
+    return Study(
+        name=document["study"],
+        title=document.get("title") or document["study"],
+        version=document.get("flanscale", "unknown"),
+        overrides=tuple(document.get("overrides", ())),
+        axes={axis: tuple(values) for axis, values in document["axes"].items()},
+        points=points,
+        records={point.cell: read(point) for point in {point.cell: point for point in points}.values()},
+        parameters={
+            cell: cost["parameters"] for cell, cost in document.get("cells", {}).items() if cost.get("parameters")
+        },
+        folder=folder,
+        source=source,
+    )
+
+
+def _merge(history: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """One row a step; metrics.jsonl names the step `step`, W&B `_step`, and both add host times that are no result."""
+    steps: dict[int, dict[str, Any]] = {}
+    for row in history:
+        step = int(row["step"] if "step" in row else row["_step"])
+        values = {
+            key: _plain(value) for key, value in row.items() if key not in BOOKKEEPING and not key.startswith("_")
+        }
+        steps.setdefault(step, {"step": step}).update(values)
+    return tuple(steps[step] for step in sorted(steps))
+
+
+def _plain(value: Any) -> Any:
+    """W&B keeps a non-finite number as one, metrics.jsonl as its name."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _config_value(config: Mapping[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

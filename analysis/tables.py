@@ -1,0 +1,129 @@
+"""Which numbers are shown: scores, contrasts and fits as small tables of text, the same wherever they appear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis import scaling
+from analysis.contrasts import Contrast
+from analysis.panels import Panel
+from analysis.runs import Study
+from analysis.summary import Curve, Estimate
+
+SYMBOLS = {"alpha": "α", "beta": "β"}
+MISSING = "–"
+
+
+def scores(panel: Panel) -> pd.DataFrame:
+    """Mean ± standard error: a row per size and training arm, a column per task count."""
+    rows = []
+    for curve in panel.curves:
+        row = {"size": curve.size} | ({"CoT": "yes" if curve.cot else "no"} if panel.crossed else {})
+        rows.append(row | {f"{count:,}": score(panel, curve, count) for count in panel.counts})
+    return pd.DataFrame(rows)
+
+
+def score(panel: Panel, curve: Curve, count: int) -> str:
+    """Mean ± standard error, starred where it rests on fewer runs than planned."""
+    mean = panel.mean(curve, count)
+    if mean is None:
+        return MISSING
+    return f"{mean.value:.1f} ± {mean.estimate.se:.1f}{'*' if mean.replicates < mean.planned else ''}"
+
+
+def contrasts(asked: Sequence[Contrast]) -> pd.DataFrame:
+    """A row per contrast: difference with its 95 % interval, standard error and degrees of freedom."""
+    rows = [
+        {
+            "contrast": each.question,
+            "size": each.size,
+            "difference": signed(each.estimate),
+            "standard error": f"{each.estimate.se:.2f}",
+            "degrees of freedom": f"{each.estimate.df:.1f}",
+        }
+        for each in asked
+    ]
+    return pd.DataFrame(rows)
+
+
+def forms(panel: Panel) -> pd.DataFrame:
+    """A row per form: how well it predicts the largest count from the rest, and how well it fits all."""
+    comparison = panel.comparison
+    held_out = f"error at {comparison.held_out_count:,.0f} tasks" if comparison.held_out_count else "error"
+    rows = [
+        {
+            "form": scaling.WORDS[form],
+            "status": fit.status.replace("_", " "),
+            held_out: number(comparison.error[form]),
+            "ΔAICc": number(comparison.aicc_difference[form], 1),
+            "weighted SSE": number(fit.sse, 1),
+            "runs − parameters": str(fit.df) if fit.sse is not None else MISSING,
+        }
+        for form, fit in panel.fits.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def parameters(panel: Panel) -> pd.DataFrame:
+    """A row per parameter: value with its 95 % interval, or the reason why there is none."""
+    rows = [
+        {
+            "form": scaling.WORDS[form],
+            "parameter": SYMBOLS.get(each.name, each.name),
+            "curve": each.curve or "all",
+            "value": MISSING if each.value is None else f"{each.value:.3g}",
+            "95 % interval": limits(each.low, each.high),
+            "status": each.status,
+        }
+        for form, fit in panel.fits.items()
+        for each in fit.parameters
+    ]
+    return pd.DataFrame(rows)
+
+
+def incomplete(study: Study) -> pd.DataFrame:
+    """A row per point without a score, and why."""
+    rows = [
+        {"point": point_name(point.axes), "cell": point.cell, "state": record.state, "reason": record.failure or ""}
+        for point, record in study.incomplete()
+    ]
+    return pd.DataFrame(rows)
+
+
+def cells(study: Study) -> pd.DataFrame:
+    """A row per point: the run that serves it and its state."""
+    rows = [
+        {"point": point_name(point.axes), "run": point.run, "state": study.records[point.cell].state}
+        for point in study.points
+    ]
+    return pd.DataFrame(rows)
+
+
+def point_name(axes: Mapping[str, Any]) -> str:
+    """A point in the words of its axes."""
+    return " ".join(f"{axis}={value}" for axis, value in axes.items())
+
+
+def signed(estimate: Estimate) -> str:
+    """An estimate with its sign and 95 % interval."""
+    low, high = estimate.interval
+    return f"{estimate.value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number, or the mark of none."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def limits(low: float | None, high: float | None) -> str:
+    """An interval; an open end makes it a one-sided limit."""
+    if low is None and high is None:
+        return "not bounded"
+    if low is None:
+        return f"≤ {high:.3g}"
+    if high is None:
+        return f"≥ {low:.3g}"
+    return f"[{low:.3g}, {high:.3g}]"

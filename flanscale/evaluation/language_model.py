@@ -1,0 +1,44 @@
+"""The one interface through which evaluation reaches a model: text in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flanscale.evaluation.decoding import greedy
+from flanscale.models import Model
+from flanscale.pipeline.tokenizers import EOS, Tokenizer
+
+
+class LanguageModel(Protocol):
+    """Anything that continues a prompt."""
+
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
+        """The continuation of each prompt, up to the end of sequence or `max_new_tokens`."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model of `flanscale.models` with its parameters and tokenizer; decoding is greedy.
+
+    Prompts longer than `input_tokens` lose their start, as in training.
+    """
+
+    model: Model
+    params: Any
+    tokenizer: Tokenizer
+    input_tokens: int
+    batch_size: int
+
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
+        ids = [tokens[-self.input_tokens :] for tokens in self.tokenizer.encode(prompts)]
+        outputs = greedy(
+            self.model,
+            self.params,
+            ids,
+            max_new_tokens=max_new_tokens,
+            batch_size=self.batch_size,
+            eos_id=EOS,
+        )
+        return [self.tokenizer.decode(tokens) for tokens in outputs]

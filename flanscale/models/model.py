@@ -1,0 +1,80 @@
+"""What does the rest of the house see of a model: parameters in, logits out?"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from flanscale.models.decoder import Decoder
+from flanscale.models.t5 import T5
+from flanscale.schema import ModelConfig
+
+Batch = dict[str, Array]
+Params = dict[str, Any]
+Cache = Any
+
+ARCHITECTURES = {"decoder": Decoder, "encoder_decoder": T5}
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """An architecture of one size over one vocabulary. Hashable: a static argument of jitted functions.
+
+    Batches hold packed rows under seqio's field names; segment 0 is padding. `hidden` followed by `logits` is `apply`,
+    for losses that do not want all logits at once.
+    """
+
+    config: ModelConfig
+    vocab_size: int
+    dtype: str = "float32"
+
+    def __hash__(self) -> int:
+        return hash((dataclasses.astuple(self.config), self.vocab_size, self.dtype))
+
+    @cached_property
+    def _module(self) -> Any:
+        return ARCHITECTURES[self.config.architecture](self.config, self.vocab_size, self.dtype)
+
+    def init(self, key: Array) -> Params:
+        """Fresh float32 parameters."""
+        row = jnp.zeros((1, 1), jnp.int32)
+        names = ("input_tokens", "segment_ids", "positions")
+        batch = {f"{stack}_{name}": row for stack in ("encoder", "decoder") for name in names}
+        return self._module.init(key, batch)["params"]
+
+    def apply(self, params: Params, batch: Batch, dropout_key: Array | None = None) -> Float[Array, "B T V"]:
+        """Float32 logits of every target position; dropout is off without a key."""
+        return self.logits(params, self.hidden(params, batch, dropout_key))
+
+    def hidden(self, params: Params, batch: Batch, dropout_key: Array | None = None) -> Float[Array, "B T D"]:
+        rngs = {} if dropout_key is None else {"dropout": dropout_key}
+        return self._call(params, "hidden", batch, dropout_key is None, rngs=rngs)
+
+    def logits(self, params: Params, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+        return self._call(params, "logits", x)
+
+    def prefill(
+        self, params: Params, prompt_BxP: Int[Array, "B P"], lengths_B: Int[Array, " B"], max_new_tokens: int
+    ) -> tuple[Float[Array, "B V"], Cache]:
+        """Reads right-padded prompts; gives the logits of the first new token and a cache for `max_new_tokens` more."""
+        return self._call(params, "prefill", prompt_BxP, lengths_B, max_new_tokens)
+
+    def decode_step(
+        self, params: Params, cache: Cache, tokens_B: Int[Array, " B"]
+    ) -> tuple[Float[Array, "B V"], Cache]:
+        """Appends one token to every row; gives the logits of the one after it."""
+        return self._call(params, "decode_step", cache, tokens_B)
+
+    def _call(self, params: Params, method: str, *args: Any, rngs: dict[str, Array] | None = None) -> Any:
+        return self._module.apply({"params": params}, *args, method=method, rngs=rngs)
+
+
+def build_model(config: ModelConfig, vocab_size: int, dtype: str = "float32") -> Model:
+    """The model of a configuration; `dtype` is that of activations and matrix products."""
+    if config.architecture == "decoder" and config.head_dim % 2:
+        raise ValueError(f"model.head_dim is {config.head_dim}: rotary positions need an even number")
+    return Model(dataclasses.replace(config), vocab_size, dtype)

@@ -1,0 +1,122 @@
+"""Where does each array live on the mesh: which logical axis is split over which mesh axis?
+
+A parameter's logical axes follow from its name, an activation's are written where it is made; one dataclass maps
+both to the mesh axes (data, fsdp, tensor).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from flanscale.schema import MeshConfig
+
+log = logging.getLogger(__name__)
+
+MeshAxes = str | tuple[str, ...] | None
+
+# Logical axes of every parameter, by the last part of its path.
+PARAMETER_AXES: dict[str, tuple[str | None, ...]] = {
+    "embedding": ("vocab", "embed"),
+    "head": ("embed", "vocab"),
+    "query": ("embed", "heads"),
+    "key": ("embed", "heads"),
+    "value": ("embed", "heads"),
+    "out": ("heads", "embed"),
+    "gate": ("embed", "ff"),
+    "up": ("embed", "ff"),
+    "down": ("ff", "embed"),
+    "scale": (None,),
+    "relative_bias": (None, "heads"),
+}
+
+
+@dataclass(frozen=True)
+class ShardingRules:
+    """The mesh axes that each logical axis is split over; None leaves it whole."""
+
+    batch: MeshAxes = ("data", "fsdp")
+    embed: MeshAxes = "fsdp"
+    heads: MeshAxes = "tensor"
+    ff: MeshAxes = "tensor"
+    vocab: MeshAxes = "tensor"
+
+    def spec(self, axes: Iterable[str | None]) -> PartitionSpec:
+        """The PartitionSpec of an array with these logical axes.
+
+        Raises:
+            ValueError: two of the logical axes would be split over one mesh axis.
+        """
+        axes = tuple(axes)
+        entries = tuple(None if axis is None else getattr(self, axis) for axis in axes)
+        used = [name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry or ())]
+        repeated = sorted({name for name in used if used.count(name) > 1})
+        if repeated:
+            raise ValueError(
+                f"the logical axes {axes} split over the mesh axis {repeated[0]!r} twice: change ShardingRules"
+            )
+        return PartitionSpec(*entries)
+
+
+RULES = ShardingRules()
+
+
+def build_mesh(config: MeshConfig) -> Mesh:
+    """A (data, fsdp, tensor) mesh over the first devices of the process.
+
+    Raises:
+        ValueError: there are fewer devices than the mesh needs.
+    """
+    shape = (config.data, config.fsdp, config.tensor)
+    needed, devices = math.prod(shape), jax.devices()
+    if len(devices) < needed:
+        raise ValueError(
+            f"trainer.mesh is {config.data}×{config.fsdp}×{config.tensor} and needs {needed} devices, "
+            f"but this job has {len(devices)}: lower trainer.mesh.* or ask for more devices"
+        )
+    # JAX's default, Explicit axes, rejects plain gathers.
+    return jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3, devices=devices[:needed])
+
+
+def parameter_shardings(mesh: Mesh, params: Any, rules: ShardingRules = RULES) -> Any:
+    """The NamedSharding of every leaf of a parameter tree (arrays or their shapes), by its name."""
+
+    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        spec = rules.spec(PARAMETER_AXES[path[-1].key])
+        return NamedSharding(mesh, _divisible(spec, leaf.shape, mesh, jax.tree_util.keystr(path)))
+
+    return jax.tree_util.tree_map_with_path(sharding, params)
+
+
+def batch_sharding(mesh: Mesh, rules: ShardingRules = RULES) -> NamedSharding:
+    """The sharding of an array whose first axis is the batch row."""
+    return NamedSharding(mesh, rules.spec(("batch",)))
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Tells the partitioner how an activation is split; does nothing outside `jax.set_mesh`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, _divisible(RULES.spec(axes), x.shape, mesh, "an activation"))
+
+
+def _divisible(spec: PartitionSpec, shape: tuple[int, ...], mesh: Any, name: str) -> PartitionSpec:
+    """The spec without the splits that do not come out even, which XLA refuses."""
+    entries: list[MeshAxes] = []
+    for entry, size in zip(spec, shape, strict=False):
+        names = (entry,) if isinstance(entry, str) else entry or ()
+        parts = math.prod(mesh.shape[axis] for axis in names)
+        if size % parts:
+            log.warning(
+                "%s of shape %s is not split over %s: %d is not a multiple of %d", name, shape, entry, size, parts
+            )
+            entry = None
+        entries.append(entry)
+    return PartitionSpec(*entries)

@@ -1,0 +1,167 @@
+"""How does a cell become a process? Hands runs to submitit's executors; nothing else in flanscale calls submitit.
+
+A job is `job.start` with a run directory's path: no closures travel, so what a job does is in the code and in
+`config.yaml`. submitit is imported on first use.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from flanscale.config import ConfigError
+from flanscale.orchestration import job, slurm
+from flanscale.schema import ClusterConfig
+
+JOBS_FOLDER = ".submitit"  # inside the runs folder: pickles, batch scripts, what a job printed before it had its log
+LONGEST_NOTICE_SECONDS = 120  # from the stop signal to the kill: one step, one checkpoint, Slurm's minute of leeway
+INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "PMI_", "PMIX_")
+
+
+@dataclass(frozen=True)
+class LocalJob:
+    """A cell's process on this machine, behind submitit's controller process."""
+
+    folder: Path
+    handle: Any  # submitit.LocalJob
+
+    def done(self) -> bool:
+        """Whether the process has ended."""
+        return bool(self.handle.done())
+
+    def stop(self) -> None:
+        """Ask it to leave after a checkpoint; the controller passes the signal on."""
+        os.kill(int(self.handle.job_id), signal.SIGTERM)
+
+    def words(self) -> str:
+        """The last thing that the process printed before it had its own log, if it never came so far."""
+        lines = [line for file in self.folder.glob("*_log.err") for line in file.read_text().splitlines() if line]
+        return lines[-1] if lines else ""
+
+    def forget(self) -> None:
+        """Remove submitit's files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def start_local(run_dir: Path, cluster: ClusterConfig, runner: str) -> LocalJob:
+    """Start one cell as a process on this machine."""
+    import submitit
+
+    folder = _fresh_folder(run_dir.parent / JOBS_FOLDER, run_dir.name)
+    executor = submitit.LocalExecutor(folder)
+    executor.update_parameters(timeout_min=cluster.timeout_minutes, signal_delay_s=_notice(cluster))
+    with _scrubbed_environment(cluster.environment), _ignored(signal.SIGINT, signal.SIGHUP):
+        return LocalJob(folder, executor.submit(job.start, str(run_dir), runner))
+
+
+def submit_slurm(run_dirs: Sequence[Path], cluster: ClusterConfig, runner: str, name: str) -> list[str]:
+    """Submit cells of one resource shape as job arrays; returns their job ids in the order of `run_dirs`.
+
+    Raises:
+        ConfigError: Slurm refuses; the message is Slurm's own, in one line. What was submitted before is kept.
+    """
+    import submitit
+
+    if cluster.nodes > 1:
+        raise ConfigError(f"cluster.nodes={cluster.nodes}: a cell runs on one node for now; set cluster.nodes=1")
+    folder = _fresh_folder(run_dirs[0].parent / JOBS_FOLDER, name)
+    ids: list[str] = []
+    size = slurm.largest_array()
+    for first in range(0, len(run_dirs), size):
+        chunk = run_dirs[first : first + size]
+        with _scrubbed_environment({}):
+            executor = submitit.AutoExecutor(folder, cluster="slurm")
+            executor.update_parameters(**slurm_parameters(cluster, name, len(chunk)))
+            try:
+                with redirect_stderr(StringIO()), executor.batch():
+                    jobs = [executor.submit(job.start, str(run_dir), runner) for run_dir in chunk]
+            except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+                if not ids:
+                    shutil.rmtree(folder)
+                raise ConfigError(f"Slurm refused: {_reason(str(error))}") from error
+        ids += [handle.job_id for handle in jobs]
+    return ids
+
+
+def slurm_parameters(cluster: ClusterConfig, name: str, cells: int) -> dict[str, Any]:
+    """What submitit's Slurm executor is told."""
+    exports = [f"export {key}={shlex.quote(value)}" for key, value in cluster.environment.items()]
+    parameters: dict[str, Any] = {
+        "name": name,
+        "nodes": cluster.nodes,
+        "tasks_per_node": 1,
+        "cpus_per_task": cluster.cpus,
+        "timeout_min": cluster.timeout_minutes,
+        "slurm_array_parallelism": cluster.parallelism or cells,
+        "slurm_signal_delay_s": _notice(cluster),
+        "slurm_setup": [*exports, *cluster.setup],
+        "slurm_srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
+        "slurm_additional_parameters": dict(cluster.sbatch),
+    }
+    optional = {
+        "gpus_per_node": cluster.gpus or None,
+        "mem_gb": cluster.memory_gb,
+        "slurm_partition": cluster.partition,
+        "slurm_account": cluster.account,
+    }
+    return parameters | {key: value for key, value in optional.items() if value is not None}
+
+
+def _notice(cluster: ClusterConfig) -> int:
+    """Seconds between the stop signal and the end of the time limit."""
+    return min(LONGEST_NOTICE_SECONDS, cluster.timeout_minutes * 60 // 4)
+
+
+def _fresh_folder(parent: Path, name: str) -> Path:
+    """A new folder for every start: submitit names its files by pid, and pids come round again."""
+    for number in range(1, 1_000_000):
+        folder = parent / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise ConfigError(f"{parent} is full; delete it")
+
+
+@contextmanager
+def _scrubbed_environment(additions: Mapping[str, str]) -> Iterator[None]:
+    """Without what an enclosing Slurm job left in the environment (but SLURM_CONF), with the job's own variables."""
+    before = dict(os.environ)
+    for key in before:
+        if key.startswith(INHERITED) and key != "SLURM_CONF":
+            del os.environ[key]
+    os.environ.update(additions)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _ignored(*numbers: signal.Signals) -> Iterator[None]:
+    """Children started inside ignore these signals for life: Ctrl-C reaches the launcher, which asks cells to leave."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _reason(message: str) -> str:
+    """Slurm's own words out of submitit's error."""
+    found = re.search(r"sbatch: error: (?!Batch job submission failed)(.+)", message) or re.search(
+        r"(?:sbatch: )?(?:error: )?Batch job submission failed: (.+)", message
+    )
+    return found.group(1).strip() if found else message.strip().split("\n")[-1]

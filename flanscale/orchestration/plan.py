@@ -1,0 +1,145 @@
+"""What would a launch do? Turns a study into points and distinct cells, and decides what to do about each.
+
+Nothing here writes; `plan_study` reads no more than the configuration and the data that it fingerprints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from flanscale import config
+from flanscale.config import Composer, ConfigError
+from flanscale.orchestration.cost import Cost, cost_of
+from flanscale.orchestration.grid import as_override, points, with_overrides
+from flanscale.orchestration.liveness import View
+from flanscale.orchestration.study import Study
+from flanscale.schema import ClusterConfig, PathsConfig, RunConfig
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run to make: a resolved configuration with its identity."""
+
+    id: str
+    run: str  # name of the run directory
+    config: RunConfig
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place of the grid and the cell that answers for it; several points may share a cell."""
+
+    axes: dict[str, Any]
+    cell: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study made concrete: its points, and the distinct cells in the order of the grid."""
+
+    study: Study  # with the user's overrides in it
+    overrides: tuple[str, ...]
+    points: tuple[Point, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def paths(self) -> PathsConfig:
+        """Where all cells of the plan put their results."""
+        return self.cells[0].config.paths
+
+    @property
+    def runs(self) -> Path:
+        """The folder of run directories."""
+        return Path(self.paths.runs).expanduser().absolute()
+
+    @property
+    def clusters(self) -> list[ClusterConfig]:
+        """The distinct resource shapes of the cells."""
+        return list({repr(cell.config.cluster): cell.config.cluster for cell in self.cells}.values())
+
+    def directory(self, cell: Cell) -> Path:
+        """The run directory of a cell."""
+        return self.runs / cell.run
+
+
+def plan_study(study: Study, overrides: Sequence[str], composer: Composer) -> Plan:
+    """Compose every point of a study, as the user's overrides change it, and find the distinct cells.
+
+    Raises:
+        ConfigError: a wrong override, a cell that cannot be run, data that is not there.
+    """
+    asked = with_overrides(study, overrides)
+    return plan_points(asked, overrides, points(asked.axes, asked.exclude), composer)
+
+
+def plan_points(study: Study, overrides: Sequence[str], grid: Sequence[dict[str, Any]], composer: Composer) -> Plan:
+    """The plan of these points, each one value for every axis of the study.
+
+    Raises:
+        ConfigError: a cell that cannot be run, data that is not there, cells that cannot share one launch.
+    """
+    cells: dict[str, Cell] = {}
+    plan = []
+    for axes in grid:
+        cell = make_cell(composer, [*study.base, *(as_override(key, value) for key, value in axes.items())], study.name)
+        _check_same(cells.setdefault(cell.id, cell).config, cell.config)
+        plan.append(Point(axes, cell.id))
+    return _checked(Plan(study, tuple(overrides), tuple(plan), tuple(cells.values())))
+
+
+def make_cell(composer: Composer, overrides: Sequence[str], study: str) -> Cell:
+    """Compose and resolve one cell."""
+    resolved = config.resolve(composer.compose(overrides))
+    resolved.tracker = replace(resolved.tracker, group=study)
+    return Cell(config.identity(resolved), config.run_name(resolved), resolved, cost_of(resolved))
+
+
+def _check_same(one: RunConfig, other: RunConfig) -> None:
+    """Refuse to merge two points that somebody wanted told apart by a knob that no result depends on."""
+    for (name, field, a), (_, _, b) in zip(config._values(one), config._values(other), strict=True):
+        if a != b and not field.metadata["changes_result"]:
+            raise ConfigError(f"{name}={a} and {name}={b}: it changes no result, so it cannot be an axis of a study")
+
+
+def _checked(plan: Plan) -> Plan:
+    """The plan itself, when its cells can share one launch."""
+    if len({repr(cell.config.paths) for cell in plan.cells}) > 1:
+        raise ConfigError("paths differ between the cells of one study; they must be the same for all")
+    if len({cluster.name for cluster in plan.clusters}) > 1:
+        raise ConfigError("cluster.name differs between the cells of one study; launch them as two studies")
+    return plan
+
+
+# --- deciding --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a launch does about one cell: start, resume, retry, wait, or nothing because it is done."""
+
+    action: str
+    reason: str
+
+    @property
+    def starts(self) -> bool:
+        """Whether an attempt has to be started."""
+        return self.action in ("start", "resume", "retry")
+
+
+def decide(view: View) -> Decision:
+    """What a launch does about a run that looks like this."""
+    state, failure = view.state, view.state.failure
+    if view.status == "finished":
+        return Decision("done", f"finished in attempt {state.attempt}")
+    if view.alive:
+        where = f"Slurm job {state.job}" if state.job else f"{state.host}, process {state.pid}"
+        return Decision("wait", f"{view.status} ({where})")
+    if view.status == "failed":
+        return Decision("retry", f"attempt {state.attempt} failed: {failure.kind if failure else 'unknown'}")
+    if view.status in ("preempted", "interrupted"):
+        return Decision("resume", f"attempt {state.attempt} was {view.status}")
+    return Decision("start", "not run yet")

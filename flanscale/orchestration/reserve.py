@@ -1,0 +1,86 @@
+"""Who starts this cell? Makes its run directory and marks it queued, so that of two launches only one starts it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from flanscale import config
+from flanscale.config import ConfigError
+from flanscale.orchestration.claim import claim
+from flanscale.orchestration.liveness import look, this_process
+from flanscale.orchestration.plan import Cell, decide
+from flanscale.orchestration.state import read_state, write_atomically, write_state
+from flanscale.schema import RunConfig
+
+
+def reserve(run_dir: Path, cell: Cell, slurm_jobs: frozenset[str] | None = None) -> bool:
+    """Take a cell for this launcher; False when it is finished, or somebody else runs or has taken it.
+
+    The directory then holds the configuration of this launch, which may differ from an earlier one's in what does
+    not change the result.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with claim(run_dir, patience=0) as mine:
+        if not mine or not decide(look(run_dir, slurm_jobs)).starts:
+            return False
+        _write_config(run_dir, cell.config)
+        me = this_process()
+        queued = read_state(run_dir).queued(host=me.host, pid=me.pid, process_started=me.started)
+        write_state(run_dir, queued)
+        return True
+
+
+def create_run_dir(cell: RunConfig) -> Path:
+    """The run directory of one resolved cell, for a process that will run it itself.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    runs = Path(cell.paths.runs).expanduser().absolute()
+    check_writable(runs)
+    run_dir = runs / config.run_name(cell)
+    run_dir.mkdir(exist_ok=True)
+    with claim(run_dir) as mine:
+        if mine:
+            _write_config(run_dir, cell)
+    return run_dir
+
+
+def _write_config(run_dir: Path, cell: RunConfig) -> None:
+    scratch = run_dir / f".{config.CONFIG_FILE}"
+    config.save(cell, scratch)
+    scratch.replace(run_dir / config.CONFIG_FILE)
+
+
+def submitted(run_dir: Path, job: str) -> None:
+    """Record the Slurm job of a reserved cell, unless the job has begun already and has done so itself."""
+    with claim(run_dir, patience=0) as mine:
+        state = read_state(run_dir)
+        if mine and state.state == "queued":
+            me = this_process()
+            write_state(run_dir, state.queued(host=me.host, pid=me.pid, process_started=me.started, job=job))
+
+
+def give_back(run_dir: Path) -> None:
+    """Undo a reservation whose job could not be started: nothing half-made stays behind."""
+    with claim(run_dir) as mine:
+        state = read_state(run_dir)
+        if not mine or state.state != "queued":
+            return
+        if state.attempt:
+            write_state(run_dir, replace(state, state="preempted"))
+        else:
+            shutil.rmtree(run_dir)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `ConfigError` unless run directories can be made in a folder, which is created if need be."""
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(probe, "")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}; set paths.runs and paths.studies") from error

@@ -1,0 +1,135 @@
+"""How far is a run? Its record `state.json`: written whole or not at all, and only under the run's lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from flanscale.config import ConfigError
+
+STATE_FILE = "state.json"
+FORMAT = 1
+STATES = ("planned", "queued", "running", "preempted", "finished", "failed")
+FAILURE_CLASSES = (
+    "config",
+    "data",
+    "out_of_memory",
+    "nonfinite_loss",
+    "preempted",
+    "timeout",
+    "node",
+    "interrupted",
+    "unknown",
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt ended before the run was finished."""
+
+    kind: str  # one of FAILURE_CLASSES; the key "class" in the file
+    message: str
+    traceback: str | None = None
+    step: int | None = None
+    host: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        fields = asdict(self)
+        return {"class": fields.pop("kind"), **fields}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Failure:
+        return cls(kind=fields["class"], **{key: value for key, value in fields.items() if key != "class"})
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One run's life so far. `host`, `pid` and `process_started` name the process that answers for it now."""
+
+    state: str = "planned"
+    attempt: int = 0
+    failure: Failure | None = None
+    host: str | None = None
+    pid: int | None = None
+    process_started: float | None = None  # seconds since the epoch; a pid alone may have been given out again
+    job: str | None = None  # the Slurm job that holds the run now; None for a local process
+    job_ids: tuple[str, ...] = ()  # every Slurm job it ever had
+    seconds: float = 0.0  # spent in attempts that have ended
+    updated: float = 0.0  # of the last transition, seconds since the epoch
+
+    def queued(self, *, host: str, pid: int, process_started: float, job: str | None = None) -> RunState:
+        """Handed to an executor; the process is the dispatcher's until the job's own claims the run."""
+        here = {"host": host, "pid": pid, "process_started": process_started}
+        return self._next("queued", **here, **self._held_by(job), failure=None)
+
+    def running(self, *, host: str, pid: int, process_started: float, job: str | None = None) -> RunState:
+        """An attempt begins."""
+        here = {"host": host, "pid": pid, "process_started": process_started}
+        return self._next("running", attempt=self.attempt + 1, **here, **self._held_by(job), failure=None)
+
+    def finished(self) -> RunState:
+        """The cell's results are complete."""
+        return self._ended("finished", None)
+
+    def preempted(self, failure: Failure) -> RunState:
+        """Stopped from outside after a checkpoint; goes on from there when started again."""
+        return self._ended("preempted", failure)
+
+    def failed(self, failure: Failure) -> RunState:
+        """Ended with an error."""
+        return self._ended("failed", failure)
+
+    def _ended(self, state: str, failure: Failure | None) -> RunState:
+        spent = time.time() - self.updated if self.state == "running" else 0.0
+        return self._next(state, failure=failure, seconds=self.seconds + max(spent, 0.0))
+
+    def _held_by(self, job: str | None) -> dict[str, Any]:
+        known = job is None or job in self.job_ids
+        return {"job": job, "job_ids": self.job_ids if known else (*self.job_ids, job)}
+
+    def _next(self, state: str, **changes: Any) -> RunState:
+        return replace(self, state=state, updated=time.time(), **changes)
+
+
+def read_state(run_dir: Path) -> RunState:
+    """The state of a run; `planned` where nothing has been recorded yet.
+
+    Raises:
+        ConfigError: the record is damaged, which an interrupted flanscale never leaves behind.
+    """
+    path = run_dir / STATE_FILE
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields.pop("format") != FORMAT or fields["state"] not in STATES:
+            raise ValueError(f"not a format {FORMAT} record")
+        failure = fields.pop("failure")
+        fields["job_ids"] = tuple(fields["job_ids"])
+        return RunState(failure=Failure.from_json(failure) if failure else None, **fields)
+    except (FileNotFoundError, NotADirectoryError):
+        return RunState()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}): delete the run directory to start it over") from error
+
+
+def write_state(run_dir: Path, state: RunState) -> None:
+    """Replace the record in one step, so that a reader never sees half of it and kill -9 never loses it."""
+    fields = asdict(state)
+    fields["failure"] = state.failure.to_json() if state.failure else None
+    write_atomically(run_dir / STATE_FILE, json.dumps({"format": FORMAT, **fields}, indent=1) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file whole or not at all, also when the machine stops."""
+    scratch = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

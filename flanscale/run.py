@@ -1,0 +1,155 @@
+"""One cell, top to bottom: mixture → batches → train → evaluate → log.
+
+`run` is what a job executes in its run directory. As a program this is plain Hydra: one cell with
+`python -m flanscale.run mixture.count=89 cot=true`, a study with `python -m flanscale.run --multirun +sweep=quickstart`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from flanscale.config import ConfigError, checked, identity, register_schema, resolve
+from flanscale.schema import RunConfig
+
+log = logging.getLogger(__name__)
+
+
+def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable[[], bool]) -> None:
+    """Execute a resolved cell in its run directory, going on from its last checkpoint where there is one.
+
+    Raises:
+        DataError: a task is missing or malformed.
+        Preempted: `should_stop()` became true; a checkpoint is saved.
+        NonFiniteLoss: training diverged.
+    """
+    # JAX comes in here, after the job has set the environment that it reads once.
+    from flanscale.evaluation import heldout
+    from flanscale.evaluation.language_model import TrainedModel
+    from flanscale.flops import training_flops
+    from flanscale.models import build_model
+    from flanscale.pipeline.batches import PackedBatches
+    from flanscale.pipeline.tokenizers import load_tokenizer, padded_vocab_size
+    from flanscale.tasks.mixture import build_mixture
+    from flanscale.tasks.registry import open_collection
+    from flanscale.tracking import Tracker
+    from flanscale.training.compilation import enable_compilation_cache
+    from flanscale.training.loop import Preempted, train
+    from flanscale.training.memory import keep_freed_memory
+
+    keep_freed_memory()
+    enable_compilation_cache(Path(config.paths.cache).expanduser() / "compiled")
+    collection = open_collection(config.collection, config.data)
+    tokenizer = load_tokenizer(config.tokenizer)
+    model = build_model(config.model, padded_vocab_size(tokenizer), config.trainer.precision)
+    trainer = config.trainer
+    tracker = Tracker(run_dir, config, run_id=identity(config), attempt=attempt)
+    exit_code = 1
+    try:
+        # --- learn -----------------------------------------------------------------------------------------------
+        mixture = build_mixture(collection, config.mixture, cot=config.cot)
+        _write_json(
+            run_dir / "mixture.json",
+            {task.name: weight for task, weight in zip(mixture.tasks, mixture.weights, strict=True)},
+        )
+        tracker.log(
+            0,
+            {
+                "mixture/tasks": len(mixture.tasks),
+                "mixture/tasks_requested": mixture.requested,
+                "mixture/examples": sum(mixture.sizes),
+            },
+        )
+        params = train(
+            model,
+            config.optimizer,
+            trainer,
+            PackedBatches(mixture, tokenizer, trainer, architecture=config.model.architecture, seed=config.seed),
+            seed=config.seed,
+            checkpoint_dir=run_dir / "checkpoints",
+            log=tracker.log,
+            should_stop=should_stop,
+            flops_per_row=training_flops(config.model, model.vocab_size, trainer.input_tokens, trainer.target_tokens),
+        )
+        # --- answer ----------------------------------------------------------------------------------------------
+        if should_stop():
+            raise Preempted("asked to stop before the evaluation")
+        items = heldout.build_items(
+            heldout.held_out_tasks(collection), config.evaluation, exemplars=config.mixture.exemplars
+        )
+        language_model = TrainedModel(model, params, tokenizer, trainer.input_tokens, config.evaluation.batch_size)
+        answers = heldout.answer(items, language_model, config.evaluation)
+        # --- tell ------------------------------------------------------------------------------------------------
+        for metric in config.evaluation.metrics:
+            benchmark = heldout.benchmark_name(collection.name, metric, config.evaluation)
+            _write_rows(run_dir / "predictions" / f"{benchmark}.jsonl.gz", heldout.prediction_rows(answers, metric))
+        scores = heldout.summarise(answers, collection.name, config.evaluation)
+        average = heldout.normalized_average(scores, answers, collection.name, config.evaluation)
+        tracker.log(trainer.steps, _evaluation_row(scores, average))
+        exit_code = 0
+    finally:
+        tracker.close(exit_code=exit_code)
+
+
+def _evaluation_row(scores: Iterable[Any], average: Any) -> dict[str, Any]:
+    from flanscale.tracking import AVERAGE, EVAL_FIELDS, eval_key
+
+    row = {eval_key(s.benchmark, s.setting, field): getattr(s, field) for s in scores for field in EVAL_FIELDS}
+    return row | {AVERAGE: average.score, f"{AVERAGE}_stderr": average.stderr, f"{AVERAGE}_members": average.members}
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=0), encoding="utf-8")
+
+
+def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines, gzipped with no time stamp inside, and only then give the file its name."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    os.replace(partial, path)
+
+
+# --- as a program ------------------------------------------------------------------------------------------------------
+
+
+def _run_cell(composed: DictConfig) -> None:
+    """Run one composed cell here and now, in its run directory under `paths.runs`."""
+    from flanscale.orchestration.job import start
+    from flanscale.orchestration.reserve import create_run_dir
+
+    if composed.sweep:
+        raise ConfigError("+sweep=NAME is a study of many cells: add --multirun")
+    start(str(create_run_dir(resolve(checked(composed)))), echo=True)
+
+
+def main() -> None:
+    """Plain Hydra: `python -m flanscale.run [--multirun] [overrides]`."""
+    import hydra
+
+    from flanscale.config import check_key, conf_path
+    from flanscale.orchestration.study import register_sweeps
+
+    register_schema()
+    register_sweeps()
+    try:
+        for argument in sys.argv[1:]:
+            key = argument.split("=", 1)[0].lstrip("+~")
+            if not argument.startswith("-") and not key.startswith("hydra"):
+                check_key(key)
+        hydra.main(version_base="1.3", config_path=str(conf_path()), config_name="run")(_run_cell)()
+    except ConfigError as error:
+        sys.exit(f"flanscale: {error}")
+
+
+if __name__ == "__main__":
+    main()

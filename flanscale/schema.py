@@ -1,0 +1,237 @@
+"""Every knob of one cell, as plain dataclasses: the schema of `conf/` and the only configuration any room sees.
+
+Standard library only, so that every room can import it: on a login node without JAX, and on a bare training
+machine without Hydra. `knob(...)` attaches what `flanscale.config` checks before anything is created.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+REQUIRED: Any = "???"  # OmegaConf's mark of a value that must be given
+
+
+def knob(
+    default: Any = REQUIRED,
+    *,
+    help: str,
+    choices: Iterable[str] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    changes_result: bool = True,
+) -> Any:
+    """A dataclass field with its documentation, its allowed values and whether it belongs to a cell's identity.
+
+    A list or dict default is copied for every instance. `changes_result=False` keeps the knob out of the identity
+    hash: runs that differ in it alone are the same run.
+    """
+    metadata = {
+        "help": help,
+        "choices": tuple(choices) if choices else None,
+        "minimum": minimum,
+        "maximum": maximum,
+        "changes_result": changes_result,
+    }
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class ModelConfig:
+    """An architecture. Sizes are per layer; the vocabulary comes from the tokenizer."""
+
+    name: str = knob(help="the size's name, as figures and tables print it")
+    architecture: str = knob(help="which family", choices=("decoder", "encoder_decoder"))
+    d_model: int = knob(help="width of the residual stream", minimum=1)
+    n_layers: int = knob(help="layers of the decoder, and of the encoder where there is one", minimum=1)
+    n_heads: int = knob(help="attention heads", minimum=1)
+    head_dim: int = knob(help="width of one head", minimum=1)
+    d_ff: int = knob(help="hidden width of the feed-forward block (each half of a gated one)", minimum=1)
+    activation: str = knob("swiglu", help="feed-forward nonlinearity", choices=("relu", "gelu", "geglu", "swiglu"))
+    tie_embeddings: bool = knob(True, help="logits from the transposed input embedding")
+    dropout: float = knob(0.0, help="dropout rate (paper Table 22: 0.05)", minimum=0.0, maximum=0.9)
+    rope_theta: float = knob(10_000.0, help="decoder: base of the rotary position embedding", minimum=1.0)
+    relative_buckets: int = knob(32, help="encoder-decoder: buckets of the relative position bias", minimum=2)
+    relative_max_distance: int = knob(128, help="encoder-decoder: distance from which all share a bucket", minimum=2)
+
+
+@dataclass
+class CollectionConfig:
+    """Where tasks come from."""
+
+    name: str = knob(help="the collection", choices=("procedural", "niv2"))
+    split: str = knob("default", help="niv2: the official split folder under splits/")
+    examples_per_task: int = knob(
+        10_000, help="most examples taken from one task (niv2: its first; procedural: drawn)", minimum=1
+    )
+
+
+@dataclass
+class MixtureConfig:
+    """Which tasks a cell learns from, and in which form."""
+
+    count: int = knob(help="number of tasks; 0 evaluates the starting checkpoint untouched", minimum=0)
+    order: str = knob(
+        "paper",
+        help="paper: the collection's own order of groups; random: a draw by order_seed",
+        choices=("paper", "random"),
+    )
+    order_seed: int = knob(0, help="order=random: which draw; subsets of one draw are nested", minimum=0)
+    cot_fraction: float = knob(
+        0.5,
+        help="cot=true: share of examples that carry their rationale, where the task has any",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    exemplars: int = knob(0, help="worked examples shown before the query", minimum=0)
+    max_per_task: int = knob(30_000, help="cap of a task's sampling weight, in examples", minimum=1)
+    allow_missing: bool = knob(False, help="go on with fewer tasks than asked for, logging the realised count")
+
+
+@dataclass
+class TokenizerConfig:
+    """How text becomes token ids."""
+
+    name: str = knob(help="the tokenizer", choices=("words", "sentencepiece", "bytes"))
+    vocabulary: str | None = knob(
+        None,
+        help="sentencepiece: path of the model file (its content, not its path, is part of the identity)",
+        changes_result=False,
+    )
+
+
+@dataclass
+class OptimizerConfig:
+    """How parameters move."""
+
+    name: str = knob(help="the optimizer", choices=("adafactor", "adamw"))
+    learning_rate: float = knob(
+        help="peak rate; for adafactor relative to each parameter's root mean square, as in T5X", minimum=0.0
+    )
+    schedule: str = knob("constant", help="constant, or cosine to zero", choices=("constant", "cosine"))
+    warmup_steps: int = knob(0, help="steps of linear warm-up", minimum=0)
+    b1: float = knob(0.9, help="adamw: decay of the first moment", minimum=0.0, maximum=1.0)
+    b2: float = knob(0.98, help="adamw: decay of the second moment", minimum=0.0, maximum=1.0)
+    decay_rate: float = knob(0.8, help="adafactor: exponent of the second-moment decay", minimum=0.0, maximum=1.0)
+    weight_decay: float = knob(0.0, help="decoupled weight decay", minimum=0.0)
+    clip_norm: float | None = knob(None, help="largest global gradient norm; null leaves gradients as they are")
+
+
+@dataclass
+class MeshConfig:
+    """Devices along each axis of the mesh; their product is the number of devices of the job."""
+
+    data: int = knob(1, help="copies of the model", minimum=1, changes_result=False)
+    fsdp: int = knob(1, help="shards of every parameter", minimum=1, changes_result=False)
+    tensor: int = knob(1, help="shards of heads and feed-forward columns", minimum=1, changes_result=False)
+
+
+@dataclass
+class TrainerConfig:
+    """How long and on what batches."""
+
+    steps: int = knob(help="optimizer steps", minimum=0)
+    batch_rows: int = knob(help="packed rows in a global batch", minimum=1)
+    input_tokens: int = knob(help="tokens of a row for inputs (paper: 1024 for T5, 2048 for PaLM)", minimum=8)
+    target_tokens: int = knob(help="tokens of a row for targets; a decoder's row is the sum of both", minimum=8)
+    precision: str = knob("float32", help="of activations and matrix products", choices=("float32", "bfloat16"))
+    z_loss: float = knob(0.0, help="weight of log²Z (T5X: 1e-4)", minimum=0.0)
+    max_nonfinite_steps: int = knob(
+        5, help="steps with a non-finite gradient that are skipped before the run fails", minimum=0
+    )
+    log_every: int = knob(50, help="steps between rows of metrics", minimum=1, changes_result=False)
+    checkpoint_every: int = knob(1000, help="steps between checkpoints", minimum=1, changes_result=False)
+    keep_checkpoints: int = knob(1, help="newest checkpoints kept", minimum=1, changes_result=False)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+
+@dataclass
+class EvaluationConfig:
+    """What is measured at the end of a cell."""
+
+    settings: list[str] = knob(["direct", "cot"], help="prompting modes: direct, cot")
+    metrics: list[str] = knob(
+        ["exact_match"], help="exact_match, rouge_l; each is one member of the average or not, see average"
+    )
+    average: list[str] = knob(
+        ["exact_match"], help="metrics whose settings make up eval/normalized_average; a subset of metrics"
+    )
+    examples_per_task: int = knob(100, help="held-out examples of each held-out task", minimum=1)
+    batch_size: int = knob(128, help="prompts decoded together", minimum=1, changes_result=False)
+    direct_tokens: int = knob(16, help="most tokens generated for a direct answer", minimum=1)
+    cot_tokens: int = knob(64, help="most tokens generated for a rationale and answer", minimum=1)
+
+
+@dataclass
+class DataConfig:
+    """Where real data lies. Paths do not enter a cell's identity; fingerprints of their content do."""
+
+    niv2: str | None = knob(None, help="folder of Super-NaturalInstructions (tasks/, splits/)", changes_result=False)
+
+
+@dataclass
+class TrackerConfig:
+    """The W&B mirror of metrics.jsonl."""
+
+    mode: str = knob("offline", help="of W&B", choices=("offline", "online", "disabled"), changes_result=False)
+    project: str = knob("flanscale", help="W&B project", changes_result=False)
+    entity: str | None = knob(None, help="W&B user or team", changes_result=False)
+    group: str | None = knob(None, help="W&B group; a launch sets it to the study's name", changes_result=False)
+
+
+@dataclass
+class ClusterConfig:
+    """Where and with what a cell's job runs."""
+
+    name: str = knob(help="the executor", choices=("local", "slurm"), changes_result=False)
+    parallelism: int | None = knob(
+        None,
+        help="most cells at once; null: local one per two hardware threads at least, slurm unlimited",
+        changes_result=False,
+    )
+    cpus: int = knob(1, help="CPU cores of one cell", minimum=1, changes_result=False)
+    nodes: int = knob(1, help="slurm: nodes of one cell", minimum=1, changes_result=False)
+    gpus: int = knob(0, help="slurm: GPUs per node", minimum=0, changes_result=False)
+    memory_gb: int | None = knob(None, help="slurm: memory per node", changes_result=False)
+    timeout_minutes: int = knob(720, help="wall-clock limit of one attempt", minimum=1, changes_result=False)
+    partition: str | None = knob(None, help="slurm: partition", changes_result=False)
+    account: str | None = knob(None, help="slurm: account", changes_result=False)
+    setup: list[str] = knob([], help="slurm: shell lines run before the job", changes_result=False)
+    sbatch: dict[str, Any] = knob({}, help="slurm: further sbatch options, e.g. {qos: long}", changes_result=False)
+    environment: dict[str, str] = knob(
+        {}, help="environment of the job, set before JAX is imported", changes_result=False
+    )
+
+
+@dataclass
+class PathsConfig:
+    """Where results go, relative to the working directory unless absolute."""
+
+    runs: str = knob("runs", help="run directories, shared by all studies", changes_result=False)
+    studies: str = knob("studies", help="study indexes", changes_result=False)
+    reports: str = knob("reports", help="figures and reports", changes_result=False)
+    cache: str = knob("~/.cache/flanscale", help="compiled programs and fingerprints", changes_result=False)
+
+
+@dataclass
+class RunConfig:
+    """One cell, completely."""
+
+    seed: int = knob(0, help="of initialisation, data order and dropout", minimum=0)
+    cot: bool = knob(False, help="train with rationales")
+    model: ModelConfig = field(default_factory=ModelConfig)
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    fingerprints: dict[str, str] = knob({}, help="content hashes of data and vocabulary; filled in by the planner")
+    sweep: dict[str, Any] = knob({}, help="the study file of a multirun (+sweep=NAME)", changes_result=False)

@@ -1,0 +1,55 @@
+"""In which direction, and how far, does a gradient move the parameters?
+
+The rate is kept apart from the direction: the training step multiplies them, so that the logged rate is the one used
+and a skipped step does not shift the schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from flanscale.schema import OptimizerConfig
+
+Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
+
+
+class Optimizer(NamedTuple):
+    direction: optax.GradientTransformation  # gives the step for a rate of 1, downhill
+    rate: Schedule  # of the number of steps taken
+
+
+def build_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
+    """The optimizer of a run of `steps` steps."""
+    clip = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
+    core = adafactor(config.decay_rate) if config.name == "adafactor" else optax.scale_by_adam(config.b1, config.b2)
+    decay = [optax.add_decayed_weights(config.weight_decay)] if config.weight_decay else []
+    return Optimizer(optax.chain(*clip, core, *decay, optax.scale(-1.0)), schedule(config, steps))
+
+
+def adafactor(decay_rate: float) -> optax.GradientTransformation:
+    """Adafactor without momentum, relative to each parameter's root mean square (arXiv:1804.04235, Algorithm 5).
+
+    T5X's settings: ε₁ = 1e-30, ε₂ = 1e-3, clipping at 1, factored where both sides are at least 128.
+    """
+    return optax.chain(
+        optax.scale_by_factored_rms(decay_rate=decay_rate, epsilon=1e-30, min_dim_size_to_factor=128),
+        optax.clip_by_block_rms(1.0),
+        optax.scale_by_param_block_rms(1e-3),
+    )
+
+
+def schedule(config: OptimizerConfig, steps: int) -> Schedule:
+    """Linear warm-up, then constant or a cosine that reaches zero at `steps`."""
+
+    def rate(step: Int[Array, ""]) -> Float[Array, ""]:
+        done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+        shape = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(done, 0, 1))) if config.schedule == "cosine" else 1.0
+        warmup = jnp.minimum(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+        return jnp.asarray(config.learning_rate * shape * warmup, jnp.float32)
+
+    return rate

@@ -1,0 +1,152 @@
+"""What does one optimizer step do: loss, gradient, update, and the sums that the log is made of?
+
+Dimensions: B rows of the global batch, T target positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from flanscale.models import Batch, Model, Params, batch_sharding, parameter_shardings
+from flanscale.training.optimizers import Optimizer
+
+LOGITS_AT_ONCE = 2**28  # elements: 1 GiB of float32 on all devices together
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Sums:
+    """What accumulates on the device between two rows of the log; part of the checkpoint, so that rows are too."""
+
+    loss: Float[Array, ""]
+    tokens: Float[Array, ""]  # target tokens, the loss's denominator
+    gradient_norm: Float[Array, ""]
+    steps: Int[Array, ""]  # those that moved the parameters
+    learning_rate: Float[Array, ""]  # of the last step
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    step: Int[Array, ""]
+    params: Params
+    optimizer: Any
+    nonfinite_steps: Int[Array, ""]  # skipped, in a row, up to now
+    sums: Sums
+
+
+Step = Callable[[TrainState, Batch, Array], tuple[TrainState, Int[Array, ""]]]
+
+
+def zero_sums() -> Sums:
+    zero: Any = np.zeros((), np.float32)
+    return Sums(zero, zero, zero, zero.astype(np.int32), zero)
+
+
+def init_state(model: Model, optimizer: Optimizer, key: Array) -> TrainState:
+    params = model.init(key)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, params, optimizer.direction.init(params), zero, jax.tree.map(jnp.asarray, zero_sums()))
+
+
+def state_shardings(model: Model, optimizer: Optimizer, mesh: Mesh) -> Any:
+    """A TrainState of shardings: moments lie as their parameters do, everything smaller is copied."""
+    shapes = jax.eval_shape(lambda key: init_state(model, optimizer, key), jax.random.key(0))
+    whole = NamedSharding(mesh, PartitionSpec())
+    params = parameter_shardings(mesh, shapes.params)
+    moments = optax.tree_map_params(
+        optimizer.direction,
+        lambda leaf, like, sharding: sharding if leaf.shape == like.shape else whole,
+        shapes.optimizer,
+        shapes.params,
+        params,
+        transform_non_params=lambda _: whole,
+    )
+    everything_whole = jax.tree.map(lambda _: whole, shapes)
+    return dataclasses.replace(everything_whole, params=params, optimizer=moments)
+
+
+def build_step(model: Model, optimizer: Optimizer, mesh: Mesh, *, z_loss: float) -> Step:
+    """The jitted step `(state, batch, key) → (state, skipped steps in a row)`; the given state is used up.
+
+    A step whose loss or gradient is not finite leaves parameters and optimizer as they were.
+    """
+    dropout = model.config.dropout > 0
+
+    def step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Array]:
+        dropout_key = jax.random.fold_in(key, state.step) if dropout else None
+
+        def objective(params: Params) -> tuple[Array, tuple[Array, Array]]:
+            nll, squares, tokens = loss_sums(model, params, batch, dropout_key)
+            return (nll + z_loss * squares) / jnp.maximum(tokens, 1.0), (nll, tokens)
+
+        (loss, (nll, tokens)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+        norm = optax.global_norm(gradients)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        direction, moments = optimizer.direction.update(gradients, state.optimizer, state.params)
+        rate = optimizer.rate(state.step)
+        params = jax.tree.map(lambda p, d: p + rate * d, state.params, direction)
+        sums = Sums(
+            loss=state.sums.loss + nll,
+            tokens=state.sums.tokens + tokens,
+            gradient_norm=state.sums.gradient_norm + norm,
+            steps=state.sums.steps + 1,
+            learning_rate=rate,
+        )
+
+        def keep(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+
+        nonfinite = jnp.where(finite, 0, state.nonfinite_steps + 1)
+        new = TrainState(
+            step=state.step + 1,
+            params=keep(params, state.params),
+            optimizer=keep(moments, state.optimizer),
+            nonfinite_steps=nonfinite,
+            sums=keep(sums, state.sums),
+        )
+        return new, nonfinite
+
+    shardings = state_shardings(model, optimizer, mesh)
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(
+        step,
+        in_shardings=(shardings, batch_sharding(mesh), whole),
+        out_shardings=(shardings, whole),
+        donate_argnums=0,
+    )
+
+
+def loss_sums(
+    model: Model, params: Params, batch: Batch, dropout_key: Array | None
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """Sums over the batch's weighted target tokens: negative log-likelihood, log²Z, and the weights themselves."""
+    x_BxTxD = model.hidden(params, batch, dropout_key)
+    targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+
+    def sums(x: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
+        logits = model.logits(params, x)
+        log_z = jax.nn.logsumexp(logits, axis=-1)
+        chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+        return jnp.sum((log_z - chosen) * weights), jnp.sum(log_z**2 * weights)
+
+    rows, length = targets.shape
+    chunks = 1
+    while rows * (length // chunks) * model.vocab_size > LOGITS_AT_ONCE and length % (2 * chunks) == 0:
+        chunks *= 2
+    if chunks == 1:
+        nll, squares = sums(x_BxTxD, targets, weights)
+    else:  # along the positions: the rows may be split over devices
+        split = [jnp.stack(jnp.split(a, chunks, axis=1)) for a in (x_BxTxD, targets, weights)]
+        nll, squares = jax.tree.map(jnp.sum, jax.lax.map(lambda a: jax.checkpoint(sums)(*a), tuple(split)))
+    return nll, squares, jnp.sum(weights)

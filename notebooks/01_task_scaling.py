@@ -1,0 +1,119 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Does a model learn unseen tasks better when it was finetuned on more tasks?
+#
+# And do rationales in the training data change that? This notebook reads one finished study: models of several
+# sizes, each finetuned on a growing number of tasks, with and without rationales ("chain of thought", CoT), several
+# seeds each, all asked the same questions about tasks that none of them saw.
+
+# %%
+import platform
+from importlib import metadata
+
+from IPython.display import Image, Markdown, display
+
+from analysis import contrasts, figures, notebooks, panels, report, runs, tables
+
+index, which = notebooks.study_index()
+study = runs.from_directories(index)
+analysed = panels.analyse(study)
+asked = [contrasts.contrasts(panel, contrasts.read_items(study, panel)) for panel in analysed]
+Markdown(f"{which}<br>**{study.title}** · {report.progress(study)}")
+
+# %% [markdown]
+# ## The answer
+
+# %%
+Markdown(report.answer(analysed, asked))
+
+# %% [markdown]
+# Points are *normalised*: 0 is what guessing scores, 100 is everything right. Brackets are 95 % intervals. The rest
+# of the notebook shows where these sentences come from, and how far they carry.
+#
+# ## The curves
+#
+# One panel per way of asking. Marks are means over seeds with their 95 % interval, small dots are single runs. The
+# horizontal axis is logarithmic; models that were not finetuned at all stand left of the break.
+
+# %%
+figure, _ = figures.scaling_figure(analysed, sizes=report.sizes(study), note=report.shortfall(study))
+Image(figures.png(figure), width=900)
+
+# %% [markdown]
+# ## The scores behind it
+#
+# Mean ± standard error. The error has two parts: seeds (pooled over all cells of a panel, because two or three seeds
+# say little about one cell) and items (the questions asked are a sample). A star marks a mean with fewer runs than
+# planned.
+
+# %%
+for panel in analysed:
+    display(Markdown(f"**{panel.title}**, by number of finetuning tasks"), tables.scores(panel))
+
+# %% [markdown]
+# ## What more tasks and what rationales change
+#
+# Every model answers the same items, so what makes an item easy for all cancels in a difference. That is why these
+# intervals are tighter than the error bars above suggest.
+
+# %%
+for panel, found in zip(analysed, asked, strict=True):
+    display(Markdown(f"**{panel.title}**"), tables.contrasts(found))
+
+# %% [markdown]
+# ## Which curve is it?
+#
+# Three forms, from bold to cautious:
+#
+# - **power law** $y = c - a\,n^{-b}$: diminishing returns up to a ceiling $c$, one exponent $b$ for all curves;
+# - **log-linear** $y = \alpha + \beta \log_{10} n$: every tenfold of tasks adds the same;
+# - **no change**: beyond what was seen, nothing moves.
+#
+# The fair test is prediction: fit on the smaller counts, predict the largest. A form wins only if it beats the next
+# by more than the noise of what it predicts. AICc (smaller is better) compares the fits to all counts, and is left
+# out where there are too few runs for it.
+
+# %%
+for panel in analysed:
+    reason = f"**{panel.title}: {panel.comparison.verdict}.** {panel.comparison.reason}."
+    display(Markdown(reason), tables.forms(panel))
+
+# %% [markdown]
+# ## What the data do not tell
+#
+# A parameter whose interval has an open end, or that sits on a bound, is no finding. Here are all of the power law,
+# with what is wrong about each; a dash in place of a value means that there is none to be had.
+
+# %%
+for panel in analysed:
+    law = tables.parameters(panel).query("form == 'power law'").drop(columns="form")
+    display(Markdown(f"**{panel.title}**" + "".join(f"<br>{warning}." for warning in panel.warnings)), law)
+
+# %% [markdown]
+# ## Caveats
+#
+# - More tasks come with a fixed number of steps: each task is seen less often as the count grows. And in the paper's
+#   order, *how many* tasks and *which* tasks change together.
+# - The intervals are for the held-out tasks of this study. Other tasks would shift all curves together.
+# - Nothing here says what happens beyond the largest count: two points in that gap are worth more than any fit.
+# - Points that never got a score:
+
+# %%
+tables.incomplete(study) if study.incomplete() else Markdown("none, the grid is complete.")
+
+# %% [markdown]
+# ## Provenance
+
+# %%
+versions = {name: metadata.version(name) for name in report.PACKAGES} | {"python": platform.python_version()}
+Markdown(
+    f"{len(study.records)} cells of study `{study.name}`, launched with flanscale {study.version}; data fingerprints"
+    f" {report.fingerprints(study) or 'not recorded'}; analysed with {versions}."
+)

@@ -1,0 +1,106 @@
+"""Cells that train nothing, so that what the machinery around them does can be watched in seconds.
+
+`run` stands in for `flanscale.run.run`; `python fake_cells.py STUDY [KEY=VALUE]...` stands in for `flanscale launch`.
+A step takes 0.02 s and is checkpointed. Every attempt leaves two lines in `<run>/attempts.log`, when it begins and
+when it leaves of its own accord. Some seeds misbehave half-way, see `MISBEHAVIOUR`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from flanscale.schema import RunConfig
+
+STEP_SECONDS = 0.02
+
+
+class Preempted(Exception):
+    """As training.loop.Preempted."""
+
+
+class NonFiniteLoss(Exception):
+    """As training.loop.NonFiniteLoss."""
+
+
+class DataError(ValueError):
+    """As tasks.DataError."""
+
+
+class XlaRuntimeError(RuntimeError):
+    """As jaxlib's."""
+
+
+MISBEHAVIOUR: dict[int, BaseException] = {
+    90: NonFiniteLoss("6 steps in a row had a non-finite gradient"),
+    91: DataError("task0001: no instances"),
+    92: XlaRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12345 bytes"),
+    93: RuntimeError("something else"),
+    94: SystemExit("a library gave up"),
+}
+
+
+def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable[[], bool]) -> None:
+    """Count to `trainer.steps`."""
+    checkpoint = run_dir / "checkpoint"
+    step = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    print("a library prints")
+    _mark(run_dir, "begin", step)
+    try:
+        while step < config.trainer.steps:
+            if should_stop():
+                raise Preempted(f"stopped at step {step}")
+            if step == config.trainer.steps // 2 and config.seed in MISBEHAVIOUR:
+                raise MISBEHAVIOUR[config.seed]
+            time.sleep(STEP_SECONDS)
+            step += 1
+            _log(run_dir, {"step": step, "attempt": attempt, "time": time.time(), "train/loss": 1.0 / step})
+            _replace(checkpoint, str(step))
+        score = {"eval/normalized_average": 50.0, "eval/normalized_average_stderr": 1.0}
+        _log(run_dir, {"step": step, "attempt": attempt, "time": time.time(), **score})
+    finally:
+        _mark(run_dir, "end", step)
+
+
+def _mark(run_dir: Path, what: str, step: int) -> None:
+    with (run_dir / "attempts.log").open("a") as file:
+        file.write(f"{what} {os.getpid()} {step} {time.time()}\n")
+
+
+def _log(run_dir: Path, row: dict[str, object]) -> None:
+    with (run_dir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    scratch = path.with_suffix(".partial")
+    scratch.write_text(text)
+    scratch.replace(path)
+
+
+def main() -> None:
+    """Launch a study of such cells; `--no-wait` and `--wait` as in `flanscale launch`."""
+    from flanscale.orchestration.display import open_console
+    from flanscale.orchestration.failure import is_user_error
+    from flanscale.orchestration.launch import launch
+    from flanscale.orchestration.preview import make_plan
+
+    wait = {"--wait": True, "--no-wait": False}.get(sys.argv[1])
+    study, *overrides = sys.argv[1:] if wait is None else sys.argv[2:]
+    try:
+        plan = make_plan(study, overrides)
+        code = launch(plan, open_console(), again="launch again", wait=wait, runner="fake_cells")
+    except Exception as error:
+        if not is_user_error(error):
+            raise
+        print(f"flanscale: {error}", file=sys.stderr)
+        code = 2
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""What the tidy table promises, wherever a study's runs are read from."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from synthetic_study import AXES, write_study
+
+from analysis import runs
+from analysis.runs import AVERAGE, AnalysisError
+
+
+def test_the_table_has_a_row_per_point_and_measured_setting(tmp_path: Path) -> None:
+    table = runs.table(runs.from_directories(write_study(tmp_path, predictions=False)))
+    points = math.prod(len(values) for values in AXES.values())
+    assert len(table) == points * 3  # direct, cot, and the normalized average
+    row = table.query("model == 'micro' and count == 89 and cot and seed == 1 and setting == 'cot'").iloc[0]
+    assert row["benchmark"] == "procedural"
+    assert row["state"] == "finished"
+    assert row["tasks"] == 89
+    assert row["score"] == pytest.approx(row["normalized"])
+    assert row["score"] > 20
+
+
+@pytest.mark.parametrize("state", ["missing", "failed", "running", "queued"])
+def test_a_run_without_a_score_stays_in_the_table_and_says_why(tmp_path: Path, state: str) -> None:
+    study = runs.from_directories(write_study(tmp_path, predictions=False, states={7: state}))
+    table = runs.table(study)
+    rows = table[table["cell"] == study.points[7].cell]
+    assert len(rows) == 3
+    assert rows["normalized"].isna().all()
+    assert set(rows["state"]) == {state}
+    [(point, record)] = study.incomplete()
+    assert (point, record.state) == (study.points[7], state)
+    assert (record.failure is not None) == (state == "failed")
+
+
+def test_a_study_without_any_score_still_lists_its_points(tmp_path: Path) -> None:
+    table = runs.table(
+        runs.from_directories(write_study(tmp_path, predictions=False, states=dict.fromkeys(range(40), "planned")))
+    )
+    assert len(table) == 40
+    assert table["score"].isna().all()
+
+
+def test_a_damaged_run_is_listed_as_damaged_and_costs_the_others_nothing(tmp_path: Path) -> None:
+    index = write_study(tmp_path, predictions=False)
+    point = json.loads(index.read_text())["points"][9]
+    metrics = tmp_path / "runs" / point["run"] / "metrics.jsonl"
+    metrics.write_text("not json\n" + metrics.read_text())
+    [(_, record)] = runs.from_directories(index).incomplete()
+    assert record.state == "damaged"
+    assert "metrics.jsonl:1" in (record.failure or "")
+
+
+def test_one_cell_may_serve_several_points(tmp_path: Path) -> None:
+    study = runs.from_directories(write_study(tmp_path, predictions=False))
+    baseline = [point for point in study.points if point.axes["mixture.count"] == 0 and point.axes["seed"] == 0]
+    assert len({point.cell for point in baseline if point.axes["model"] == "nano"}) == 1
+    assert len(study.records) == 36 < len(study.points) == 40
+
+
+def test_an_axis_that_the_study_does_not_vary_is_read_from_the_config(tmp_path: Path) -> None:
+    axes = {"mixture.count": [8, 64], "seed": [0, 1], "optimizer.learning_rate": [0.1, 0.2]}
+    table = runs.table(runs.from_directories(write_study(tmp_path, predictions=False, axes=axes)))
+    assert set(table["model"]) == {"nano"}
+    assert not table["cot"].any()
+    assert set(table["optimizer.learning_rate"]) == {0.1, 0.2}
+
+
+def test_sizes_are_ordered_by_their_parameters_not_by_the_axis(tmp_path: Path) -> None:
+    study = runs.from_directories(write_study(tmp_path, predictions=False, axes=AXES | {"model": ["micro", "nano"]}))
+    assert list(study.models) == ["nano", "micro"]
+    assert list(replace(study, parameters={}).models) == ["micro", "nano"]
+
+
+def test_the_average_carries_the_raw_mean_of_its_members(tmp_path: Path) -> None:
+    study = runs.from_directories(write_study(tmp_path, predictions=False, lower_bound=10.0))
+    found = runs.scores(study.records[study.points[-1].cell])
+    direct, cot = found["procedural", "direct"], found["procedural", "cot"]
+    assert found[AVERAGE]["score"] == pytest.approx((direct["score"] + cot["score"]) / 2)
+    assert found[AVERAGE]["normalized"] == pytest.approx((direct["normalized"] + cot["normalized"]) / 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no study index at"),
+        ("{", "is not JSON"),
+        ('{"format": 2}', "not a study index of format 1"),
+        ('{"format": 1, "study": "empty", "points": []}', "study empty has no points"),
+    ],
+)
+def test_a_bad_index_is_one_clear_line(tmp_path: Path, text: str | None, message: str) -> None:
+    index = tmp_path / "study.json"
+    if text is not None:
+        index.write_text(text)
+    with pytest.raises(AnalysisError, match=message) as error:
+        runs.from_directories(index)
+    assert "\n" not in str(error.value)
+
+
+def as_api_run(study: runs.Study, cell: str) -> SimpleNamespace:
+    """A run as `wandb.Api` returns it: underscored step and times, rows by step, a history that is asked for."""
+    record = study.records[cell]
+    history = [{"_step": row["step"], "_timestamp": 1.0, "_runtime": 2} | dict(row) for row in record.history]
+    for row in history:
+        del row["step"]
+    return SimpleNamespace(id=cell, state="finished", config=dict(record.config), scan_history=lambda: iter(history))
+
+
+def test_the_api_gives_the_same_study_and_a_query_that_misses_runs_shows_as_missing_cells(tmp_path: Path) -> None:
+    index = write_study(tmp_path, predictions=False)
+    local = runs.from_directories(index)
+    asked = {}
+
+    def query(project: str, filters: dict[str, str]) -> list[SimpleNamespace]:
+        asked.update(project=project, filters=filters)
+        return [as_api_run(local, cell) for cell in list(local.records)[1:]]
+
+    online = runs.from_wandb_api(index, "team/flanscale", SimpleNamespace(runs=query))
+    assert asked == {"project": "team/flanscale", "filters": {"group": "quickstart"}}
+    lost, *rest = local.records
+    assert online.records[lost] == runs.missing(lost)
+    assert all(online.records[cell] == local.records[cell] for cell in rest)
+
+
+def test_a_run_that_crashed_on_the_server_is_failed(tmp_path: Path) -> None:
+    index = write_study(tmp_path, predictions=False)
+    run = as_api_run(runs.from_directories(index), runs.from_directories(index).points[0].cell)
+    run.state = "crashed"
+    online = runs.from_wandb_api(index, "p", SimpleNamespace(runs=lambda *_, **__: [run]))
+    assert online.records[run.id].state == "failed"
+    assert online.records[run.id].failure == "W&B state crashed"

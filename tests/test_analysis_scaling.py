@@ -1,0 +1,235 @@
+"""What fits promise: known truths come back with honest intervals, and what cannot be known is no number."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+
+import lmfit
+import numpy as np
+import pytest
+
+from analysis import published, scaling
+from analysis.profile import CEILING, Data
+from analysis.scaling import Fit
+
+COUNTS = np.array([9, 30, 89, 282, 700, 1836.0])
+CEILINGS, DROPS = (22.0, 40.0, 55.0, 60.0), (25.0, 30.0, 30.0, 20.0)
+NAMES = ("a", "b", "c", "d")
+
+Form = Callable[[int, np.ndarray], np.ndarray]
+
+
+def law(exponent: float | Sequence[float]) -> Form:
+    exponents = [exponent] * 4 if isinstance(exponent, float) else exponent
+    return lambda s, n: CEILINGS[s] - DROPS[s] * n ** -exponents[s]
+
+
+def runs(
+    form: Form, *, curves: int = 4, seeds: int = 3, spread: float = 0.7, counts: np.ndarray = COUNTS, rng: int = 0
+) -> Data:
+    """Runs of a study whose truth is `form(curve, counts)`."""
+    random = np.random.default_rng(rng)
+    shape = (curves, seeds, len(counts))
+    truth = np.stack([form(s, counts) for s in range(curves)])[:, None]
+    score = truth + spread * random.normal(size=shape)
+    number, count = np.broadcast_to(np.arange(curves)[:, None, None], shape), np.broadcast_to(counts, shape)
+    weight = np.full(score.size, 1 / max(spread, 1e-3) ** 2)
+    return Data(number.ravel(), count.ravel(), score.ravel(), weight)
+
+
+def fit_all(data: Data) -> dict[str, Fit]:
+    return {form: scaling.fit(form, data, NAMES[: data.curves]) for form in scaling.FORMS}
+
+
+def compare(data: Data, spread: float = 0.7) -> scaling.Comparison:
+    return scaling.compare(data, NAMES[: data.curves], fit_all(data), np.full(len(data.score_N), spread**2))
+
+
+def test_a_noiseless_power_law_is_recovered() -> None:
+    fit = scaling.fit("power_law", runs(law(0.35), spread=1e-6), NAMES)
+    assert fit.ok
+    assert fit.parameter("b").value == pytest.approx(0.35, abs=1e-4)
+    for name, c, a in zip(NAMES, CEILINGS, DROPS, strict=True):
+        assert fit.parameter("c", name).value == pytest.approx(c, abs=1e-3)
+        assert fit.parameter("a", name).value == pytest.approx(a, abs=1e-2)
+    assert fit.predict("b", np.array([50.0])) == pytest.approx(40 - 30 * 50**-0.35, abs=1e-4)
+
+
+@pytest.mark.parametrize(("curves", "spread"), [(4, 0.7), (1, 0.4)])
+def test_intervals_and_bands_cover_the_truth_as_often_as_they_say(curves: int, spread: float) -> None:
+    hits = np.zeros(3)
+    repeats = 150
+    for number in range(repeats):
+        fit = scaling.fit("power_law", runs(law(0.35), curves=curves, spread=spread, rng=number), NAMES[:curves])
+        b, c = fit.parameter("b"), fit.parameter("c", "a")
+        (low,), (high,) = fit.band("a", np.array([200.0]))
+        hits += [
+            (b.low or 0) < 0.35 < (b.high or math.inf),
+            (c.low or 0) < CEILINGS[0] < (c.high or math.inf),
+            low < CEILINGS[0] - DROPS[0] * 200**-0.35 < high,
+        ]
+    assert (hits / repeats > 0.90).all()  # nominal 0.95, standard error 0.018
+    assert (hits / repeats < 0.995).all()
+
+
+def test_intervals_agree_with_lmfit() -> None:
+    data = runs(law(0.35), curves=1, spread=0.4)
+    ours = scaling.fit("power_law", data, ["a"])
+
+    def residual(p: lmfit.Parameters) -> np.ndarray:
+        return np.sqrt(data.weight_N) * (data.score_N - p["c"] + p["a"] * data.count_N ** -p["b"])
+
+    start = lmfit.Parameters()
+    start.add_many(("c", 25.0), ("a", 20.0), ("b", 0.5))
+    minimizer = lmfit.Minimizer(residual, start)
+    theirs = minimizer.minimize()
+    intervals = lmfit.conf_interval(minimizer, theirs, sigmas=[0.95])
+    for name in ("a", "b", "c"):
+        parameter = ours.parameter(name, None if name == "b" else "a")
+        assert parameter.value == pytest.approx(theirs.params[name].value, rel=1e-4)
+        assert parameter.low == pytest.approx(intervals[name][0][1], rel=5e-3)
+        assert parameter.high == pytest.approx(intervals[name][-1][1], rel=5e-3)
+
+
+def test_the_papers_table_gives_the_values_computed_elsewhere() -> None:
+    """Shared b = .210 at SSE 8.29, separate .193/.173/.501; without 1,836 tasks "no change" errs by 1.4/0.9/1.0."""
+    panel = published.task_count_panel()
+    shared = panel.fits["power_law"]
+    assert shared.sse == pytest.approx(8.29, abs=0.005)
+    assert shared.parameter("b").value == pytest.approx(0.210, abs=0.001)
+    for size, c, a in (("8B", 29.24, 33.56), ("62B", 44.09, 24.29), ("540B", 61.82, 14.15)):
+        assert shared.parameter("c", f"PaLM {size}").value == pytest.approx(c, abs=0.05)
+        assert shared.parameter("a", f"PaLM {size}").value == pytest.approx(a, abs=0.05)
+    assert panel.comparison.error["hold"] == pytest.approx(math.sqrt((1.4**2 + 0.9**2 + 1.0**2) / 3), abs=0.01)
+    predicted = np.array([26.3, 41.9, 60.8]) - np.array([21.9, 38.8, 58.5])
+    assert panel.comparison.error["log_linear"] == pytest.approx(math.sqrt((predicted**2).mean()), abs=0.05)
+    assert panel.comparison.verdict == "not identifiable"
+
+
+def test_ceilings_stay_below_100_and_say_that_they_hit_it() -> None:
+    fit = scaling.fit("power_law", runs(lambda s, n: 104 - 60 * n**-0.3, curves=1, spread=0.2), ["a"])
+    assert fit.ok
+    ceiling = fit.parameter("c", "a")
+    assert (ceiling.value, ceiling.status, ceiling.high) == (None, "bound:c", None)
+    assert fit.predict("a", COUNTS).max() < CEILING
+
+
+def test_a_log_linear_truth_gives_no_exponent_and_no_ceiling() -> None:
+    fit = scaling.fit("power_law", runs(lambda s, n: 5 + 6 * np.log10(n), curves=1, spread=0.01), ["a"])
+    assert fit.status == "bound:b"
+    assert [(each.name, each.value) for each in fit.parameters] == [("b", None)]
+    with pytest.raises(ValueError, match="bound:b"):
+        fit.predict("a", COUNTS)
+
+
+def test_a_curve_that_does_not_rise_is_degenerate() -> None:
+    fit = scaling.fit("power_law", runs(lambda s, n: 30 - 3 * np.log10(n), curves=2, spread=0.1), NAMES[:2])
+    assert (fit.status, fit.parameters) == ("degenerate", ())
+
+
+def test_a_falling_curve_among_rising_ones_has_no_ceiling_but_spoils_nothing() -> None:
+    data = runs(lambda s, n: law(0.35)(s, n) if s else 20 - np.log10(n), curves=3, spread=0.2)
+    fit = scaling.fit("power_law", data, NAMES[:3])
+    assert fit.ok
+    assert fit.parameter("c", "a").status == fit.parameter("a", "a").status == "degenerate"
+    assert fit.parameter("c", "a").value is None
+    assert fit.parameter("b").value == pytest.approx(0.35, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "curves", "status"),
+    [
+        ([9.0], 1, {"hold": "ok", "log_linear": "too_few_points", "power_law": "too_few_points"}),
+        ([9.0, 89.0], 4, {"hold": "ok", "log_linear": "ok", "power_law": "too_few_points"}),
+        ([9.0, 89.0, 282.0], 1, {"hold": "ok", "log_linear": "ok", "power_law": "ok"}),
+    ],
+)
+def test_too_few_counts_are_a_status(counts: list[float], curves: int, status: dict[str, str]) -> None:
+    data = runs(law(0.35), counts=np.array(counts), curves=curves)
+    assert {form: fit.status for form, fit in fit_all(data).items()} == status
+
+
+def test_a_single_run_a_count_leaves_nothing_to_judge_three_parameters_by() -> None:
+    data = runs(law(0.35), counts=COUNTS[:3], curves=1, seeds=1)
+    assert scaling.fit("power_law", data, ["a"]).status == "too_few_points"
+
+
+def test_scores_that_are_not_numbers_are_a_status() -> None:
+    data = runs(law(0.35))
+    data.score_N[3] = np.nan
+    fit = scaling.fit("power_law", data, NAMES)
+    assert (fit.status, fit.sse, fit.parameters) == ("nonfinite", None, ())
+
+
+def test_an_exponent_that_the_data_do_not_bound_has_open_ends() -> None:
+    fit = scaling.fit("power_law", runs(law(0.35), curves=1, seeds=1, spread=3.0, rng=3), ["a"])
+    b = fit.parameter("b")
+    assert None in (b.low, b.high)
+
+
+def test_weights_count_as_many_equal_runs() -> None:
+    data = runs(law(0.35), curves=1)
+    twice = np.concatenate([np.arange(18), [4]])
+    repeated = Data(*(values[twice] for values in (data.curve_N, data.count_N, data.score_N, data.weight_N)))
+    weighted = Data(data.curve_N, data.count_N, data.score_N, data.weight_N * (1 + (np.arange(18) == 4)))
+    one, other = (scaling.fit("power_law", each, ["a"]) for each in (repeated, weighted))
+    assert one.parameter("b").value == pytest.approx(other.parameter("b").value, rel=1e-6)
+
+
+def test_the_true_form_is_preferred() -> None:
+    rising = compare(runs(law(0.35), spread=0.4), spread=0.4)
+    assert (rising.best, rising.verdict) == ("power_law", "preferred")
+    straight = compare(runs(lambda s, n: 5 + (3 + s) * np.log10(n), spread=0.2), spread=0.2)
+    assert straight.best != "hold"
+    flat = compare(runs(lambda s, n: np.full_like(n, 20.0 + s), spread=0.1), spread=0.1)
+    assert flat.best == "hold"
+
+
+def test_a_difference_below_the_noise_is_a_tie() -> None:
+    comparison = compare(runs(law(0.35), spread=6.0, rng=1), spread=6.0)
+    assert comparison.verdict in ("tied", "not identifiable")
+    assert compare(runs(law(0.35), spread=0.5), spread=100.0).verdict == "tied"
+
+
+def test_three_counts_of_one_curve_do_not_identify_a_form() -> None:
+    comparison = compare(runs(law(0.35), curves=1, counts=np.array([8.0, 64.0, 512.0])))
+    assert comparison.verdict == "not identifiable"
+    assert comparison.error["power_law"] is None
+    assert comparison.error["hold"] is not None
+    assert comparison.held_out_count == 512
+
+
+def test_holding_predicts_the_mean_at_the_largest_count_seen() -> None:
+    data = runs(law(0.35), curves=1)
+    rest = data.select(data.count_N < 1836)
+    assert scaling.hold(rest, 0) == pytest.approx(data.score_N[data.count_N == 700].mean())
+
+
+def test_aicc_is_withheld_where_its_correction_decides() -> None:
+    assert scaling.fit("power_law", runs(law(0.35), curves=1, seeds=1), ["a"]).aicc is None  # 6 − 4 − 1 = 1
+    fit = scaling.fit("log_linear", runs(law(0.35), curves=1, seeds=2), ["a"])
+    assert fit.aicc == pytest.approx(12 * math.log(fit.sse / 12) + 2 * 3 + 2 * 3 * 4 / 8)
+
+
+def test_one_exponent_for_all_is_rejected_only_where_it_is_wrong() -> None:
+    same, different = runs(law(0.35), spread=0.3), runs(law([0.15, 0.35, 0.7, 1.2]), spread=0.3)
+    p_same, p_different = (
+        scaling.shared_exponent_p(data, NAMES, scaling.fit("power_law", data, NAMES)) for data in (same, different)
+    )
+    assert p_same is not None
+    assert p_different is not None
+    assert p_different < 0.001 < 0.01 < p_same
+
+
+def test_a_curve_without_the_largest_count_is_fitted_but_not_scored_there() -> None:
+    data = runs(law(0.35), curves=2)
+    data = data.select((data.curve_N == 0) | (data.count_N < 1836))
+    assert compare(data).error["power_law"] is not None
+
+
+def test_the_report_is_plain_json_without_nan() -> None:
+    data = runs(law(0.35))
+    text = json.dumps(scaling.as_json(fit_all(data), compare(data)), allow_nan=False)
+    assert json.loads(text)["fits"]["power_law"]["parameters"][0]["name"] == "b"

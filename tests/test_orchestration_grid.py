@@ -1,0 +1,95 @@
+"""The points of a study: the product of its axes, less exclusions, as the user's overrides change it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flanscale.config import ConfigError, available, parse_override
+from flanscale.orchestration.grid import as_override, parse_sweep, points, with_overrides
+from flanscale.orchestration.study import Study
+
+STUDY = Study("s", {"mixture.count": (0, 9), "cot": (False, True), "seed": (0, 1)}, base=("model=nano",))
+
+
+def test_points_are_the_product_with_the_last_axis_fastest() -> None:
+    grid = points({"seed": (0, 1), "cot": (False, True)}, ())
+    assert grid == [
+        {"seed": 0, "cot": False},
+        {"seed": 0, "cot": True},
+        {"seed": 1, "cot": False},
+        {"seed": 1, "cot": True},
+    ]
+
+
+def test_a_point_is_left_out_when_it_matches_all_keys_of_an_exclusion() -> None:
+    grid = points(STUDY.axes, [{"mixture.count": (0,), "cot": (True,)}, {"seed": (1,), "mixture.count": (9, 89)}])
+    assert grid == [
+        {"mixture.count": 0, "cot": False, "seed": 0},
+        {"mixture.count": 0, "cot": False, "seed": 1},
+        {"mixture.count": 9, "cot": False, "seed": 0},
+        {"mixture.count": 9, "cot": True, "seed": 0},
+    ]
+
+
+def test_excluding_true_does_not_exclude_one() -> None:
+    assert points({"seed": (0, 1)}, [{"seed": (True,)}]) == [{"seed": 0}, {"seed": 1}]
+
+
+@pytest.mark.parametrize(
+    ("override", "values"),
+    [
+        ("seed=5", (5,)),
+        ("seed=0,1,2", (0, 1, 2)),
+        ("seed=range(0,4)", (0, 1, 2, 3)),
+        ("seed=choice(3,1)", (3, 1)),
+        ("++seed=7,8", (7, 8)),
+    ],
+)
+def test_an_override_of_an_axis_replaces_its_values(override: str, values: tuple[int, ...]) -> None:
+    asked = with_overrides(STUDY, [override])
+    assert asked.axes["seed"] == values
+    assert list(asked.axes) == list(STUDY.axes)
+    assert asked.base == STUDY.base
+
+
+def test_any_other_override_holds_for_every_cell_and_comes_after_the_studys_own() -> None:
+    asked = with_overrides(STUDY, ["trainer.steps=5", "model=micro"])
+    assert asked.base == ("model=nano", "trainer.steps=5", "model=micro")
+    assert asked.axes == STUDY.axes
+
+
+def test_a_sweep_over_another_key_becomes_an_axis() -> None:
+    assert with_overrides(STUDY, ["model=nano,micro"]).axes["model"] == ("nano", "micro")
+
+
+def test_a_glob_chooses_among_the_files_of_a_group() -> None:
+    assert parse_sweep("model=glob(t5*)") == ("model", tuple(name for name in available("model") if name[:2] == "t5"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "not an override"),
+        ("seed=0,,1", "not an override"),
+        ("sead=0,1", "unknown key 'sead'; did you mean seed"),
+        ("model=nano,mikro", "model=mikro: no such choice"),
+        ("model=glob(zzz*)", "no values"),
+        ("seed=interval(0,1)", "not an override"),
+        ("hydra/launcher=basic", "settings of Hydra itself"),
+        ("~seed", "cannot be deleted"),
+    ],
+)
+def test_a_wrong_override_is_refused_in_one_line(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        with_overrides(STUDY, [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0, -3, 1.5, 1e-7, True, False, None, "nano", "a b", "it's", "a,b", "null", "True", "12", "x=y", "", [1, "a b"]],
+)
+def test_a_value_survives_the_way_through_hydras_grammar(value: Any) -> None:
+    assert parse_override(as_override("tracker.entity", value)) == ("tracker.entity", value)

@@ -1,0 +1,215 @@
+"""A study is launched with real processes that are really killed: nothing is run twice, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from little_study import Workplace, attempts, begun, kill, open_workplace, wait_until
+
+from flanscale.orchestration.state import read_state
+
+LABELS = {f"procedural-nano-{count}-direct-s{seed}" for count in (9, 89) for seed in (0, 1)}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    return open_workplace(tmp_path, monkeypatch)
+
+
+def assert_all_finished(place: Workplace) -> None:
+    """Every cell finished, no two processes were ever at the same run, and no step is missing."""
+    assert place.statuses() == dict.fromkeys(LABELS, "finished")
+    for run in place.runs():
+        lives = attempts(run)
+        assert lives[-1].last_step is not None
+        for earlier, later in zip(lives, lives[1:], strict=False):
+            assert earlier.ended is None or earlier.ended <= later.began
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        steps = [row["step"] for row in rows if "train/loss" in row]
+        assert set(steps) == set(range(1, lives[-1].last_step + 1))
+        resumed_at = [life.first_step for life in lives]
+        assert resumed_at == sorted(resumed_at)
+
+
+def most_at_once(place: Workplace) -> int:
+    """The largest number of attempts that were under way at one moment."""
+    spans = [(life.began, life.ended) for run in place.runs() for life in attempts(run)]
+    return max(sum(b <= began and (e is None or began < e) for b, e in spans) for began, _ in spans)
+
+
+def test_a_launch_runs_every_cell_once_and_a_second_one_starts_nothing(place: Workplace) -> None:
+    first = place.launched("little")
+    assert first.returncode == 0, first.stderr
+    assert_all_finished(place)
+    assert "little: 4 finished" in first.stdout
+    records = {run: (run / "state.json").read_bytes() for run in place.runs()}
+    began = time.monotonic()
+    second = place.launched("little")
+    assert time.monotonic() - began < 3
+    assert (second.returncode, second.stdout) == (0, "little: 4 finished\n")
+    assert {run: (run / "state.json").read_bytes() for run in place.runs()} == records
+    assert all(len(attempts(run)) == 1 for run in place.runs())
+
+
+def test_without_a_terminal_there_is_one_line_for_each_ended_cell(place: Workplace) -> None:
+    lines = place.launched("little", "trainer.steps=5", "seed=0,93").stdout.splitlines()
+    assert sum(line.startswith("✔ [") and "score 50.0 ± 1.0 in" in line for line in lines) == 2
+    assert sum(line.startswith("✘ [") for line in lines) == 2
+    assert len(lines) == 4 + 4 + 2  # then each lost cell with its log, the counts, and what to do
+
+
+def test_a_crashed_cell_leaves_the_rest_alone_and_the_exit_code_tells(place: Workplace) -> None:
+    result = place.launched("little", "trainer.steps=5", "seed=90,1")
+    assert result.returncode == 1
+    statuses = place.statuses()
+    assert {label: status for label, status in statuses.items() if label.endswith("s1")} == {
+        "procedural-nano-9-direct-s1": "finished",
+        "procedural-nano-89-direct-s1": "finished",
+    }
+    run = place.run("nano-9-direct-s90")
+    assert "procedural-nano-9-direct-s90: failed (nonfinite_loss: 6 steps in a row" in result.stdout
+    assert f"log: {run / 'log.txt'}" in result.stdout
+
+
+def test_failed_cells_are_retried_by_the_next_launch_once(place: Workplace) -> None:
+    for expected in (1, 2):
+        place.launched("little", "trainer.steps=2", "seed=93")
+        assert [len(attempts(run)) for run in place.runs()] == [expected, expected]
+
+
+@pytest.mark.parametrize("parallelism", [1, 3])
+def test_no_more_cells_run_at_once_than_asked_for(place: Workplace, parallelism: int) -> None:
+    place.launched("little", "trainer.steps=40", f"cluster.parallelism={parallelism}")
+    assert most_at_once(place) == parallelism
+    assert_all_finished(place)
+
+
+def test_two_launches_at_the_same_moment_share_the_work_and_the_slots(place: Workplace) -> None:
+    launchers = [place.launch("little", "trainer.steps=30", "cluster.parallelism=2") for _ in range(2)]
+    results = [launcher.communicate(timeout=60) for launcher in launchers]
+    assert [launcher.returncode for launcher in launchers] == [0, 0], results
+    assert all(out.endswith("little: 4 finished\n") for out, _ in results)
+    assert_all_finished(place)
+    assert all(len(attempts(run)) == 1 for run in place.runs())
+    assert most_at_once(place) == 2
+
+
+def test_ctrl_c_lets_running_cells_save_and_leave_and_the_next_launch_goes_on(place: Workplace) -> None:
+    launcher = place.launch("little", "trainer.steps=100", "cluster.parallelism=2")
+    wait_until(lambda: sum((run / "checkpoint").exists() for run in place.runs()) == 2)
+    os.killpg(launcher.pid, signal.SIGINT)  # as a terminal does: everything in the foreground gets it
+    out, err = launcher.communicate(timeout=20)
+    assert launcher.returncode == 130
+    assert "Traceback" not in err
+    assert "stopped; go on with: launch again" in out
+    assert sorted(place.statuses().values()) == ["planned", "planned", "preempted", "preempted"]
+    assert len(place.runs()) == 2  # nothing half-made of the cells that had not begun
+    assert place.launched("little", "trainer.steps=100").returncode == 0
+    assert_all_finished(place)
+    for run in place.runs():
+        lives = attempts(run)
+        assert [life.first_step for life in lives[1:]] == [life.last_step for life in lives[:-1]]
+
+
+def test_ctrl_c_twice_does_not_wait(place: Workplace) -> None:
+    launcher = place.launch("little", "trainer.steps=200", "cluster.parallelism=1")
+    wait_until(lambda: any(begun(run) for run in place.runs()))
+    (run,) = place.runs()
+    os.kill(attempts(run)[0].pid, signal.SIGSTOP)  # a cell that takes its time
+    for _ in range(2):
+        launcher.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    launcher.communicate(timeout=5)
+    assert launcher.returncode == 130
+    os.kill(attempts(run)[0].pid, signal.SIGCONT)
+    wait_until(lambda: read_state(run).state == "preempted")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kill_9_of_a_cell_at_any_moment_costs_no_more_than_that_attempt(place: Workplace, seed: int) -> None:
+    chance = random.Random(seed)
+    launcher = place.launch("little", "trainer.steps=30", "mixture.count=9")
+    wait_until(lambda: len(place.runs()) == 2)
+    time.sleep(chance.uniform(0.0, 1.2))
+    cells = [p for p in psutil.Process(launcher.pid).children(recursive=True) if "submitit.core._submit" in p.cmdline()]
+    for cell in cells:
+        kill(cell.pid)
+    launcher.communicate(timeout=30)
+    assert launcher.returncode == (1 if cells else 0)
+    again = place.launched("little", "trainer.steps=30", "mixture.count=9")
+    assert again.returncode == 0, again.stdout
+    assert set(place.statuses().values()) == {"finished"}
+    for run in place.runs():
+        assert attempts(run)[-1].last_step == 30
+        for earlier, later in zip(attempts(run), attempts(run)[1:], strict=False):
+            assert earlier.ended is None or earlier.ended <= later.began
+
+
+def test_kill_9_of_the_launcher_leaves_its_cells_running_and_the_next_launch_waits_for_them(place: Workplace) -> None:
+    launcher = place.launch("little", "trainer.steps=100", "cluster.parallelism=2")
+    wait_until(lambda: sum(begun(run) for run in place.runs()) == 2)
+    kill(launcher.pid)
+    launcher.wait()
+    orphans = {run: attempts(run)[0].pid for run in place.runs()}
+    assert place.launched("little", "trainer.steps=100", "cluster.parallelism=2").returncode == 0
+    assert_all_finished(place)
+    assert all(len(attempts(run)) == 1 for run in place.runs())
+    assert all(attempts(run)[0].pid == pid for run, pid in orphans.items())
+    assert most_at_once(place) == 2
+
+
+def test_no_wait_returns_at_once_and_the_queue_runs_on_by_itself(place: Workplace) -> None:
+    began = time.monotonic()
+    result = place.launched("--no-wait", "little", "trainer.steps=20")
+    assert time.monotonic() - began < 3
+    assert result.returncode == 0
+    assert "watch with: flanscale status little --watch" in result.stdout
+    wait_until(lambda: set(place.statuses().values()) == {"finished"}, seconds=30)
+    assert_all_finished(place)
+    log = place.folder / "studies" / "little.log"
+    wait_until(lambda: log.read_text().endswith("little: 4 finished\n"))
+
+
+def test_a_queue_of_its_own_stops_like_any_other(place: Workplace) -> None:
+    out = place.launched("--no-wait", "little", "trainer.steps=200").stdout
+    queue = psutil.Process(int(out.split("process ")[1].split()[0]))
+    wait_until(lambda: any(begun(run) for run in place.runs()))
+    queue.terminate()
+    wait_until(lambda: not queue.is_running() or queue.status() == psutil.STATUS_ZOMBIE)
+    assert "running" not in place.statuses().values()
+    assert "preempted" in place.statuses().values()
+
+
+def test_a_cell_that_dies_before_it_has_a_log_tells_why(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place.folder / "cloudpickle").mkdir()
+    (place.folder / "cloudpickle" / "__init__.py").write_text("raise ImportError('broken installation')")
+    result = place.launched(
+        "little", "mixture.count=9", "seed=0", "cluster.environment.PYTHONPATH=" + str(place.folder)
+    )
+    assert result.returncode == 1
+    assert "failed (unknown: ImportError: broken installation)" in result.stdout
+
+
+def test_folders_that_cannot_be_written_are_told_in_one_line_and_nothing_is_left(place: Workplace) -> None:
+    (place.folder / "file").write_text("")
+    result = place.launched("little", "paths.runs=file/runs")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"flanscale: cannot write to {place.folder}/file/runs: Not a directory; set paths.runs and paths.studies\n"
+    )
+    assert not (place.folder / "studies").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_runs_folder_is_told_in_one_line(place: Workplace) -> None:
+    (place.folder / "runs").mkdir(mode=0o555)
+    result = place.launched("little")
+    assert result.returncode == 2
+    assert "Permission denied" in result.stderr
