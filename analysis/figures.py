@@ -161,9 +161,7 @@ def scaling_figure(
             axes.set_visible(False)
         for axes in grid[::across]:
             axes.set_ylabel("normalised points")
-        handles = _legend(panels, {(sizes or {}).get(name, name): colour for name, colour in colours.items()})
-        columns = min(len(handles), 3 if across == 1 else 6)
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=2, columnspacing=1.5)
+        _legend(figure, panels, {(sizes or {}).get(name, name): colour for name, colour in colours.items()})
         figure.supxlabel("finetuning tasks" + (f"\n{note}" if note else ""), fontsize=8, color="0.15")
     return figure, drawn
 
@@ -176,19 +174,20 @@ def palette(k: int) -> list[Any]:
 def fit_text(panel: Panel) -> str:
     """The verdict and the fit of a panel in one line."""
     comparison, fit = panel.comparison, panel.drawn
-    best = f"{scaling.WORDS[comparison.best]} preferred" if comparison.best else ""
-    head = (
-        best
-        if comparison.verdict == "preferred"
-        else {"tied": "forms tied"}.get(comparison.verdict, comparison.verdict)
-    )
+    head = {
+        "preferred": f"{scaling.NAMES.get(comparison.best or '', '')} preferred",
+        "tied": "forms tied",
+        "not identifiable": "form not identifiable",
+    }[comparison.verdict]
     if fit is None:
-        return f"{head}: {comparison.reason}"
+        return head
     if fit.form != "power_law":
-        return head if comparison.best == fit.form else f"{head}, {scaling.WORDS[fit.form]} drawn"
+        return head if comparison.best == fit.form else f"{head}, {scaling.NAMES[fit.form]} drawn"
     b = fit.parameter("b")
-    of = "" if head.startswith(scaling.WORDS[fit.form]) else f"{scaling.WORDS[fit.form]} "
-    return f"{head}, {of}b = {b.value:.2g} ({limits(b.low, b.high)})"
+    interval = limits(b.low, b.high, digits=2)
+    interval = interval if interval.startswith("[") else f"({interval})"
+    of = "" if head.startswith(scaling.NAMES[fit.form]) else f"{scaling.NAMES[fit.form]} "
+    return f"{head}, {of}b = {b.value:.2g} {interval}"
 
 
 def _panel(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
@@ -196,8 +195,9 @@ def _panel(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
     axes.axhline(0, color=GREY, linewidth=0.7, linestyle=DOTS, zorder=0)
     drawn: list[Drawn] = []
     baseline: set[tuple[str, ...]] = set()  # the untouched checkpoint has no arm: drawn once a size
+    step = scale.width * min(0.026, 0.08 / max(len(panel.curves) - 1, 1))  # side by side, so that bars do not overlap
     for number, curve in enumerate(panel.curves):
-        shift = 0.026 * scale.width * (number - (len(panel.curves) - 1) / 2)
+        shift = step * (number - (len(panel.curves) - 1) / 2)
         colour = colours[curve.size]
         drawn += _draw_curve(axes, panel, curve, colour)
         for mean in (mean for mean in panel.means if mean.curve == curve and mean.cells not in baseline):
@@ -205,8 +205,9 @@ def _panel(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
                 baseline.add(mean.cells)
             at = scale.position(mean.count) + shift
             runs = [run for run in panel.runs if (run.curve, run.count) == (curve, mean.count) and run.scored]
+            runs = runs if len(runs) > 1 else []  # a single run is its mean
             beside = [at + 0.011 * scale.width] * len(runs)
-            axes.plot(beside, [run.normalized for run in runs], ".", color=colour, ms=2.6, alpha=0.55, mew=0)
+            axes.plot(beside, [run.normalized for run in runs], ".", color=colour, ms=3, alpha=0.6, mew=0)
             _draw_mean(axes, at, mean, colour)
             place = (panel.benchmark, panel.setting)
             drawn += [Drawn(*place, "run", curve.label, mean.count, run.normalized) for run in runs]
@@ -249,10 +250,11 @@ def _draw_curve(axes: Axes, panel: Panel, curve: Curve, colour: Any) -> list[Dra
 
 def _finish(axes: Axes, scale: CountAxis, panel: Panel) -> None:
     axes.set_title(panel.title, loc="left", pad=15, fontweight="bold", color="0.1")
-    above = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(fit_text(panel), (0, 1), (0, 4), fontsize=7, color=GREY, **above)  # type: ignore[arg-type]
+    above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    line = axes.annotate(fit_text(panel), (0, 1), (0, 4), fontsize=7, color=GREY, **above)
+    line.set_in_layout(False)  # the title's padding has made room for it
     low, high = scale.span
-    margin = 0.06 * scale.width
+    margin = 0.07 * scale.width
     zero = 0 in scale.counts
     axes.set_xlim((scale.slot if zero else low) - margin, high + margin)
     labels = scale.labelled()
@@ -271,7 +273,18 @@ def _break_axis(axes: Axes, slot_low: float, slot_high: float, low: float, high:
         axes.plot([x], [0], marker=[(-1, -2), (1, 2)], markersize=5, mew=0.7, linestyle="none", **on_axis)
 
 
-def _legend(panels: Sequence[Panel], colours: Mapping[str, Any]) -> list[Line2D]:
+def _legend(figure: Figure, panels: Sequence[Panel], colours: Mapping[str, Any]) -> None:
+    """One legend for all panels, in as few rows as the figure's width allows."""
+    handles = _handles(panels, colours)
+    for columns in range(len(handles), 0, -1):
+        style: dict[str, Any] = {"ncols": columns, "handlelength": 2, "columnspacing": 1.5}
+        legend = figure.legend(handles=handles, loc="outside upper center", **style)
+        if legend.get_window_extent().width <= figure.bbox.width or columns == 1:
+            return
+        legend.remove()
+
+
+def _handles(panels: Sequence[Panel], colours: Mapping[str, Any]) -> list[Line2D]:
     arms = {curve.cot for panel in panels for curve in panel.curves}
     handles = [Line2D([], [], color=colour, linewidth=2.4, label=size) for size, colour in colours.items()]
     style: dict[str, Any] = {"color": GREY, "linewidth": 1.2, "marker": "o", "markersize": 4}

@@ -41,7 +41,7 @@ class Panel:
         if (self.benchmark, self.setting) == AVERAGE:
             return "Normalised average"
         benchmark, setting = BENCHMARKS.get(self.benchmark, self.benchmark), SETTINGS.get(self.setting, self.setting)
-        return f"{benchmark} · {setting}"
+        return " · ".join(filter(None, (benchmark, setting)))
 
     @property
     def counts(self) -> list[int]:

@@ -89,7 +89,7 @@ def findings(panel: Panel, asked: Sequence[Contrast]) -> list[str]:
     overall = [each for each in asked if each.size == asked[0].size]
     shown = [each for each in overall if each.question.startswith("Δ volume") or "mean over" in each.question]
     lines = [f"{each.question}: {tables.signed(each.estimate)}" for each in shown]
-    return [*lines, f"Form of the curve: {panel.comparison.verdict}. {_sentence(panel.comparison.reason)}"]
+    return [*lines, panel.comparison.sentence]
 
 
 def answer(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> str:
@@ -107,7 +107,7 @@ def answer(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> st
     for each in found:
         if "mean over" in each.question:
             first += f"; training with CoT adds {tables.signed(each.estimate)} at equal task counts"
-    return f"{first}. {_sentence(panel.comparison.reason)}: the form of the curve is {panel.comparison.verdict}."
+    return f"{first}. {panel.comparison.sentence}"
 
 
 def progress(study: Study) -> str:
@@ -143,7 +143,6 @@ def render(study: Study, analysed: Sequence[Panel], asked: Sequence[Sequence[Con
         answer=answer(analysed, asked),
         progress=progress(study),
         findings=findings,
-        sentence=_sentence,
         short=SHORT,
         tables=tables,
         versions={name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
@@ -180,12 +179,8 @@ def _provenance(attempt: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in (facts | packages).items() if value}
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def _round(parameters: int) -> str:
     for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if parameters >= size:
-            return f"{parameters / size:.2g} {unit}"
+            return f"{float(f'{parameters / size:.2g}'):g} {unit}"
     return str(parameters)

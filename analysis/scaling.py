@@ -23,7 +23,8 @@ from analysis import profile
 from analysis.profile import Data, Profile
 
 FORMS = ("hold", "log_linear", "power_law")
-WORDS = {"hold": "no change", "log_linear": "log-linear", "power_law": "power law"}
+NAMES = {"hold": "no change", "log_linear": "log-linear", "power_law": "power law"}
+WORDS = {"hold": "no change", "log_linear": "log-linear growth", "power_law": "the power law"}
 PARAMETERS = {"hold": ("c",), "log_linear": ("alpha", "beta"), "power_law": ("c", "a")}
 AICC_MINIMUM = 5
 """AICc is given where N − K − 1 is at least this; below, its correction term decides alone."""
@@ -100,8 +101,14 @@ class Comparison:
     aicc_difference: Mapping[str, float | None]
     best: str | None
     verdict: str
-    """preferred, tied, or not identifiable."""
+    """preferred (then `best` is), tied, or not identifiable."""
     reason: str
+
+    @property
+    def sentence(self) -> str:
+        """Verdict and reason in words."""
+        what = WORDS[self.best] if self.best and self.verdict == "preferred" else "the form of the curve"
+        return f"{what[0].upper()}{what[1:]} is {self.verdict}: {self.reason}."
 
 
 def fit(form: str, data: Data, curves: Sequence[str]) -> Fit:
@@ -274,5 +281,5 @@ def _judge(
         return verdict(
             "tied", f"{WORDS[best]} predicts {largest:,.0f} tasks best, but AICc over all counts is against it"
         )
-    lead = f"{WORDS[best]} predicts {largest:,.0f} tasks {gap:.2f} points better than {WORDS[rival]}"
+    lead = f"it predicts {largest:,.0f} tasks {gap:.2f} points better than {WORDS[rival]}"
     return verdict("preferred", f"{lead}, more than the noise of {noise:.2f}")

@@ -55,7 +55,7 @@ def forms(panel: Panel) -> pd.DataFrame:
     held_out = f"error at {comparison.held_out_count:,.0f} tasks" if comparison.held_out_count else "error"
     rows = [
         {
-            "form": scaling.WORDS[form],
+            "form": scaling.NAMES[form],
             "status": fit.status.replace("_", " "),
             held_out: number(comparison.error[form]),
             "ΔAICc": number(comparison.aicc_difference[form], 1),
@@ -71,7 +71,7 @@ def parameters(panel: Panel) -> pd.DataFrame:
     """A row per parameter: value with its 95 % interval, or the reason why there is none."""
     rows = [
         {
-            "form": scaling.WORDS[form],
+            "form": scaling.NAMES[form],
             "parameter": SYMBOLS.get(each.name, each.name),
             "curve": each.curve or "all",
             "value": MISSING if each.value is None else f"{each.value:.3g}",
@@ -118,12 +118,12 @@ def number(value: float | None, digits: int = 2) -> str:
     return MISSING if value is None else f"{value:.{digits}f}"
 
 
-def limits(low: float | None, high: float | None) -> str:
-    """An interval; an open end makes it a one-sided limit."""
+def limits(low: float | None, high: float | None, digits: int = 3) -> str:
+    """An interval to so many significant digits; an open end makes it a one-sided limit."""
     if low is None and high is None:
         return "not bounded"
     if low is None:
-        return f"≤ {high:.3g}"
+        return f"≤ {high:.{digits}g}"
     if high is None:
-        return f"≥ {low:.3g}"
-    return f"[{low:.3g}, {high:.3g}]"
+        return f"≥ {low:.{digits}g}"
+    return f"[{low:.{digits}g}, {high:.{digits}g}]"

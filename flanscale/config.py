@@ -310,7 +310,7 @@ def run_name(config: RunConfig) -> str:
     return f"{identity(config)}-{slug(config)}"
 
 
-# --- config.yaml of a run directory ------------------------------------------------------------------------------------
+# --- config.yaml of a run directory -----------------------------------------------------------------------------------
 
 
 def save(config: RunConfig, path: Path) -> None:
@@ -372,5 +372,6 @@ def _did_you_mean(near: typing.Iterable[str]) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    """The first line of a library's message, without its path diagnostics."""
-    return str(error).strip().split("\n", 1)[0]
+    """What a library's message says before its diagnostics."""
+    lines = str(error).strip().split("\n")
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

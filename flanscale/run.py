@@ -1,7 +1,7 @@
 """One cell, top to bottom: mixture → batches → train → evaluate → log.
 
-`run` is what a job executes in its run directory. As a program this is plain Hydra: one cell with
-`python -m flanscale.run mixture.count=89 cot=true`, a study with `python -m flanscale.run --multirun +sweep=quickstart`.
+`run` is what a job executes in its run directory. As a program this is plain Hydra: one cell is
+`python -m flanscale.run mixture.count=89 cot=true`, a study `python -m flanscale.run --multirun +sweep=quickstart`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -116,10 +115,10 @@ def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     partial = path.with_suffix(".partial")
     with partial.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as file:
         file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
-# --- as a program ------------------------------------------------------------------------------------------------------
+# --- as a program -----------------------------------------------------------------------------------------------
 
 
 def _run_cell(composed: DictConfig) -> None:

@@ -152,10 +152,8 @@ class TrainerConfig:
 class EvaluationConfig:
     """What is measured at the end of a cell."""
 
-    settings: list[str] = knob(["direct", "cot"], help="prompting modes: direct, cot")
-    metrics: list[str] = knob(
-        ["exact_match"], help="exact_match, rouge_l; each is one member of the average or not, see average"
-    )
+    settings: list[str] = knob(["direct", "cot"], help="prompting modes", choices=("direct", "cot"))
+    metrics: list[str] = knob(["exact_match"], help="what is measured", choices=("exact_match", "rouge_l"))
     average: list[str] = knob(
         ["exact_match"], help="metrics whose settings make up eval/normalized_average; a subset of metrics"
     )

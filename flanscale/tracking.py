@@ -6,10 +6,10 @@ flushed row by row, so that a kill -9 costs at most the row being written. W&B i
 Keys
     train/{loss,tokens,examples,learning_rate,grad_norm,tokens_per_second,mfu,data_wait_fraction,pad_fraction}
     mixture/{tasks,tasks_requested,examples}
-    eval/<benchmark>/<setting>/{score,stderr,stderr_tasks,n,lower_bound,normalized}   score in percent, the errors in points
+    eval/<benchmark>/<setting>/{score,stderr,stderr_tasks,n,lower_bound,normalized}
     eval/normalized_average, eval/normalized_average_stderr, eval/normalized_average_members
 
-`stderr` is the sampling error of the items with the benchmark's tasks taken as given; `stderr_tasks` also lets the
+Scores are in percent, errors in points. `stderr` is the sampling error of the items with the benchmark's tasks taken as given; `stderr_tasks` also lets the
 tasks vary (clustered by task). Both are shared by all cells that answer the same items.
 """
 

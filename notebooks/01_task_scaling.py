@@ -82,8 +82,7 @@ for panel, found in zip(analysed, asked, strict=True):
 
 # %%
 for panel in analysed:
-    reason = f"**{panel.title}: {panel.comparison.verdict}.** {panel.comparison.reason}."
-    display(Markdown(reason), tables.forms(panel))
+    display(Markdown(f"**{panel.title}.** {panel.comparison.sentence}"), tables.forms(panel))
 
 # %% [markdown]
 # ## What the data do not tell

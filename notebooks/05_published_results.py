@@ -42,7 +42,7 @@ def share(panel, curve, *counts):
 
 early = ", ".join(f"{share(paper, curve, 0, 282, 1836)} ({curve.size})" for curve in paper.curves)
 last = f"In the paper, of what finetuning on 1,836 tasks gains over none, {early} is there at 282 tasks."
-Markdown(last + "".join(f" In `{study.name}`: {panel.comparison.reason}, {panel.comparison.verdict}." for panel in own))
+Markdown(last + "".join(f" In `{study.name}`: {panel.comparison.sentence}" for panel in own))
 
 # %% [markdown]
 # ## The curves
@@ -71,7 +71,7 @@ published.table_3().drop(columns=["family", "suspect"])
 # noise here.
 
 # %%
-display(Markdown(f"**{paper.comparison.verdict}**: {paper.comparison.reason}."), tables.forms(paper))
+display(Markdown(paper.comparison.sentence), tables.forms(paper))
 
 # %% [markdown]
 # "No change since 282 tasks" predicts the last column better than the straight line, which agrees with the authors'

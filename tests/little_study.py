@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from flanscale.orchestration.ledger import read_ledger
+from flanscale.orchestration.ledger import ledger_of, read_ledger, write_ledger
 from flanscale.orchestration.liveness import look
 from flanscale.orchestration.plan import Plan
 from flanscale.orchestration.preview import make_plan
+from flanscale.orchestration.reserve import create_run_dir
+from flanscale.orchestration.state import RunState, write_state
 
 TESTS = Path(__file__).parent
 STUDY = """
@@ -66,6 +68,15 @@ class Workplace:
         process = self.launch(*arguments)
         out, err = process.communicate(timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def pretend_finished(self, *overrides: str) -> None:
+        """Make the run directories of a study that has been run to its end."""
+        plan = self.plan(*overrides)
+        ledger = ledger_of(plan)
+        ledger.path.parent.mkdir()
+        write_ledger(ledger)
+        for cell in plan.cells:
+            write_state(create_run_dir(cell.config), RunState(state="finished", attempt=1, seconds=1.0))
 
     def runs(self) -> list[Path]:
         """The run directories."""

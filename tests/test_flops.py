@@ -53,7 +53,7 @@ def test_t5_has_its_published_sizes(millions: float) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_third_of_the_training_operations_are_xlas_forward_pass(architecture: str) -> None:
-    wide = model(architecture, d_model=64, head_dim=32, d_ff=256)
+    wide = model(architecture, d_model=64, head_dim=32, d_ff=256, n_layers=1)
     batch = packed(architecture, [[5] * 9], [[6] * 9])
     xla = jax.jit(wide.apply).lower(initial(wide), batch).compile().cost_analysis()["flops"]
     forward = training_flops(wide.config, wide.vocab_size, 16, 16) / 3

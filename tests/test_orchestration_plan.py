@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +119,7 @@ def test_the_index_still_finds_the_runs_when_both_folders_have_moved(tmp_path: P
     ledger.path.parent.mkdir()
     write_ledger(ledger)
     (tmp_path / "elsewhere").mkdir()
-    os.rename(tmp_path / "studies", tmp_path / "elsewhere" / "studies")
+    (tmp_path / "studies").rename(tmp_path / "elsewhere" / "studies")
     moved = read_ledger(tmp_path / "elsewhere" / "studies" / "counts.json")
     assert moved.runs == tmp_path / "elsewhere" / "runs"
 

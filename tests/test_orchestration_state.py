@@ -81,7 +81,8 @@ def test_a_writer_that_is_killed_leaves_the_old_record_or_the_new_one(tmp_path: 
         "state, n = RunState(), 0\n"
         "while True:\n"
         "    n += 1\n"
-        "    write_state(pathlib.Path(sys.argv[1]), RunState(state='failed', attempt=n, failure=Failure('data', 'x' * n)))\n"
+        "    state = RunState(state='failed', attempt=n, failure=Failure('data', 'x' * n))\n"
+        "    write_state(pathlib.Path(sys.argv[1]), state)\n"
     )
     for _ in range(5):
         process = subprocess.Popen([sys.executable, "-c", writer, str(tmp_path)])

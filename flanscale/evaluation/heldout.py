@@ -132,7 +132,7 @@ def summarise(answers: Sequence[Answer], collection: str, config: EvaluationConf
 
 
 def _score(benchmark: str, setting: str, by_task: Sequence[Sequence[float]]) -> Score:
-    """Mean of task means; `stderr` from the spread inside tasks (stratified), `stderr_tasks` from that of task means."""
+    """Mean of task means; `stderr` from the spread inside tasks (stratified), `stderr_tasks` from the tasks' means."""
     means = np.array([np.mean(scores) for scores in by_task])
     inside = np.array([np.var(scores, ddof=1) / len(scores) if len(scores) > 1 else 0.0 for scores in by_task])
     count = len(means)

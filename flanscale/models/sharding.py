@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flanscale.schema import MeshConfig
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MeshAxes = str | tuple[str, ...] | None
 
@@ -89,7 +89,7 @@ def parameter_shardings(mesh: Mesh, params: Any, rules: ShardingRules = RULES) -
 
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         spec = rules.spec(PARAMETER_AXES[path[-1].key])
-        return NamedSharding(mesh, _divisible(spec, leaf.shape, mesh, jax.tree_util.keystr(path)))
+        return NamedSharding(mesh, divisible(spec, leaf.shape, mesh.shape, jax.tree_util.keystr(path)))
 
     return jax.tree_util.tree_map_with_path(sharding, params)
 
@@ -104,18 +104,18 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
-    return jax.lax.with_sharding_constraint(x, _divisible(RULES.spec(axes), x.shape, mesh, "an activation"))
+    return jax.lax.with_sharding_constraint(x, divisible(RULES.spec(axes), x.shape, mesh.shape, "an activation"))
 
 
-def _divisible(spec: PartitionSpec, shape: tuple[int, ...], mesh: Any, name: str) -> PartitionSpec:
+def divisible(spec: PartitionSpec, shape: tuple[int, ...], parts: Mapping[str, int], name: str) -> PartitionSpec:
     """The spec without the splits that do not come out even, which XLA refuses."""
     entries: list[MeshAxes] = []
     for entry, size in zip(spec, shape, strict=False):
         names = (entry,) if isinstance(entry, str) else entry or ()
-        parts = math.prod(mesh.shape[axis] for axis in names)
-        if size % parts:
-            log.warning(
-                "%s of shape %s is not split over %s: %d is not a multiple of %d", name, shape, entry, size, parts
+        count = math.prod(parts[axis] for axis in names)
+        if size % count:
+            logger.warning(
+                "%s of shape %s is not split over %s: %d is not a multiple of %d", name, shape, entry, size, count
             )
             entry = None
         entries.append(entry)

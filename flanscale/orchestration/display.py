@@ -78,7 +78,9 @@ def outcome(cell: CellStatus) -> str:
 
 def counts(study: StudyStatus) -> str:
     """How many cells are in which state."""
-    return ", ".join(f"{number} {status}" for status, number in sorted(study.counts.items(), key=lambda item: -item[1]))
+    return ", ".join(
+        f"{number} {status}" for status, number in sorted(study.counts.items(), key=lambda item: (-item[1], item[0]))
+    )
 
 
 # --- tables ----------------------------------------------------------------------------------------------------
@@ -151,27 +153,21 @@ def _table(*left: str, right: Sequence[str], last: str) -> Table:
     return table
 
 
-def live_view(study: StudyStatus, at_once: int) -> RenderableType:
-    """A running study in a few lines: a bar, the cells at work, the lost ones."""
+def live_view(study: StudyStatus) -> RenderableType:
+    """A running study in a few lines: a bar and the cells at work."""
     finished, total = study.counts["finished"], len(study.cells)
-    head = Table.grid(padding=(0, 1))
-    left = study.seconds_left(at_once)
+    left = study.seconds_left()
     about = "" if left is None or finished == total else f", about {duration(left)} left"
+    head = Table.grid(padding=(0, 1))
     head.add_row(study.ledger.study, ProgressBar(total, finished, width=30), f"{finished}/{total} cells{about}")
     rows = Table(box=None, pad_edge=False, show_header=False)
     for cell in study.cells:
         if cell.status == "running":
             loss = cell.progress.loss
             step = f"step {cell.progress.step or 0}/{cell.entry.steps}"
-            rows.add_row(
-                "▸",
-                cell.entry.label,
-                step,
-                f"loss {loss:.3f}" if isinstance(loss, float) else "",
-                duration(cell.seconds),
-            )
-    lost = [Text(f"✘ {outcome(cell)}", "red") for cell in study.lost]
-    return Group(head, rows, *lost)
+            said = f"loss {loss:.3f}" if isinstance(loss, float) else ""
+            rows.add_row("▸", cell.entry.label, step, said, duration(cell.seconds))
+    return Group(head, rows)
 
 
 # --- following -------------------------------------------------------------------------------------------------
@@ -180,8 +176,8 @@ def live_view(study: StudyStatus, at_once: int) -> RenderableType:
 class Follower:
     """Shows a study's progress whenever it is called: redrawn on a terminal, one line for each ended cell elsewhere."""
 
-    def __init__(self, observer: Observer, console: Console, at_once: int, live: Live | None) -> None:
-        self._observer, self._console, self._at_once, self._live = observer, console, at_once, live
+    def __init__(self, observer: Observer, console: Console, live: Live | None) -> None:
+        self._observer, self._console, self._live = observer, console, live
         self._due = 0.0
         self._told = {cell.entry.id: cell.view.state.attempt for cell in observer.look().cells if _ended(cell)}
 
@@ -202,7 +198,7 @@ class Follower:
                     mark, f"[{finished}/{total}]", outcome(cell), markup=False, highlight=False, soft_wrap=True
                 )
         if self._live:
-            self._live.update(live_view(study, self._at_once), refresh=True)
+            self._live.update(live_view(study), refresh=True)
 
 
 def _ended(cell: CellStatus) -> bool:
@@ -210,30 +206,24 @@ def _ended(cell: CellStatus) -> bool:
 
 
 @contextmanager
-def following(observer: Observer, console: Console, at_once: int) -> Iterator[Follower]:
+def following(observer: Observer, console: Console) -> Iterator[Follower]:
     """A display of a study's progress that is open inside the `with` block."""
     if not console.is_terminal:
-        yield (follower := Follower(observer, console, at_once, None))
+        yield (follower := Follower(observer, console, None))
         follower.show(observer.look())
         return
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield (follower := Follower(observer, console, at_once, live))
+        yield (follower := Follower(observer, console, live))
         follower.show(observer.look())
 
 
 def show_status(observer: Observer, console: Console, *, watch: bool) -> None:
-    """The table of a study, redrawn while cells are at work when `watch` is set."""
-    study = observer.look()
-    if watch and console.is_terminal:
-        with Live(console=console, auto_refresh=False, transient=True) as live:
-            while not study.settled:
-                live.update(Group(status_table(study), counts(study)), refresh=True)
-                time.sleep(REFRESH_SECONDS)
-                study = observer.look()
-    elif watch:
-        with following(observer, console, at_once=len(study.cells)) as follow:
-            while not (study := observer.look()).settled:
+    """The table of a study; with `watch`, its progress first, until nobody is at work on it."""
+    if watch:
+        with following(observer, console) as follow:
+            while not observer.look().settled:
                 follow()
                 time.sleep(REFRESH_SECONDS)
+    study = observer.look()
     console.print(status_table(study))
     console.print(counts(study), highlight=False)

@@ -18,7 +18,7 @@ from flanscale.orchestration.display import counts, following, open_console, out
 from flanscale.orchestration.failure import is_user_error
 from flanscale.orchestration.job import RUNNER
 from flanscale.orchestration.ledger import Ledger, ledger_of, write_ledger
-from flanscale.orchestration.local import in_order, run_queue, slots
+from flanscale.orchestration.local import in_order, run_queue
 from flanscale.orchestration.logs import LOG_FILE
 from flanscale.orchestration.monitor import Observer
 from flanscale.orchestration.plan import Plan
@@ -82,10 +82,9 @@ class _Launch:
         return self._tell_how_to_watch(console)
 
     def _queue(self, console: Console) -> int:
-        at_once = max(slots(cluster) for cluster in self.plan.clusters)
         with (
             stop_requests(signal.SIGINT, signal.SIGTERM) as stop,
-            following(Observer(self.ledger), console, at_once) as follow,
+            following(Observer(self.ledger), console) as follow,
         ):
             start = partial(launcher.start_local, runner=self.runner)
             run_queue(self.plan, start, stop, tick=follow, leaving=partial(_say, console, LEAVING))
@@ -106,7 +105,7 @@ class _Launch:
         if not wait and not observer.look().settled:
             _say(console, counts(observer.look()))
             return self._tell_how_to_watch(console)
-        with stop_requests(signal.SIGINT) as stop, following(observer, console, len(self.ledger.entries)) as follow:
+        with stop_requests(signal.SIGINT) as stop, following(observer, console) as follow:
             while not observer.look().settled and not stop():
                 follow()
                 time.sleep(WATCH_SECONDS)

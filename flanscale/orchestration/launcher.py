@@ -20,9 +20,11 @@ from typing import Any
 
 from flanscale.config import ConfigError
 from flanscale.orchestration import job, slurm
+from flanscale.orchestration.logs import standard_streams_to
 from flanscale.schema import ClusterConfig
 
 JOBS_FOLDER = ".submitit"  # inside the runs folder: pickles, batch scripts, what a job printed before it had its log
+CONTROLLER_LOG = "controller.log"
 LONGEST_NOTICE_SECONDS = 120  # from the stop signal to the kill: one step, one checkpoint, Slurm's minute of leeway
 INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "PMI_", "PMIX_")
 
@@ -44,7 +46,8 @@ class LocalJob:
 
     def words(self) -> str:
         """The last thing that the process printed before it had its own log, if it never came so far."""
-        lines = [line for file in self.folder.glob("*_log.err") for line in file.read_text().splitlines() if line]
+        files = [*self.folder.glob("*_log.err"), self.folder / CONTROLLER_LOG]
+        lines = [line for file in files for line in file.read_text().splitlines() if line]
         return lines[-1] if lines else ""
 
     def forget(self) -> None:
@@ -58,8 +61,17 @@ def start_local(run_dir: Path, cluster: ClusterConfig, runner: str) -> LocalJob:
 
     folder = _fresh_folder(run_dir.parent / JOBS_FOLDER, run_dir.name)
     executor = submitit.LocalExecutor(folder)
-    executor.update_parameters(timeout_min=cluster.timeout_minutes, signal_delay_s=_notice(cluster))
-    with _scrubbed_environment(cluster.environment), _ignored(signal.SIGINT, signal.SIGHUP):
+    executor.update_parameters(
+        timeout_min=cluster.timeout_minutes,
+        signal_delay_s=_notice(cluster),
+        gpus_per_node=cluster.gpus,  # the first ones; a cell that asks for none sees none
+    )
+    with (
+        _scrubbed_environment(cluster.environment),
+        _ignored(signal.SIGINT, signal.SIGHUP),
+        (folder / CONTROLLER_LOG).open("a") as words,
+        standard_streams_to(words),  # a pipe that this process writes to must end when this process does
+    ):
         return LocalJob(folder, executor.submit(job.start, str(run_dir), runner))
 
 

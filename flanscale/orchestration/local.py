@@ -46,9 +46,9 @@ Start = Callable[[Path, ClusterConfig], Job]
 
 
 def slots(cluster: ClusterConfig) -> int:
-    """How many cells run at once: as asked, or as many as physical cores allow."""
-    if cluster.parallelism:
-        return cluster.parallelism
+    """How many cells run at once: as asked; else one where cells use GPUs, or as many as physical cores allow."""
+    if cluster.parallelism or cluster.gpus:
+        return cluster.parallelism or 1
     cores = min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
     return max(1, cores // cluster.cpus)
 

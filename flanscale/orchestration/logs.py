@@ -25,8 +25,25 @@ def logging_to(path: Path, echo: bool) -> Iterator[None]:
             if echo:
                 yield
             else:
-                with _standard_streams_to(file):
+                with standard_streams_to(file):
                     yield
+
+
+@contextmanager
+def standard_streams_to(file: TextIO) -> Iterator[None]:
+    """Redirect the file descriptors, so that what C++ libraries print arrives as well."""
+    streams = {1: sys.stdout, 2: sys.stderr}
+    originals = {number: os.dup(number) for number in streams}
+    for number, stream in streams.items():
+        stream.flush()
+        os.dup2(file.fileno(), number)
+    try:
+        yield
+    finally:
+        for number, stream in streams.items():
+            stream.flush()
+            os.dup2(originals[number], number)
+            os.close(originals[number])
 
 
 @contextmanager
@@ -43,20 +60,3 @@ def _root_handlers(handlers: list[logging.Handler]) -> Iterator[None]:
     finally:
         root.handlers[:] = before
         root.setLevel(level)
-
-
-@contextmanager
-def _standard_streams_to(file: TextIO) -> Iterator[None]:
-    """Redirect the file descriptors, so that what C++ libraries print arrives as well."""
-    streams = {1: sys.stdout, 2: sys.stderr}
-    originals = {number: os.dup(number) for number in streams}
-    for number, stream in streams.items():
-        stream.flush()
-        os.dup2(file.fileno(), number)
-    try:
-        yield
-    finally:
-        for number, stream in streams.items():
-            stream.flush()
-            os.dup2(originals[number], number)
-            os.close(originals[number])

@@ -64,14 +64,15 @@ class StudyStatus:
         """Cells that ended without a result."""
         return [cell for cell in self.cells if cell.lost]
 
-    def seconds_left(self, at_once: int) -> float | None:
-        """Until all cells are finished, from those that are; None before any is."""
+    def seconds_left(self) -> float | None:
+        """Until the cells that are not lost are finished, by the pace of the finished ones; None before there is one."""
         measured = {cell.entry.id: cell.seconds for cell in self.cells if cell.status == "finished"}
         guess = estimated_seconds({cell.entry.id: cell.entry.flops for cell in self.cells}, measured)
         if guess is None:
             return None
-        left = [max(guess[cell.entry.id] - cell.seconds, 0.0) for cell in self.cells if cell.entry.id in guess]
-        return max([sum(left) / at_once, *left])
+        ahead = [cell for cell in self.cells if cell.status != "finished" and not cell.lost]
+        left = [max(guess[cell.entry.id] - cell.seconds, 0.0) for cell in ahead]
+        return max([sum(left) / max(self.counts["running"], 1), *left])
 
 
 class Observer:

@@ -27,8 +27,9 @@ def fingerprint(folder: Path, split: str) -> str:
     """
     digest = hashlib.sha256()
     collection = Niv2(folder, split, examples_per_task=1)
+    files = collection.files
     for name in (*collection.groups["train"], *collection.held_out):
-        digest.update(name.encode() + b"\0" + hashlib.sha256(collection.files[name].read_bytes()).digest())
+        digest.update(name.encode() + b"\0" + hashlib.sha256(files[name].read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 

@@ -15,7 +15,7 @@ ANSWER_MARK = "the answer is"
 
 @dataclass(frozen=True)
 class Template:
-    """One wording: `header` and `query` may use {instruction}, `query` uses {input}; an answer follows after a space."""
+    """One wording. `header` and `query` may use {instruction}, `query` uses {input}; after a space comes the answer."""
 
     header: str
     query: str
@@ -85,7 +85,7 @@ def extract_answer(text: str, *, cot: bool) -> str:
 
     A rationale that never comes to its mark has no answer: the empty string.
     """
-    before, mark, after = text.rpartition(ANSWER_MARK)
+    _, mark, after = text.rpartition(ANSWER_MARK)
     if mark:
         return after.strip().split("\n", 1)[0].removesuffix(".").strip()
     return "" if cot else text.strip()

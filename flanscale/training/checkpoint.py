@@ -7,6 +7,7 @@ compared after restoring, because a chunk missing from disk reads as zeros witho
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class DamagedCheckpoint(Exception):
@@ -51,6 +52,8 @@ class Checkpoints:
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return self._read(step, like)
+            except (MemoryError, jax.errors.JaxRuntimeError):  # no fault of the files
+                raise
             except Exception as error:  # whatever a broken file makes the reader raise
                 self._set_aside(step, error)
         return None
@@ -70,7 +73,7 @@ class Checkpoints:
 
     def _set_aside(self, step: int, error: Exception) -> None:
         older = [s for s in self._manager.all_steps() if s < step]
-        log.error(
+        logger.error(
             "checkpoint %d in %s is damaged (%s: %s): moved to damaged/, resuming from %s",
             step,
             self._directory,
@@ -79,6 +82,7 @@ class Checkpoints:
             f"checkpoint {max(older)}" if older else "scratch",
         )
         target = self._directory / "damaged" / str(step)
+        shutil.rmtree(target, ignore_errors=True)  # the same step, damaged before
         target.parent.mkdir(exist_ok=True)
         (self._directory / str(step)).rename(target)
         self._manager.reload()

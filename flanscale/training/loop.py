@@ -21,7 +21,7 @@ from flanscale.schema import OptimizerConfig, TrainerConfig
 from flanscale.training.checkpoint import Checkpoints
 from flanscale.training.metrics import Counts, Meter, Size
 from flanscale.training.optimizers import Optimizer, build_optimizer
-from flanscale.training.step import TrainState, build_step, init_state, state_shardings, zero_sums
+from flanscale.training.step import TrainState, abstract_state, build_step, init_state, shardings_of, zero_sums
 
 logger = logging.getLogger(__name__)
 
@@ -60,15 +60,16 @@ def train(
     key = jax.random.key(seed)
     rule = build_optimizer(optimizer, trainer.steps)
     with jax.set_mesh(mesh):
-        shardings = state_shardings(model, rule, mesh)
+        abstract = abstract_state(model, rule, mesh)
+        shardings = shardings_of(abstract)
         if trainer.steps == 0:
             return jax.jit(model.init, out_shardings=shardings.params)(key)
         with closing(Checkpoints(checkpoint_dir, trainer.keep_checkpoints)) as checkpoints:
-            state, counts = _start(model, rule, shardings, key, checkpoints, batches)
+            state, counts = _start(model, rule, abstract, key, checkpoints, batches)
             first = int(state.step)
             if first == trainer.steps:
                 return state.params
-            step = build_step(model, rule, mesh, z_loss=trainer.z_loss)
+            step = build_step(model, rule, abstract, z_loss=trainer.z_loss)
             meter = Meter(counts, flops_per_row, peak_flops)
             key = jax.device_put(key, shardings.step)
             skipped: Any = 0
@@ -103,16 +104,12 @@ def train(
 
 
 def _start(
-    model: Model, rule: Optimizer, shardings: TrainState, key: Array, checkpoints: Checkpoints, batches: Batches
+    model: Model, rule: Optimizer, abstract: Any, key: Array, checkpoints: Checkpoints, batches: Batches
 ) -> tuple[TrainState, Counts]:
     """The state to go on from, with the data at its place."""
-    shapes = jax.eval_shape(partial(init_state, model, rule), key)
-    like = jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes, shardings
-    )
-    restored = checkpoints.restore(like)
+    restored = checkpoints.restore(abstract)
     if restored is None:
-        return jax.jit(partial(init_state, model, rule), out_shardings=shardings)(key), Counts()
+        return jax.jit(partial(init_state, model, rule), out_shardings=shardings_of(abstract))(key), Counts()
     state, progress = restored
     batches.restore(progress["data"])
     logger.info("resuming from the checkpoint of step %d", int(state.step))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -59,9 +60,9 @@ def init_state(model: Model, optimizer: Optimizer, key: Array) -> TrainState:
     return TrainState(zero, params, optimizer.direction.init(params), zero, jax.tree.map(jnp.asarray, zero_sums()))
 
 
-def state_shardings(model: Model, optimizer: Optimizer, mesh: Mesh) -> Any:
-    """A TrainState of shardings: moments lie as their parameters do, everything smaller is copied."""
-    shapes = jax.eval_shape(lambda key: init_state(model, optimizer, key), jax.random.key(0))
+def abstract_state(model: Model, optimizer: Optimizer, mesh: Mesh) -> Any:
+    """A TrainState of shapes and shardings: moments lie as their parameters do, everything smaller is copied."""
+    shapes = jax.eval_shape(partial(init_state, model, optimizer), jax.random.key(0))
     whole = NamedSharding(mesh, PartitionSpec())
     params = parameter_shardings(mesh, shapes.params)
     moments = optax.tree_map_params(
@@ -72,13 +73,18 @@ def state_shardings(model: Model, optimizer: Optimizer, mesh: Mesh) -> Any:
         params,
         transform_non_params=lambda _: whole,
     )
-    everything_whole = jax.tree.map(lambda _: whole, shapes)
-    return dataclasses.replace(everything_whole, params=params, optimizer=moments)
+    shardings = dataclasses.replace(jax.tree.map(lambda _: whole, shapes), params=params, optimizer=moments)
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, shardings)
 
 
-def build_step(model: Model, optimizer: Optimizer, mesh: Mesh, *, z_loss: float) -> Step:
+def shardings_of(abstract: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.sharding, abstract)
+
+
+def build_step(model: Model, optimizer: Optimizer, abstract: Any, *, z_loss: float) -> Step:
     """The jitted step `(state, batch, key) → (state, skipped steps in a row)`; the given state is used up.
 
+    States are laid out as `abstract` says, batches by rows over its mesh.
     A step whose loss or gradient is not finite leaves parameters and optimizer as they were.
     """
     dropout = model.config.dropout > 0
@@ -91,7 +97,7 @@ def build_step(model: Model, optimizer: Optimizer, mesh: Mesh, *, z_loss: float)
             return (nll + z_loss * squares) / jnp.maximum(tokens, 1.0), (nll, tokens)
 
         (loss, (nll, tokens)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         direction, moments = optimizer.direction.update(gradients, state.optimizer, state.params)
         rate = optimizer.rate(state.step)
@@ -117,11 +123,10 @@ def build_step(model: Model, optimizer: Optimizer, mesh: Mesh, *, z_loss: float)
         )
         return new, nonfinite
 
-    shardings = state_shardings(model, optimizer, mesh)
-    whole = NamedSharding(mesh, PartitionSpec())
+    shardings, whole = shardings_of(abstract), abstract.step.sharding
     return jax.jit(
         step,
-        in_shardings=(shardings, batch_sharding(mesh), whole),
+        in_shardings=(shardings, batch_sharding(whole.mesh), whole),
         out_shardings=(shardings, whole),
         donate_argnums=0,
     )

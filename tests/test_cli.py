@@ -1,0 +1,111 @@
+"""The command line answers in well under a second, loads nothing heavy, and says what is wrong in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from little_study import Workplace, open_workplace
+
+HEAVY = ("jax", "flax", "pandas", "scipy", "matplotlib", "wandb", "submitit", "numpy")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    return open_workplace(tmp_path, monkeypatch)
+
+
+def flanscale(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flanscale.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status"], ["plan", "quickstart"], ["status", "nothing"]])
+def test_a_verb_starts_within_a_second_of_work_and_loads_nothing_heavy(place: Workplace, arguments: list[str]) -> None:
+    code = (
+        "import sys, time\n"
+        "from flanscale.cli import main\n"
+        f"sys.argv = ['flanscale', *{arguments!r}]\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "print('\\n', loaded, time.process_time(), file=sys.stderr)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, seconds = result.stderr.splitlines()[-1].rsplit(" ", 1)
+    assert loaded.strip() == "[]"
+    assert float(seconds) < 1.0
+
+
+def test_plan_shows_every_cell_and_the_sum_and_touches_nothing(place: Workplace) -> None:
+    result = flanscale("plan", "little", "seed=0")
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == "a little study"
+    assert lines[1].split() == ["cell", "count", "seed", "params", "tokens", "FLOPs", "time", "action"]
+    assert [line.split()[1] for line in lines[2:4]] == ["9", "89"]
+    assert lines[-1].startswith("2 points, 2 distinct cells, 0 done; to do: ")
+    assert sorted(path.name for path in place.folder.iterdir()) == ["sweeps"]
+
+
+def test_plan_status_and_launch_agree_about_what_is_done(place: Workplace) -> None:
+    place.launched("little", "trainer.steps=2", "seed=0,93")
+    planned = flanscale("plan", "little", "trainer.steps=2", "seed=0,93").stdout
+    assert planned.count("done") == 2 + 1
+    assert planned.count("retry: attempt 1 failed: unknown") == 2
+    status = json.loads(flanscale("status", "little", "--json").stdout)
+    assert status["counts"] == {"finished": 2, "failed": 2}
+    assert flanscale("status").stdout == "little: 2 failed, 2 finished\n"
+    assert [study["study"] for study in json.loads(flanscale("status", "--json").stdout)] == ["little"]
+    elsewhere = flanscale("status", str(place.folder / "studies" / "little.json"))
+    assert elsewhere.stdout.endswith("2 failed, 2 finished\n")
+
+
+def test_launching_a_finished_study_reports_at_once(place: Workplace) -> None:
+    place.pretend_finished("trainer.steps=2")
+    result = flanscale("launch", "little", "trainer.steps=2")
+    assert result.stdout.splitlines()[-1] == "little: 4 finished"
+    assert not any((run / "log.txt").exists() for run in place.runs())
+
+
+def test_watching_a_settled_study_ends(place: Workplace) -> None:
+    place.pretend_finished("seed=0")
+    began = time.monotonic()
+    assert flanscale("status", "little", "--watch").stdout.endswith("2 finished\n")
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plan", "quikstart"], "no study 'quikstart': did you mean quickstart"),
+        (["plan", "little", "sead=1"], "unknown key 'sead'; did you mean seed"),
+        (["plan", "little", "trainer.steps=many"], "trainer.steps=many"),
+        (["plan", "little", "model=mikro"], "model=mikro: no such choice; did you mean micro"),
+        (["launch", "little", "seed=-1"], "seed=-1: must be at least 0"),
+        (["launch", "little", "cluster=slurm"], "cluster=slurm: no sbatch on this host"),
+        (["launch", "niv2_local", "tokenizer=bytes", "data.niv2=nowhere"], "nowhere"),
+        (["launch", "niv2_local", "data.niv2=sweeps"], "no folder tasks/ there"),
+        (["launch", "little", "tokenizer=t5"], "tokenizer.vocabulary is not set"),
+        (["launch", "little", "paths.studies=sweeps/little.yaml"], "cannot write to"),
+        (["status", "little"], "no study 'little' in studies/; `flanscale launch little` makes one"),
+        (["report", "little"], "no study 'little' in studies/"),
+        (["status", "none.json"], "no study index at none.json"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_leaves_nothing_behind(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setenv("PATH", str(place.folder))  # no Slurm to be found
+    result = flanscale(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("flanscale: ")
+    assert message in line
+    assert not any((place.folder / "runs").glob("*-*"))

@@ -1,0 +1,169 @@
+"""One cell's configuration: every mistake is one line before anything exists, and identity follows the science alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flanscale.config import Composer, ConfigError, available, identity, load, resolve, run_name, save
+from flanscale.schema import RunConfig
+
+COMPOSER = Composer()
+
+
+def compose(*overrides: str) -> RunConfig:
+    return COMPOSER.compose(overrides)
+
+
+def cell(*overrides: str) -> str:
+    return identity(resolve(compose(*overrides)))
+
+
+def test_groups_and_values_compose_whatever_their_order() -> None:
+    one, other = compose("trainer.steps=7", "model=nano", "seed=3"), compose("seed=3", "trainer.steps=7", "model=nano")
+    assert one == other
+    assert (one.model.name, one.trainer.steps, one.seed) == ("nano", 7, 3)
+    assert compose().trainer.steps != 7  # nothing of one cell leaks into the next
+
+
+@pytest.mark.parametrize("group", ["model", "collection", "mixture", "tokenizer", "optimizer", "trainer", "tracker"])
+def test_every_shipped_choice_fits_the_schema(group: str) -> None:
+    needs = {"niv2": ["data.niv2=x", "tokenizer=bytes", "evaluation=niv2"]}
+    for choice in available(group):
+        compose(f"{group}={choice}", *needs.get(choice, []))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["modle=nano"], "unknown key 'modle'; did you mean model"),
+        (["trainer.step=3"], "unknown key 'trainer.step'; did you mean trainer.steps"),
+        (["lr=1"], "unknown key 'lr'; did you mean optimizer.learning_rate"),
+        (["model=nanno"], "model=nanno: no such choice; did you mean nano?; there are"),
+        (
+            ["tokenizer.name=wordz"],
+            "tokenizer.name=wordz: must be one of words, sentencepiece, bytes; did you mean words",
+        ),
+        (["trainer.steps=abc"], "trainer.steps=abc: Value 'abc' of type 'str' could not be converted to Integer"),
+        (["trainer.steps=-1"], "trainer.steps=-1: must be at least 0"),
+        (["model.dropout=1.5"], "model.dropout=1.5: must be at most 0.9"),
+        (["cot=maybe"], "cot=maybe: Value 'maybe' is not a valid bool"),
+        (["seed=0,1"], "lists several values"),
+        (["nonsense"], "'nonsense' is not an override"),
+        (["~seed"], "cannot be deleted"),
+        (["collection=niv2"], "needs data.niv2="),
+        (["collection=niv2", "data.niv2=x"], "has no rationales"),
+        (["collection=niv2", "data.niv2=x", "evaluation=niv2"], "tokenizer=words knows only the procedural"),
+        (["evaluation.settings=[zero]"], "evaluation.settings=zero: must be one of direct, cot"),
+        (["evaluation.average=[rouge_l]"], "must be some of evaluation.metrics"),
+        (["model.head_dim=15"], "rotary positions need an even number"),
+        (["optimizer.clip_norm=0"], "must be positive"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_key_value_and_the_nearest_valid(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        compose(*overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_free_form_sections_take_any_key() -> None:
+    assert compose("cluster.sbatch.qos=long").cluster.sbatch == {"qos": "long"}
+    assert compose("+cluster.environment.A=b").cluster.environment["A"] == "b"
+
+
+# --- identity ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["cluster.parallelism=3", "tracker=online", "tracker.group=x", "paths.runs=/elsewhere", "trainer.log_every=7",
+     "trainer.checkpoint_every=9", "trainer.mesh.data=4", "evaluation.batch_size=3"],
+)  # fmt: skip
+def test_what_cannot_change_the_result_does_not_change_the_identity(override: str) -> None:
+    assert cell(override) == cell()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=1", "cot=true", "model=nano", "mixture.count=89", "trainer.steps=1", "optimizer.learning_rate=1", "mixture=random",
+     "model.dropout=0.1", "evaluation.examples_per_task=3", "trainer.batch_rows=8", "collection.examples_per_task=2"],
+)  # fmt: skip
+def test_what_can_change_the_result_changes_the_identity(override: str) -> None:
+    assert cell(override) != cell()
+
+
+def test_without_tasks_both_arms_and_all_recipes_are_one_cell_but_sizes_and_seeds_are_not() -> None:
+    untrained = cell("mixture.count=0")
+    assert untrained == cell("mixture.count=0", "cot=true", "trainer.steps=9", "optimizer=adafactor", "mixture=random")
+    assert untrained != cell("mixture.count=0", "seed=1")
+    assert untrained != cell("mixture.count=0", "model=nano")
+
+
+def test_knobs_at_rest_do_not_split_a_cell() -> None:
+    assert cell("mixture.cot_fraction=0.9") == cell()
+    assert cell("mixture.cot_fraction=0.9", "cot=true") != cell("cot=true")
+    assert cell("mixture.order_seed=4") == cell()
+    assert cell("mixture=random", "mixture.order_seed=4") != cell("mixture=random")
+
+
+def test_more_tasks_than_the_collection_has_is_found_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match=r"mixture.count=5000.*has 1836"):
+        resolve(compose("mixture.count=5000"))
+
+
+def test_the_run_directory_is_named_by_identity_then_by_what_it_is() -> None:
+    resolved = resolve(compose("model=nano", "mixture.count=9", "cot=true", "seed=2"))
+    assert run_name(resolved) == f"{identity(resolved)}-procedural-nano-9-cot-s2"
+    assert "/" not in run_name(dataclasses.replace(resolved, model=dataclasses.replace(resolved.model, name="../x y")))
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_saved_cell_is_the_same_cell(tmp_path: Path) -> None:
+    resolved = resolve(compose("cot=true", "cluster.sbatch.qos=long"))
+    save(resolved, tmp_path / "config.yaml")
+    assert load(tmp_path / "config.yaml") == resolved
+
+
+@pytest.mark.parametrize("content", [None, "{", "seed: x", "unheard_of: 1", "- 1", ""])
+def test_a_damaged_config_file_is_one_line_that_names_it(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=r"config.yaml|no value for") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_ones_own_in_conf_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text(
+        "{name: mine, architecture: decoder, d_model: 8, n_layers: 1, n_heads: 1, head_dim: 8, d_ff: 8}"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert Composer().compose(["model=mine"]).model.d_model == 8
+    (tmp_path / "conf" / "model" / "bad.yaml").write_text("{name: bad, widht: 3}")
+    with pytest.raises(ConfigError, match="widht"):
+        Composer().compose(["model=bad"])
+
+
+@pytest.mark.parametrize(
+    "module", ["config", "schema", "cli", "tracking", "flops", "orchestration.plan", "orchestration.job"]
+)
+def test_a_login_node_never_imports_jax(module: str) -> None:
+    code = f"import sys, flanscale.{module}; sys.exit(bool({{'jax', 'flax', 'wandb', 'submitit', 'pandas'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "module", ["models", "pipeline.batches", "training.loop", "evaluation.heldout", "evaluation.language_model"]
+)
+def test_the_training_rooms_need_neither_hydra_nor_wandb_nor_submitit(module: str) -> None:
+    code = f"import sys, flanscale.{module}; sys.exit(bool({{'hydra', 'omegaconf', 'wandb', 'submitit'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

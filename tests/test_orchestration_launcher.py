@@ -1,0 +1,124 @@
+"""Executors are told what the cluster configuration says, and nothing that this process happened to inherit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flanscale.orchestration import slurm
+from flanscale.orchestration.launcher import _reason, _scrubbed_environment, slurm_parameters
+from flanscale.orchestration.local import slots
+from flanscale.schema import ClusterConfig
+
+
+def test_slurm_is_told_every_knob_of_the_cluster() -> None:
+    cluster = ClusterConfig(
+        name="slurm",
+        parallelism=3,
+        cpus=4,
+        gpus=2,
+        memory_gb=64,
+        timeout_minutes=90,
+        partition="long",
+        account="lab",
+        setup=["module load cuda"],
+        sbatch={"qos": "high"},
+        environment={"XLA_FLAGS": "--a --b"},
+    )
+    told = slurm_parameters(cluster, "study", 10)
+    assert (told["cpus_per_task"], told["gpus_per_node"], told["mem_gb"], told["timeout_min"]) == (4, 2, 64, 90)
+    assert (told["slurm_partition"], told["slurm_account"]) == ("long", "lab")
+    assert told["slurm_array_parallelism"] == 3
+    assert told["slurm_setup"] == ["export XLA_FLAGS='--a --b'", "module load cuda"]
+    assert told["slurm_additional_parameters"] == {"qos": "high"}
+    assert told["slurm_signal_delay_s"] == 120
+
+
+def test_what_is_not_configured_is_left_to_the_cluster() -> None:
+    told = slurm_parameters(ClusterConfig(name="slurm", timeout_minutes=4), "study", 10)
+    assert not {"gpus_per_node", "mem_gb", "slurm_partition", "slurm_account"} & set(told)
+    assert told["slurm_array_parallelism"] == 10
+    assert told["slurm_signal_delay_s"] == 60  # never most of the time limit
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            "sbatch: error: invalid partition specified: x\n"
+            "sbatch: error: Batch job submission failed: Invalid partition name specified",
+            "invalid partition specified: x",
+        ),
+        (
+            "sbatch: error: Batch job submission failed: Requested node configuration is not available",
+            "Requested node configuration is not available",
+        ),
+        ("sbatch: unrecognized option '--foo'", "sbatch: unrecognized option '--foo'"),
+    ],
+)
+def test_slurms_own_words_are_condensed_to_one_line(message: str, reason: str) -> None:
+    assert _reason(message) == reason
+
+
+def test_the_environment_of_a_job_is_scrubbed_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CPU_BIND", "quiet")
+    monkeypatch.setenv("SBATCH_ACCOUNT", "other")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    before = dict(os.environ)
+    with _scrubbed_environment({"NPROC": "1"}):
+        assert "SLURM_CPU_BIND" not in os.environ
+        assert "SBATCH_ACCOUNT" not in os.environ
+        assert (os.environ["SLURM_CONF"], os.environ["NPROC"]) == ("/etc/slurm.conf", "1")
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(
+    ("environment", "job"),
+    [
+        ({}, None),
+        ({"SLURM_JOB_ID": "7"}, None),  # somebody's salloc: not ours to requeue
+        ({"SLURM_JOB_ID": "7", "SUBMITIT_EXECUTOR": "slurm"}, "7"),
+        (
+            {
+                "SLURM_JOB_ID": "9",
+                "SLURM_ARRAY_JOB_ID": "7",
+                "SLURM_ARRAY_TASK_ID": "2",
+                "SUBMITIT_EXECUTOR": "slurm",
+            },
+            "7_2",
+        ),
+    ],
+)
+def test_a_job_knows_its_own_id(environment: dict[str, str], job: str | None) -> None:
+    assert slurm.current_job(environment) == job
+
+
+@pytest.mark.parametrize(
+    ("queue_says", "requeued"),
+    [("RUNNING", True), ("COMPLETING", False), ("CANCELLED", False), ("", False)],
+)
+def test_only_a_job_that_still_runs_is_requeued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queue_says: str, requeued: bool
+) -> None:
+    for name, script in {"squeue": f"echo {queue_says}", "scontrol": f"echo $@ > {tmp_path}/asked"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert slurm.requeue("7_2") is requeued
+    assert (tmp_path / "asked").exists() is requeued
+
+
+def test_without_slurm_every_answer_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not slurm.available()
+    assert slurm.known_jobs() is None
+    assert slurm.largest_array() == 1000
+
+
+def test_as_many_cells_run_at_once_as_cores_allow_and_at_least_one() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert 1 <= slots(ClusterConfig(name="local")) <= cores
+    assert slots(ClusterConfig(name="local", cpus=10_000)) == 1
+    assert slots(ClusterConfig(name="local", parallelism=7)) == 7

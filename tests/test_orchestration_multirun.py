@@ -1,0 +1,86 @@
+"""`python -m flanscale.run --multirun` is the same launch in plain Hydra."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from little_study import Workplace, open_workplace
+
+from flanscale.config import ConfigError
+from flanscale.orchestration.multirun import plan_arguments, plan_batch
+from flanscale.orchestration.preview import make_plan
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    return open_workplace(tmp_path, monkeypatch)
+
+
+def hydra(place: Workplace, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flanscale.run", *arguments]
+    return subprocess.run(command, cwd=place.folder, capture_output=True, text=True, check=False)
+
+
+def test_a_named_multirun_plans_exactly_what_launch_plans(place: Workplace) -> None:
+    assert plan_arguments(["+sweep=little", "seed=0,5", "trainer.steps=3"]) == make_plan(
+        "little", ["seed=0,5", "trainer.steps=3"]
+    )
+
+
+def test_a_multirun_without_a_name_is_a_study_of_its_sweeps(place: Workplace) -> None:
+    plan = plan_arguments(["mixture.count=9,89", "seed=0,1", "model=nano"])
+    assert [point.axes for point in plan.points] == [
+        {"mixture.count": count, "seed": seed} for count in (9, 89) for seed in (0, 1)
+    ]
+    assert plan.study.name.startswith("multirun-")
+    assert plan.study.name == plan_arguments(["seed=0,1", "mixture.count=9,89", "model=nano"]).study.name
+    assert plan.study.name != plan_arguments(["seed=0,2", "mixture.count=9,89", "model=nano"]).study.name
+    cells = {cell.id for cell in make_plan("little", ["tracker=offline", "trainer.steps=600"]).cells}
+    assert {
+        cell.id for cell in plan_arguments(["mixture.count=9,89", "seed=0,1", "model=nano", "trainer.steps=600"]).cells
+    } == cells
+
+
+def test_the_points_of_another_sweeper_are_taken_as_they_are(place: Workplace) -> None:
+    plan = plan_batch([["model=nano", "seed=0"], ["model=micro", "seed=1"]])
+    assert [point.axes for point in plan.points] == [{"model": "nano", "seed": 0}, {"model": "micro", "seed": 1}]
+    assert plan.study.axes == {"model": ("nano", "micro"), "seed": (0, 1)}
+
+
+def test_one_multirun_is_one_study(place: Workplace) -> None:
+    with pytest.raises(ConfigError, match=r"\+sweep is given 2 times"):
+        plan_arguments(["+sweep=little", "+sweep=quickstart"])
+
+
+@pytest.mark.parametrize("sweeper", ["flanscale", "basic"])
+def test_a_multirun_starts_nothing_that_is_finished_and_leaves_no_folders_of_hydra(
+    place: Workplace, sweeper: str
+) -> None:
+    place.pretend_finished("trainer.steps=1")
+    study = "+sweep=little" if sweeper == "flanscale" else "mixture.count=9,89 seed=0,1 model=nano tracker=disabled"
+    result = hydra(place, "--multirun", f"hydra/sweeper={sweeper}", *study.split(), "trainer.steps=1")
+    assert result.returncode == 0, result.stderr
+    assert "4 finished\n" in result.stdout
+    assert set(place.statuses().values()) == {"finished"}
+    assert not any((run / "log.txt").exists() for run in place.runs())
+    assert {path.name for path in place.folder.iterdir()} <= {"sweeps", "runs", "studies", "multirun.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["+sweep=litle"], "litle"),
+        (["+sweep=little", "seed=zero"], "seed=zero"),
+        (["mixture.cuont=1,2"], "did you mean mixture.count"),
+        (["+sweep=little", "paths.runs=sweeps/little.yaml/runs"], "cannot write to"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_without_a_traceback(place: Workplace, arguments: list[str], message: str) -> None:
+    result = hydra(place, "--multirun", *arguments)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (place.folder / "runs").exists()

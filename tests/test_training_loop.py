@@ -1,0 +1,304 @@
+"""Training: it learns, it survives interruption without a trace, and it says what happened."""
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from tiny import ADAM, ARCHITECTURES, VOCAB, SortingBatches, initial, model, replaced, trainer
+
+from flanscale.models import Params
+from flanscale.schema import OptimizerConfig
+from flanscale.training import NonFiniteLoss, Preempted, train
+
+ADAFACTOR = OptimizerConfig(name="adafactor", learning_rate=0.05)
+FASTER = replaced(ADAM, learning_rate=0.02)
+TIMED = ("train/tokens_per_second", "train/data_wait_fraction", "train/mfu")
+
+
+class Run:
+    """One run directory's worth of training that can be attempted any number of times."""
+
+    def __init__(self, directory: Path, architecture: str = "decoder", optimizer: OptimizerConfig = ADAM, **knobs: Any):
+        self.directory, self.architecture, self.optimizer = directory, architecture, optimizer
+        self.config = trainer(**{"log_every": 4, "checkpoint_every": 3, **knobs})
+        self.model = model(architecture, dropout=0.1, n_layers=1)
+        self.rows: dict[int, dict[str, float]] = {}
+
+    def attempt(
+        self,
+        should_stop: Callable[[], bool] = lambda: False,
+        log: Callable[[int, dict[str, float]], None] = lambda step, row: None,
+        batches: Any = None,
+        **given: Any,
+    ) -> Params:
+        def record(step: int, row: dict[str, float]) -> None:
+            log(step, row)
+            self.rows.setdefault(step, row)  # what a tracker does with rows that come again
+
+        return train(
+            self.model,
+            self.optimizer,
+            self.config,
+            batches or SortingBatches(self.architecture, self.config),
+            seed=7,
+            checkpoint_dir=self.directory,
+            log=record,
+            should_stop=should_stop,
+            **given,
+        )
+
+    def untimed(self) -> str:
+        """The log without wall-clock values, as text: equal text is equal bits."""
+        return json.dumps({s: {k: v for k, v in row.items() if k not in TIMED} for s, row in self.rows.items()})
+
+
+def after(calls: int) -> Callable[[], bool]:
+    """False that many times, then true."""
+    left = iter(range(calls))
+    return lambda: next(left, None) is None
+
+
+def assert_same(one: Params, other: Params) -> None:
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+class BreaksAt(SortingBatches):
+    def __init__(self, run: Run, number: int) -> None:
+        super().__init__(run.architecture, run.config)
+        self.broken = number
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        if self.number == self.broken:
+            raise OSError("the disk is gone")
+        return super().__next__()
+
+
+class NotANumberAt(SortingBatches):
+    """Weights that are NaN at some batches make loss and gradient NaN."""
+
+    def __init__(self, run: Run, *numbers: int) -> None:
+        super().__init__(run.architecture, run.config)
+        self.poisoned = numbers
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        poisoned = self.number in self.poisoned
+        batch = super().__next__()
+        if poisoned:
+            batch["decoder_loss_weights"] = np.full_like(batch["decoder_loss_weights"], np.nan)
+        return batch
+
+
+# --- learning -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("optimizer", [FASTER, ADAFACTOR], ids=lambda o: o.name)
+def test_training_learns_what_guessing_cannot(tmp_path: Path, architecture: str, optimizer: OptimizerConfig) -> None:
+    run = Run(tmp_path, architecture, optimizer, steps=60, batch_rows=16, log_every=10, checkpoint_every=1000)
+    run.model = model(architecture, n_layers=1, d_model=32, head_dim=16)
+    run.attempt()
+    losses = [row["train/loss"] for row in run.rows.values()]
+    assert losses[-1] < 0.75 * math.log(VOCAB) < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_zero_steps_give_the_initialisation_and_write_nothing(tmp_path: Path, architecture: str) -> None:
+    run = Run(tmp_path / "checkpoints", architecture, steps=0)
+    assert_same(run.attempt(), initial(run.model, 7))
+    assert list(tmp_path.iterdir()) == []
+    assert run.rows == {}
+
+
+# --- resuming -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Params]:
+    run = Run(tmp_path_factory.mktemp("uninterrupted"), request.param, ADAFACTOR)
+    return run, run.attempt()
+
+
+@pytest.mark.parametrize("stops", [(2,), (8,), (1, 0, 3)])
+def test_a_preempted_run_ends_bit_for_bit_like_one_that_was_not(
+    uninterrupted: tuple[Run, Params], tmp_path: Path, stops: tuple[int, ...]
+) -> None:
+    whole, params = uninterrupted
+    run = Run(tmp_path, whole.architecture, ADAFACTOR)
+    for steps in stops:
+        with pytest.raises(Preempted, match="asked to stop after step"):
+            run.attempt(should_stop=after(steps))
+    assert_same(run.attempt(), params)
+    assert run.untimed() == whole.untimed()
+
+
+@pytest.mark.parametrize("broken", [3, 5])
+def test_a_crashed_run_ends_bit_for_bit_like_one_that_did_not(
+    uninterrupted: tuple[Run, Params], tmp_path: Path, broken: int
+) -> None:
+    whole, params = uninterrupted
+    run = Run(tmp_path, whole.architecture, ADAFACTOR)
+    with pytest.raises(OSError, match="the disk is gone"):
+        run.attempt(batches=BreaksAt(run, broken))
+    assert_same(run.attempt(), params)
+    assert run.untimed() == whole.untimed()
+
+
+def test_a_crash_while_logging_loses_nothing(uninterrupted: tuple[Run, Params], tmp_path: Path) -> None:
+    whole, params = uninterrupted
+    run = Run(tmp_path, whole.architecture, ADAFACTOR)
+
+    def full(step: int, row: dict[str, float]) -> None:
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space left"):
+        run.attempt(log=full)  # at step 4, one after the checkpoint of step 3
+    assert_same(run.attempt(), params)
+    assert run.untimed() == whole.untimed()
+
+
+def test_optimizer_state_resumes_bit_for_bit_too(tmp_path: Path) -> None:
+    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
+    whole.attempt()
+    with pytest.raises(Preempted):
+        parts.attempt(should_stop=after(4))
+    parts.attempt()
+    longer = [replaced(run.config, steps=14) for run in (whole, parts)]
+    whole.config, parts.config = longer  # Adam's moments decide where four more steps lead
+    assert_same(whole.attempt(), parts.attempt())
+
+
+def test_a_finished_run_returns_its_parameters_without_touching_the_data(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    params = run.attempt()
+    assert_same(run.attempt(batches=BreaksAt(run, 0)), params)
+
+
+def test_a_damaged_last_checkpoint_costs_the_steps_since_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(tmp_path, keep_checkpoints=2)
+    params = run.attempt()
+    for path in (tmp_path / "10" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:7])
+    with caplog.at_level(logging.ERROR, "flanscale"):
+        assert_same(run.attempt(), params)
+    assert "checkpoint 10" in caplog.text
+    assert "resuming from checkpoint 9" in caplog.text
+
+
+def test_other_seeds_give_other_runs(tmp_path: Path) -> None:
+    run = Run(tmp_path / "a", steps=2)
+    params = run.attempt()
+    other = train(
+        run.model,
+        run.optimizer,
+        run.config,
+        SortingBatches("decoder", run.config),
+        seed=8,
+        checkpoint_dir=tmp_path / "b",
+        log=lambda step, row: None,
+        should_stop=lambda: False,
+    )
+    assert np.abs(params["vocabulary"]["embedding"] - other["vocabulary"]["embedding"]).max() > 0.1
+
+
+# --- steps that go wrong -----------------------------------------------------------------
+
+
+def test_a_step_that_is_not_finite_is_skipped_loudly_and_leaves_the_parameters(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clean, poisoned = Run(tmp_path / "clean", steps=4), Run(tmp_path / "poisoned", steps=5, log_every=5)
+    clean.model = poisoned.model = model("decoder", n_layers=1)  # dropout would tell step 4 from step 5
+    with caplog.at_level(logging.WARNING, "flanscale"):
+        params = poisoned.attempt(batches=NotANumberAt(poisoned, 4))
+    assert_same(params, clean.attempt())
+    assert "step 5 skipped" in caplog.text
+    assert poisoned.rows[5]["train/loss"] == clean.rows[4]["train/loss"], "the mean of the steps that counted"
+
+
+def test_training_goes_on_after_as_many_bad_steps_as_allowed(tmp_path: Path) -> None:
+    run = Run(tmp_path, max_nonfinite_steps=2)
+    assert np.isfinite(run.attempt(batches=NotANumberAt(run, 2, 3, 6, 7))["vocabulary"]["embedding"]).all()
+
+
+@pytest.mark.parametrize("poisoned", [(1, 2, 3), (7, 8, 9)])
+def test_one_bad_step_in_a_row_too_many_ends_the_run(tmp_path: Path, poisoned: tuple[int, ...]) -> None:
+    run = Run(tmp_path, max_nonfinite_steps=2)
+    with pytest.raises(NonFiniteLoss, match=rf"3 steps in a row up to step {poisoned[-1] + 1}"):
+        run.attempt(batches=NotANumberAt(run, *poisoned))
+
+
+def test_bad_steps_are_counted_across_a_preemption(tmp_path: Path) -> None:
+    run = Run(tmp_path, max_nonfinite_steps=2)
+    with pytest.raises(Preempted):
+        run.attempt(should_stop=after(3), batches=NotANumberAt(run, 2, 3, 4))
+    with pytest.raises(NonFiniteLoss):
+        run.attempt(batches=NotANumberAt(run, 2, 3, 4))
+
+
+# --- the log -----------------------------------------------------------------
+
+
+def test_rows_come_every_so_often_and_at_the_last_step(uninterrupted: tuple[Run, Params]) -> None:
+    run, _ = uninterrupted
+    assert list(run.rows) == [4, 8, 10]
+    for row in run.rows.values():
+        assert set(row) == {
+            "train/loss",
+            "train/tokens",
+            "train/examples",
+            "train/learning_rate",
+            "train/grad_norm",
+            "train/tokens_per_second",
+            "train/data_wait_fraction",
+            "train/pad_fraction",
+        }
+        assert all(isinstance(value, int | float) and math.isfinite(value) for value in row.values())
+
+
+def test_counts_are_those_of_the_batches(uninterrupted: tuple[Run, Params]) -> None:
+    run, _ = uninterrupted
+    batches = SortingBatches(run.architecture, run.config)
+    seen = [next(batches) for _ in range(10)]
+    stacks = ("encoder", "decoder") if run.architecture == "encoder_decoder" else ("decoder",)
+
+    def real(batch: dict[str, np.ndarray]) -> int:
+        return sum(int((batch[f"{stack}_segment_ids"] > 0).sum()) for stack in stacks)
+
+    examples = sum(int(row.max()) for batch in seen for row in batch["decoder_segment_ids"])
+    assert run.rows[10]["train/tokens"] == sum(map(real, seen))
+    assert run.rows[10]["train/examples"] == examples
+    slots = sum(seen[0][f"{stack}_segment_ids"].size for stack in stacks)
+    assert run.rows[10]["train/pad_fraction"] == pytest.approx(1 - sum(map(real, seen[8:])) / (2 * slots))
+    assert run.rows[10]["train/learning_rate"] == pytest.approx(0.05)
+
+
+def test_the_logged_loss_is_the_mean_over_target_tokens_not_over_steps(tmp_path: Path) -> None:
+    run = Run(tmp_path, optimizer=replaced(ADAM, learning_rate=0.0), steps=4, log_every=4)
+    run.model = model("decoder", n_layers=1)
+    params = run.attempt()
+    batches, total, tokens = SortingBatches("decoder", run.config), 0.0, 0.0
+    for _ in range(4):
+        batch = next(batches)
+        log_p = np.asarray(jax.nn.log_softmax(jax.jit(run.model.apply)(params, batch)), np.float64)
+        nll = -np.take_along_axis(log_p, batch["decoder_target_tokens"][..., None], -1)[..., 0]
+        total += float((nll * batch["decoder_loss_weights"]).sum())
+        tokens += float(batch["decoder_loss_weights"].sum())
+    assert run.rows[4]["train/loss"] == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_mfu_is_logged_where_the_peak_is_known(tmp_path: Path) -> None:
+    run = Run(tmp_path, steps=8)
+    run.attempt(flops_per_row=2e6, peak_flops=1e12)
+    per_token = 2e6 * run.config.batch_rows / 1e12
+    row = run.rows[8]
+    tokens_per_step = (run.rows[8]["train/tokens"] - run.rows[4]["train/tokens"]) / 4
+    assert row["train/mfu"] == pytest.approx(row["train/tokens_per_second"] / tokens_per_step * per_token)

@@ -1,0 +1,103 @@
+"""Meshes: the same training on one device and on eight."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+from tiny import model
+
+from flanscale.models import ShardingRules, build_mesh, parameter_shardings
+from flanscale.schema import MeshConfig
+
+MESHES = {"8,1,1": (8, 1, 1), "1,8,1": (1, 8, 1), "1,1,8": (1, 1, 8), "2,2,2": (2, 2, 2)}
+
+# Sizes that all meshes divide. Prints the losses of a few steps, then how a kernel and its moment are split.
+PROGRAM = """
+import json, sys, tempfile
+from pathlib import Path
+import jax
+from tiny import SortingBatches, model, trainer
+from flanscale.schema import MeshConfig, OptimizerConfig
+from flanscale.training import train
+from flanscale.evaluation.decoding import greedy
+
+architecture, meshes = sys.argv[1], json.loads(sys.argv[2])
+results = {}
+for name, shape in {"one": (1, 1, 1), **meshes}.items():
+    config = trainer(steps=6, batch_rows=16, log_every=2, mesh=MeshConfig(*shape))
+    tiny = model(architecture, n_layers=1, n_heads=8, head_dim=4, d_model=16, d_ff=32)
+    rows = []
+    params = train(
+        tiny, OptimizerConfig(name="adamw", learning_rate=1e-2), config, SortingBatches(architecture, config), seed=0,
+        checkpoint_dir=Path(tempfile.mkdtemp()), log=lambda step, row: rows.append(row["train/loss"]),
+        should_stop=lambda: False,
+    )
+    layer = params["layer_0"] if architecture == "decoder" else params["decoder"]["layer_0"]
+    kernel = layer["feed_forward"]["up"]
+    answers = greedy(tiny, params, [[5, 3], [9, 4, 7]], max_new_tokens=4, batch_size=8)
+    results[name] = {"losses": rows, "shard": kernel.addressable_shards[0].data.shape, "answers": answers}
+print(json.dumps(results))
+"""
+
+
+@pytest.mark.parametrize("architecture", ["decoder", "encoder_decoder"])
+def test_every_mesh_of_eight_devices_trains_and_decodes_as_one_device_does(architecture: str) -> None:
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    output = subprocess.run(
+        [sys.executable, "-c", PROGRAM, architecture, json.dumps(MESHES)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert output.returncode == 0, output.stderr[-3000:]
+    results = json.loads(output.stdout.splitlines()[-1])
+    one = results.pop("one")
+    for name, result in results.items():
+        np.testing.assert_allclose(result["losses"], one["losses"], rtol=2e-5, err_msg=name)
+        assert result["answers"] == one["answers"], name
+    shards = {name: tuple(result["shard"]) for name, result in results.items()}
+    assert shards == {"8,1,1": (16, 32), "1,8,1": (2, 32), "1,1,8": (16, 4), "2,2,2": (8, 16)}, "really split"
+
+
+def test_parameters_are_split_by_what_their_axes_mean() -> None:
+    mesh = build_mesh(MeshConfig())
+    shapes = jax.eval_shape(model("encoder_decoder", n_layers=1).init, jax.random.key(0))
+    specs = jax.tree.map(lambda sharding: sharding.spec, parameter_shardings(mesh, shapes))
+    block = specs["decoder"]["layer_0"]
+    assert specs["vocabulary"] == {
+        "embedding": PartitionSpec("tensor", "fsdp"),
+        "head": PartitionSpec("fsdp", "tensor"),
+    }
+    assert block["cross_attention"]["query"] == block["feed_forward"]["gate"] == PartitionSpec("fsdp", "tensor")
+    assert block["attention"]["out"] == block["feed_forward"]["down"] == PartitionSpec("tensor", "fsdp")
+    assert block["attention_norm"]["scale"] == PartitionSpec(None)
+
+
+def test_two_logical_axes_on_one_mesh_axis_are_refused() -> None:
+    with pytest.raises(ValueError, match="'tensor' twice"):
+        ShardingRules(embed="tensor").spec(("embed", "heads"))
+    with pytest.raises(ValueError, match="'fsdp' twice"):
+        ShardingRules().spec(("batch", None, "embed"))
+
+
+def test_a_mesh_larger_than_the_machine_says_what_to_change() -> None:
+    with pytest.raises(ValueError, match=r"2×1×4 and needs 8 devices, but this job has 1: lower trainer\.mesh"):
+        build_mesh(MeshConfig(data=2, tensor=4))
+
+
+def test_an_axis_that_does_not_come_out_even_stays_whole_and_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    from flanscale.models.sharding import divisible
+
+    with caplog.at_level(logging.WARNING, "flanscale"):
+        spec = divisible(PartitionSpec("tensor", "fsdp"), (100, 64), {"fsdp": 4, "tensor": 8}, "['embedding']")
+    assert spec == PartitionSpec(None, "fsdp")
+    assert "100 is not a multiple of 8" in caplog.text
