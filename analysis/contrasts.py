@@ -10,82 +10,55 @@ cancels. Where predictions are not at hand the cells' own errors are added up in
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
+from analysis.items import Items, items_of, read_predictions
 from analysis.panels import Panel
-from analysis.runs import AVERAGE, Study, average_members, scores
+from analysis.runs import Study
 from analysis.summary import Curve, Estimate, Mean, combine
 
 ALL_SIZES = "all sizes"
 
-Weights = Mapping[tuple[Curve, int], float]
+Weights = dict[tuple[Curve, int], float]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A difference between arms: weights on the means of curves at counts, which sum to 0."""
+
+    kind: str
+    """cot, cot_at (one count), cot_growth, or volume."""
+    text: str
+    arm: str
+    size: str
+    weights: Weights
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A weighted sum of means, with its interval; `paired` tells whether item by item."""
+    """The answer to a question, with its interval; `paired` tells whether item by item."""
 
-    question: str
-    size: str
+    question: Question
     estimate: Estimate
     paired: bool
 
 
-def contrasts(panel: Panel, items: pd.DataFrame | None) -> list[Contrast]:
-    """The contrasts that a panel's cells allow, per size and over all sizes. `items` comes from `read_items`."""
-    asked = [(question, size, weights) for size in _sizes(panel) for question, weights in _questions(panel, size)]
+def ask(study: Study, analysed: Sequence[Panel]) -> list[list[Contrast]]:
+    """The contrasts of every panel, paired on items where the runs' predictions are at hand."""
+    predictions = read_predictions(study)
+    out = []
+    for panel in analysed:
+        cells = dict.fromkeys(cell for mean in panel.means for cell in mean.cells)
+        out.append(contrasts(panel, items_of(study, predictions, panel.benchmark, panel.setting, cells)))
+    return out
+
+
+def contrasts(panel: Panel, items: Items | None) -> list[Contrast]:
+    """The contrasts that a panel's cells allow, over all sizes and per size."""
     means = {(mean.curve, mean.count): mean for mean in panel.means}
-    return [
-        Contrast(question, size, *_estimate(weights, means, items))
-        for question, size, weights in asked
-        if all(place in means for place in weights)
-    ]
-
-
-def read_items(study: Study, panel: Panel) -> pd.DataFrame | None:
-    """Points of every item (index task, id) in every scored cell (columns) of a panel, on the normalised scale.
-
-    None where a cell's predictions are not at hand, or cells answered different items.
-    """
-    directory = {point.cell: study.folder / point.run for point in study.points}
-    columns: dict[str, pd.Series] = {}
-    for cell in {cell: None for run in panel.runs if run.scored for cell in run.cells}:
-        record = study.records[cell]
-        average = (panel.benchmark, panel.setting) == AVERAGE
-        members = average_members(record) if average else [(panel.benchmark, panel.setting)]
-        parts = []
-        for member in members:
-            part = _read_predictions(directory[cell], *member)
-            if part is None:
-                return None
-            parts.append(part * 100 / (100 - scores(record)[member]["lower_bound"]) / len(members))
-        columns[cell] = pd.concat(parts).groupby(level=[0, 1], sort=False).sum() if average else parts[0]
-    frame = pd.DataFrame(columns)
-    return None if frame.empty or frame.isna().to_numpy().any() else frame
-
-
-def stratified_variance(difference: pd.Series) -> float:
-    """Variance of the mean of task means of an item-level quantity (index task, id), the tasks taken as given."""
-    by_task = difference.groupby(level=0, sort=False)
-    inside = (by_task.var(ddof=1) / by_task.size()).fillna(0.0)
-    return float(inside.sum()) / len(inside) ** 2
-
-
-def _read_predictions(run_dir: Path, benchmark: str, setting: str) -> pd.Series | None:
-    path = run_dir / "predictions" / f"{benchmark}.jsonl.gz"
-    if not path.exists():
-        return None
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = [row for row in map(json.loads, file) if row["setting"] == setting]
-    index = pd.MultiIndex.from_tuples([(row["task"], row["id"]) for row in rows], names=["task", "id"])
-    return pd.Series([float(row["score"]) for row in rows], index=index)
+    asked = [question for size in _sizes(panel) for question in _questions(panel, size)]
+    return [_answer(question, means, items) for question in asked if all(place in means for place in question.weights)]
 
 
 def _sizes(panel: Panel) -> list[str]:
@@ -93,54 +66,55 @@ def _sizes(panel: Panel) -> list[str]:
     return [ALL_SIZES, *sizes] if len(sizes) > 1 else sizes
 
 
-def _questions(panel: Panel, size: str) -> list[tuple[str, Weights]]:
-    """What can be asked of a size (or of all, averaged), as weights on the means."""
+def _questions(panel: Panel, size: str) -> list[Question]:
+    """What can be asked of a size (or of all, averaged)."""
     counts = [count for count in panel.counts if count > 0]
+    low, high = min(counts, default=0), max(counts, default=0)
     curves = [curve for curve in panel.curves if size in (ALL_SIZES, curve.size)]
     trained = {arm: [curve for curve in curves if curve.cot is arm] for arm in (True, False, None)}
-    low, high = min(counts, default=0), max(counts, default=0)
-    out: list[tuple[str, Weights]] = []
+    out = []
     if trained[True] and trained[False]:
-        across = [_minus(_over(trained[True], [count]), _over(trained[False], [count])) for count in counts]
-        out.append(("Δ CoT, mean over task counts", _mean(across)))
+        delta = {count: _minus(_average(trained[True], count), _average(trained[False], count)) for count in counts}
+        everywhere = {place: weight / len(counts) for each in delta.values() for place, weight in each.items()}
+        out.append(Question("cot", "Δ CoT, mean over task counts", "", size, everywhere))
         out += [
-            (f"Δ CoT at {count:,} tasks", each)
-            for count, each in zip(counts, across, strict=True)
-            if count in (low, high)
+            Question("cot_at", f"Δ CoT at {count:,} tasks", "", size, delta[count])
+            for count in dict.fromkeys((low, high))
         ]
-    if low < high:
-        for arm, words in ((True, " with CoT"), (False, " without CoT"), (None, "")):
-            if trained[arm]:
-                gain = _minus(_over(trained[arm], [high]), _over(trained[arm], [low]))
-                out.append((f"Δ volume, {low:,} → {high:,} tasks{words}", gain))
+        if low < high:
+            growth = Question(
+                "cot_growth", f"change of Δ CoT, {low:,} → {high:,} tasks", "", size, _minus(delta[high], delta[low])
+            )
+            out.append(growth)
+    for own in (trained[arm] for arm in (True, False, None) if trained[arm] and low < high):
+        text = " ".join(filter(None, (f"Δ volume, {low:,} → {high:,} tasks", own[0].arm)))
+        out.append(Question("volume", text, own[0].arm, size, _minus(_average(own, high), _average(own, low))))
     return out
 
 
-def _over(curves: Sequence[Curve], counts: Sequence[int]) -> Weights:
-    places = [(curve, count) for curve in curves for count in counts]
-    return dict.fromkeys(places, 1 / len(places))
+def _average(curves: Sequence[Curve], count: int) -> Weights:
+    return {(curve, count): 1 / len(curves) for curve in curves}
 
 
 def _minus(one: Weights, other: Weights) -> Weights:
-    return {**one, **{place: -weight for place, weight in other.items()}}
+    return one | {place: -weight for place, weight in other.items()}
 
 
-def _mean(parts: Sequence[Weights]) -> Weights:
-    return {place: weight / len(parts) for part in parts for place, weight in part.items()}
-
-
-def _estimate(
-    weights: Weights, means: Mapping[tuple[Curve, int], Mean], items: pd.DataFrame | None
-) -> tuple[Estimate, bool]:
-    value = sum(weight * means[place].value for place, weight in weights.items())
-    seed_variance = sum(weight**2 * means[place].seed_variance for place, weight in weights.items())
+def _answer(question: Question, means: Mapping[tuple[Curve, int], Mean], items: Items | None) -> Contrast:
+    weighted = [(weight, means[place]) for place, weight in question.weights.items()]
+    value = sum(weight * mean.value for weight, mean in weighted)
     if items is None:
-        item_variance = sum(weight**2 * means[place].item_variance for place, weight in weights.items())
+        item_variance = sum(weight**2 * mean.item_variance for weight, mean in weighted)
     else:
-        per_cell = {
-            cell: weight / len(means[place].cells) for place, weight in weights.items() for cell in means[place].cells
-        }
-        difference = items[list(per_cell)].to_numpy() @ np.array(list(per_cell.values()))
-        item_variance = stratified_variance(pd.Series(difference, index=items.index))
-    seed_df = next(iter(means.values())).seed_df
-    return combine(value, seed_variance, seed_df, item_variance), items is not None
+        shares = {cell: weight / len(mean.cells) for weight, mean in weighted for cell in mean.cells}
+        item_variance = items.variance(shares)
+    return Contrast(question, combine(value, _seed_variances(weighted), item_variance), items is not None)
+
+
+def _seed_variances(weighted: Sequence[tuple[float, Mean]]) -> list[tuple[float, int]]:
+    """A variance per curve with its degrees of freedom: the means of a curve rest on one pooled deviation."""
+    found: dict[Curve, tuple[float, int]] = {}
+    for weight, mean in weighted:
+        before, _ = found.get(mean.curve, (0.0, 0))
+        found[mean.curve] = (before + weight**2 * mean.seed_variance, mean.seed_df)
+    return list(found.values())

@@ -204,14 +204,13 @@ def _panel(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
             if mean.count == 0:
                 baseline.add(mean.cells)
             at = scale.position(mean.count) + shift
-            runs = [run for run in panel.runs if (run.curve, run.count) == (curve, mean.count) and run.scored]
-            runs = runs if len(runs) > 1 else []  # a single run is its mean
+            runs = mean.runs if len(mean.runs) > 1 else ()  # a single run is its mean
             beside = [at + 0.011 * scale.width] * len(runs)
             axes.plot(beside, [run.normalized for run in runs], ".", color=colour, ms=3, alpha=0.6, mew=0)
             _draw_mean(axes, at, mean, colour)
             place = (panel.benchmark, panel.setting)
             drawn += [Drawn(*place, "run", curve.label, mean.count, run.normalized) for run in runs]
-            drawn.append(Drawn(*place, "mean", curve.label, mean.count, mean.value, *mean.estimate.interval))
+            drawn.append(Drawn(*place, "mean", curve.label, mean.count, mean.value, *mean.interval))
     _finish(axes, scale, panel)
     return drawn
 
@@ -221,7 +220,7 @@ def _draw_mean(axes: Axes, at: float, mean: Mean, colour: Any) -> None:
     axes.errorbar(
         at,
         mean.value,
-        yerr=mean.estimate.half_width,
+        yerr=[[mean.value - mean.interval[0]], [mean.interval[1] - mean.value]],
         fmt="D" if untouched else "o",
         color=colour,
         markerfacecolor="white" if mean.curve.cot is False and not untouched else colour,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from analysis import scaling, summary
+from analysis import comparison, scaling, summary
+from analysis.comparison import Comparison
 from analysis.noise import SeedNoise
 from analysis.profile import EXPONENTS, Data
 from analysis.runs import AVERAGE, Study, table
@@ -30,9 +31,9 @@ class Panel:
     curves: tuple[Curve, ...]
     runs: tuple[Replicate, ...]
     means: tuple[Mean, ...]
-    noise: SeedNoise
+    noise: Mapping[Curve, SeedNoise]
     fits: Mapping[str, scaling.Fit]
-    comparison: scaling.Comparison
+    comparison: Comparison
     warnings: tuple[str, ...]
 
     @property
@@ -82,14 +83,14 @@ class Panel:
             "loss": f"weighted least squares; variable projection over {len(EXPONENTS)} exponents, polished",
             "exponents": [EXPONENTS[0], EXPONENTS[-1]],
             "intervals": "95 % profile-F",
-            "seed_noise": {"dispersion": self.noise.dispersion, "df": self.noise.df},
+            "seed_noise": {curve.label: asdict(noise) for curve, noise in self.noise.items()},
             "cells": _cells(run for run in fitted if run.scored),
             "excluded": {
                 "no score": _cells(run for run in fitted if not run.scored),
                 "not finetuned": _cells(run for run in self.runs if run.count == 0),
             },
             "warnings": self.warnings,
-        } | scaling.as_json(self.fits, self.comparison)
+        } | comparison.as_json(self.fits, self.comparison)
 
 
 def analyse(study: Study) -> list[Panel]:
@@ -110,16 +111,19 @@ def panel(benchmark: str, setting: str, runs: Sequence[Replicate], models: Seque
     used = [run for run in runs if run.count > 0 and run.scored]
     fitted = [curve for curve in curves if any(run.curve == curve for run in used)]
     names = [curve.label for curve in fitted]
-    data, seed_variance = _data(used, fitted, noise)
+    data, seed_variance = _data(used, fitted, [mean for mean in means if mean.count > 0])
     fits = {form: scaling.fit(form, data, names) for form in scaling.FORMS}
-    comparison = scaling.compare(data, names, fits, seed_variance)
+    judged = comparison.compare(data, names, fits, seed_variance)
     warnings = (*_shared_exponent(data, names, fits["power_law"]), *_dips(curves, means))
-    return Panel(benchmark, setting, tuple(curves), tuple(runs), tuple(means), noise, fits, comparison, warnings)
+    return Panel(benchmark, setting, tuple(curves), tuple(runs), tuple(means), noise, fits, judged, warnings)
 
 
-def _data(runs: Sequence[Replicate], curves: Sequence[Curve], noise: SeedNoise) -> tuple[Data, np.ndarray]:
-    seed_variance = np.array([run.scale**2 * noise.variance(run.score, run.n) for run in runs])
-    variance = seed_variance + np.array([(run.scale * run.stderr) ** 2 for run in runs])
+def _data(runs: Sequence[Replicate], curves: Sequence[Curve], means: Sequence[Mean]) -> tuple[Data, np.ndarray]:
+    """The runs to fit, and the variance between seeds of each. Weights come from the cells, not from single scores."""
+    of = {(mean.curve, mean.count): mean for mean in means}
+    cells = [of[run.curve, run.count] for run in runs]
+    seed_variance = np.array([mean.seed_variance * len(mean.runs) for mean in cells])
+    variance = seed_variance + np.array([mean.item_variance for mean in cells])
     variance = np.where(np.isfinite(variance), variance, UNKNOWN_VARIANCE)
     # No form is exact: a run near the floor, where noise vanishes, must not force the curve through itself.
     least = max(float(np.median(variance)) / 4, 1e-6) if runs else 0.0
@@ -134,11 +138,8 @@ def _data(runs: Sequence[Replicate], curves: Sequence[Curve], noise: SeedNoise) 
 
 def _shared_exponent(data: Data, curves: Sequence[str], law: scaling.Fit) -> list[str]:
     p = scaling.shared_exponent_p(data, curves, law) if law.ok else None
-    return (
-        [f"one exponent for all curves is rejected (p = {p:.1g}): b is an average"]
-        if p is not None and p < 0.01
-        else []
-    )
+    rejected = p is not None and p < 0.01
+    return [f"one exponent for all curves is rejected (p = {p:.1g}): b is an average"] if rejected else []
 
 
 def _dips(curves: Sequence[Curve], means: Sequence[Mean]) -> list[str]:

@@ -53,7 +53,7 @@ def build(index: Path, out: Path) -> Report:
     analysed = panels.analyse(study)
     if not analysed:
         raise AnalysisError(f"nothing to report yet: no run of study {study.name} is evaluated ({progress(study)})")
-    asked = [contrasts.contrasts(panel, contrasts.read_items(study, panel)) for panel in analysed]
+    asked = contrasts.ask(study, analysed)
     files = figures.write(analysed, out / study.name, sizes=sizes(study), note=shortfall(study))
     html = out / f"{study.name}.html"
     html.write_text(render(study, analysed, asked, files.svg.read_text(encoding="utf-8")), encoding="utf-8")
@@ -78,36 +78,37 @@ def terminal(study: Study, analysed: Sequence[Panel], asked: Sequence[Sequence[C
         for row in scores.to_numpy():
             grid.add_row(*row)
         parts += [grid, Text("\n".join(findings(panel, found))), Text()]
-    starred = (
-        f" * {SHORT}." if any(mean.replicates < mean.planned for panel in analysed for mean in panel.means) else ""
-    )
+    starred = f" * {SHORT}." if any(len(mean.runs) < mean.planned for panel in analysed for mean in panel.means) else ""
     return Group(*parts, Text(f"Normalised points ± standard error.{starred} {progress(study)}.", style="dim"))
 
 
 def findings(panel: Panel, asked: Sequence[Contrast]) -> list[str]:
     """What a panel says, a line each; differences are over all sizes."""
-    overall = [each for each in asked if each.size == asked[0].size]
-    shown = [each for each in overall if each.question.startswith("Δ volume") or "mean over" in each.question]
-    lines = [f"{each.question}: {tables.signed(each.estimate)}" for each in shown]
+    shown = [each for each in _overall(asked) if each.question.kind in ("cot", "volume")]
+    lines = [f"{each.question.text}: {tables.signed(each.estimate)}" for each in shown]
     return [*lines, panel.comparison.sentence]
 
 
 def answer(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> str:
     """The study's answer in two sentences, from its last panel: the normalised average where there are several."""
-    panel, found = analysed[-1], [each for each in asked[-1] if each.size == asked[-1][0].size]
+    panel, found = analysed[-1], _overall(asked[-1])
     counts = [count for count in panel.counts if count > 0]
     gains = [
-        f"{tables.signed(each.estimate)} points{each.question.partition('tasks')[2]}"
+        f"{tables.signed(each.estimate)} points {each.question.arm}".strip()
         for each in found
-        if each.question.startswith("Δ volume")
+        if each.question.kind == "volume"
     ]
-    first = f"{panel.title}: " + (" and ".join(gains) if gains else "there are no two task counts to compare")
-    if gains:
-        first += f" from {counts[0]:,} to {counts[-1]:,} finetuning tasks"
-    for each in found:
-        if "mean over" in each.question:
-            first += f"; training with CoT adds {tables.signed(each.estimate)} at equal task counts"
-    return f"{first}. {panel.comparison.sentence}"
+    first = (
+        f"{panel.title}: {' and '.join(gains)} from {counts[0]:,} to {counts[-1]:,} finetuning tasks"
+        if gains
+        else (f"{panel.title}: there are no two task counts to compare")
+    )
+    rationales = [
+        f"; training with CoT adds {tables.signed(each.estimate)} at equal task counts"
+        for each in found
+        if each.question.kind == "cot"
+    ]
+    return f"{first}{''.join(rationales)}. {panel.comparison.sentence}"
 
 
 def progress(study: Study) -> str:
@@ -177,6 +178,11 @@ def _provenance(attempt: Mapping[str, Any]) -> dict[str, str]:
     devices = ", ".join(attempt.get("devices") or [])
     facts = {"commit": commit, "python": attempt.get("python"), "platform": attempt.get("platform"), "devices": devices}
     return {name: str(value) for name, value in (facts | packages).items() if value}
+
+
+def _overall(asked: Sequence[Contrast]) -> list[Contrast]:
+    """The contrasts over all sizes, or of the only one."""
+    return [each for each in asked if each.question.size == asked[0].question.size]
 
 
 def _round(parameters: int) -> str:

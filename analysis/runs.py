@@ -86,20 +86,27 @@ class Study:
         return known if None in known.values() else dict(sorted(known.items(), key=lambda item: item[1] or 0))
 
     def column(self, point: Point, name: str) -> Any:
-        """Value of a column at a point: from its axes, else from its run's config, else None."""
-        for key, column in COLUMNS.items():
-            if column == name and key in point.axes:
-                return point.axes[key]
-            if column == name:
-                return _config_value(self.records[point.cell].config, "model.name" if key == "model" else key)
-        return point.axes.get(name)
+        """Value of a column at a point: from its axes, else what all cells share, else None."""
+        key = next((key for key, column in COLUMNS.items() if column == name), name)
+        return point.axes[key] if key in point.axes else self._shared(key)
+
+    def _shared(self, key: str) -> Any:
+        """A config value that the study does not vary, from the cell with the most tasks.
+
+        Not from each cell's own config: a missing run has none, and one without tasks is resolved to cot=False.
+        """
+        configs = sorted((record.config for record in self.records.values() if record.config), key=_count)
+        return _config_value(configs[-1], "model.name" if key == "model" else key) if configs else None
+
+    def short(self) -> list[Point]:
+        """Points that were trained on fewer tasks than asked for, since some were missing."""
+        last = {cell: record.last for cell, record in self.records.items()}
+        asked = {cell: row.get("mixture/tasks_requested", row.get("mixture/tasks")) for cell, row in last.items()}
+        return [point for point in self.points if last[point.cell].get("mixture/tasks") != asked[point.cell]]
 
     def incomplete(self) -> list[tuple[Point, RunRecord]]:
         """Points without scores, and why."""
         return [(point, self.records[point.cell]) for point in self.points if not scores(self.records[point.cell])]
-
-
-Reader = Callable[[Point], RunRecord]
 
 
 def from_directories(index: Path) -> Study:
@@ -166,13 +173,9 @@ def read_index(index: Path) -> dict[str, Any]:
     try:
         document = json.loads(index.read_text())
     except FileNotFoundError:
-        raise AnalysisError(
-            f"no study index at {index}; launch the study first, or name one of studies/*.json"
-        ) from None
+        raise AnalysisError(f"no study index at {index}; launch the study, or name one of studies/*.json") from None
     except json.JSONDecodeError as error:
-        raise AnalysisError(
-            f"{index} is not JSON (line {error.lineno}); launch the study again to rewrite it"
-        ) from None
+        raise AnalysisError(f"{index}, line {error.lineno}: not JSON; launch the study again to rewrite it") from None
     if not isinstance(document, dict) or document.get("format") != 1:
         raise AnalysisError(f"{index} is not a study index of format 1")
     if not document.get("points"):
@@ -204,7 +207,8 @@ def missing(cell: str) -> RunRecord:
 def scores(record: RunRecord) -> dict[tuple[str, str], dict[str, float]]:
     """Everything that a run evaluated: (benchmark, setting) → `SCORES`.
 
-    The normalized average is listed under `AVERAGE`; its `score` is the mean of its members' raw scores.
+    The normalized average is listed under `AVERAGE`, with the score and lower bound of a single benchmark that would
+    be normalised to the same points.
     """
     last = record.last
     found: dict[tuple[str, str], dict[str, float]] = {}
@@ -213,12 +217,14 @@ def scores(record: RunRecord) -> dict[tuple[str, str], dict[str, float]]:
         if parts[0] == "eval" and len(parts) == 4:
             found.setdefault((parts[1], parts[2]), {})[parts[3]] = float(value)
     if found and tracking.AVERAGE in last:
-        members = [found[benchmark, setting] for benchmark, setting in average_members(record)]
+        members = [found[member] for member in average_members(record)]
+        worst = sum(-100 * row["lower_bound"] / (100 - row["lower_bound"]) for row in members) / len(members)
+        scale = (100 - worst) / 100
         found[AVERAGE] = {
-            "score": sum(member["score"] for member in members) / len(members),
-            "stderr": float(last[f"{tracking.AVERAGE}_stderr"]),
-            "n": sum(member["n"] for member in members),
-            "lower_bound": 0.0,
+            "score": (float(last[tracking.AVERAGE]) - worst) / scale,
+            "stderr": float(last[f"{tracking.AVERAGE}_stderr"]) / scale,
+            "n": sum(row["n"] for row in members),
+            "lower_bound": -worst / scale,
             "normalized": float(last[tracking.AVERAGE]),
         }
     return found
@@ -237,10 +243,7 @@ def table(study: Study) -> pd.DataFrame:
     then `SCORES`.
     """
     by_cell = {cell: scores(record) for cell, record in study.records.items()}
-    measured: list[tuple[str | None, str | None]] = list(
-        dict.fromkeys(key for found in by_cell.values() for key in found)
-    )
-    measured = measured or [(None, None)]  # nothing is evaluated yet: a row a point all the same
+    measured = dict.fromkeys(key for found in by_cell.values() for key in found)
     extra = [axis for axis in study.axes if axis not in COLUMNS]
     rows = []
     for point in study.points:
@@ -248,15 +251,15 @@ def table(study: Study) -> pd.DataFrame:
         about = {name: study.column(point, name) for name in [*COLUMNS.values(), *extra]}
         about |= {"cell": point.cell, "run": point.run, "state": record.state, "failure": record.failure}
         about["tasks"] = record.last.get("mixture/tasks")
-        for benchmark, setting in measured:
-            row = {"benchmark": benchmark, "setting": setting}
-            found = by_cell[point.cell].get((str(benchmark), str(setting)), {})
-            rows.append(about | row | found)
+        for key in measured:
+            rows.append(about | {"benchmark": key[0], "setting": key[1]} | by_cell[point.cell].get(key, {}))
+        if not measured:  # nothing is evaluated yet: a row a point all the same
+            rows.append(about | {"benchmark": None, "setting": None})
     frame = pd.DataFrame(rows)
     return frame.reindex(columns=[*dict.fromkeys([*frame.columns, *SCORES])])
 
 
-def _assemble(document: Mapping[str, Any], folder: Path, source: str, read: Reader) -> Study:
+def _assemble(document: Mapping[str, Any], folder: Path, source: str, read: Callable[[Point], RunRecord]) -> Study:
     points = tuple(Point(point["axes"], point["cell"], point["run"]) for point in document["points"])
     return Study(
         name=document["study"],
@@ -289,6 +292,10 @@ def _merge(history: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
 def _plain(value: Any) -> Any:
     """W&B keeps a non-finite number as one, metrics.jsonl as its name."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _count(config: Mapping[str, Any]) -> int:
+    return int(_config_value(config, "mixture.count") or 0)
 
 
 def _config_value(config: Mapping[str, Any], key: str) -> Any:

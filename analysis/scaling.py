@@ -1,4 +1,4 @@
-"""How does a score grow with the number of tasks: three forms fitted, compared where it counts, and their limits said.
+"""How does a score grow with the number of tasks: three forms fitted to the runs of a panel, with their limits.
 
 `hold`        y = c_s                   more tasks change nothing
 `log_linear`  y = α_s + β_s·log10 n     every tenfold adds the same
@@ -11,9 +11,8 @@ the items that were evaluated. What the data cannot tell is a status, never a nu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -24,7 +23,6 @@ from analysis.profile import Data, Profile
 
 FORMS = ("hold", "log_linear", "power_law")
 NAMES = {"hold": "no change", "log_linear": "log-linear", "power_law": "power law"}
-WORDS = {"hold": "no change", "log_linear": "log-linear growth", "power_law": "the power law"}
 PARAMETERS = {"hold": ("c",), "log_linear": ("alpha", "beta"), "power_law": ("c", "a")}
 AICC_MINIMUM = 5
 """AICc is given where N − K − 1 is at least this; below, its correction term decides alone."""
@@ -58,7 +56,7 @@ class Fit:
 
     @property
     def ok(self) -> bool:
-        """Whether the fit may be drawn and used to predict."""
+        """Whether the fit may be drawn and its parameters read."""
         return self.status == "ok"
 
     def parameter(self, name: str, curve: str | None = None) -> Parameter:
@@ -69,7 +67,11 @@ class Fit:
         raise KeyError((name, curve))
 
     def predict(self, curve: str, count: np.ndarray) -> Float[np.ndarray, " N"]:
-        """The fitted curve at task counts > 0, in normalised points."""
+        """The best curve within bounds at task counts > 0, in normalised points; also where no parameter is sound.
+
+        Raises:
+            ValueError: there was nothing to fit, or nothing finite.
+        """
         solution, s = self._solution(), self.curves.index(curve)
         at = slice(solution.best, solution.best + 1)
         u_N = profile.columns(self.form, count, solution.exponent_B[at], solution.scale)[0]
@@ -84,31 +86,9 @@ class Fit:
         return low_N, np.minimum(high_N, profile.CEILING) if self.form == "power_law" else high_N
 
     def _solution(self) -> Profile:
-        if self.solution is None or not self.ok:
-            raise ValueError(f"the {self.form} fit is {self.status}: it has no curve")
+        if self.solution is None:
+            raise ValueError(f"the {self.form} fit has no curve: {self.status}")
         return self.solution
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The forms against each other: predicting the largest count from the rest, and AICc over all counts."""
-
-    held_out_count: float | None
-    error: Mapping[str, float | None]
-    """Root mean squared error over curves at the held-out count, in points; None where nothing fits without it."""
-    noise: float | None
-    """Standard error of the held-out means, root mean square over curves: differences below it mean nothing."""
-    aicc_difference: Mapping[str, float | None]
-    best: str | None
-    verdict: str
-    """preferred (then `best` is), tied, or not identifiable."""
-    reason: str
-
-    @property
-    def sentence(self) -> str:
-        """Verdict and reason in words."""
-        what = WORDS[self.best] if self.best and self.verdict == "preferred" else "the form of the curve"
-        return f"{what[0].upper()}{what[1:]} is {self.verdict}: {self.reason}."
 
 
 def fit(form: str, data: Data, curves: Sequence[str]) -> Fit:
@@ -137,33 +117,6 @@ def fit(form: str, data: Data, curves: Sequence[str]) -> Fit:
     return Fit(form, status, names, parameters, size, df, sse, aicc, solution)
 
 
-def compare(data: Data, curves: Sequence[str], fits: Mapping[str, Fit], seed_variance_N: np.ndarray) -> Comparison:
-    """Judge the forms. `seed_variance_N`: between replicates, points²; 0 where unknown, and the weights are used."""
-    aicc = {form: fits[form].aicc for form in FORMS}
-    known = [value for value in aicc.values() if value is not None]
-    least = min(known) if len(known) > 1 else None
-    difference = {form: None if value is None or least is None else value - least for form, value in aicc.items()}
-    largest = float(data.count_N.max()) if len(data.count_N) else None
-    held = data.count_N == largest
-    rest = data.select(~held)
-    scored = sorted(set(data.curve_N[held].tolist()) & set(rest.curve_N.tolist()))
-    if largest is None or not scored:
-        reason = "fewer than two task counts were measured"
-        return Comparison(largest, dict.fromkeys(FORMS), None, difference, None, "not identifiable", reason)
-    target = np.array([data.score_N[held & (data.curve_N == s)].mean() for s in scored])
-    variance = np.where(seed_variance_N > 0, seed_variance_N, 1 / data.weight_N)
-    own = [variance[held & (data.curve_N == s)] for s in scored]
-    noise = float(np.sqrt(np.mean([values.mean() / len(values) for values in own])))
-    error = {form: _held_out_error(form, rest, curves, scored, largest, target) for form in FORMS}
-    return _judge(largest, error, noise, difference, fits["power_law"])
-
-
-def hold(rest: Data, curve: int) -> float:
-    """What "no change" predicts for a larger count: the mean at the largest count seen."""
-    own = rest.curve_N == curve
-    return float(rest.score_N[own & (rest.count_N == rest.count_N[own].max())].mean())
-
-
 def shared_exponent_p(data: Data, curves: Sequence[str], shared: Fit) -> float | None:
     """p of the F-test that all curves have one exponent; None where separate exponents cannot be fitted."""
     alone = []
@@ -177,15 +130,6 @@ def shared_exponent_p(data: Data, curves: Sequence[str], shared: Fit) -> float |
         return None
     separate = sum(each.sse or 0.0 for each in alone)
     return float(stats.f.sf((shared.sse - separate) / (len(curves) - 1) / (separate / df), len(curves) - 1, df))
-
-
-def as_json(fits: Mapping[str, Fit], comparison: Comparison) -> dict[str, Any]:
-    """Fits and their comparison as plain JSON values."""
-    plain = ("form", "status", "curves", "n_points", "df", "sse", "aicc")
-    out = {form: {name: getattr(each, name) for name in plain} for form, each in fits.items()}
-    for form, each in fits.items():
-        out[form]["parameters"] = [asdict(parameter) for parameter in each.parameters]
-    return {"fits": out, "comparison": asdict(comparison)}
 
 
 def _status(form: str, solution: Profile) -> str:
@@ -203,30 +147,30 @@ def _status(form: str, solution: Profile) -> str:
 def _power_law(solution: Profile, data: Data, names: tuple[str, ...], df: int, status: str) -> tuple[Parameter, ...]:
     if status == "degenerate":
         return ()
-    low, high = profile.exponent_interval(solution, data, df)
-    value = float(solution.exponent_B[solution.best])
-    out = [Parameter("b", None, value if status == "ok" else None, low, high, status)]
+    b = float(solution.exponent_B[solution.best])
+    shared = _parameter("b", None, b, *profile.exponent_interval(solution, data, df), status)
     if status != "ok":
-        return tuple(out)
+        return (shared,)
+    out = [shared]
     ones, zeros = np.ones_like(solution.exponent_B), np.zeros_like(solution.exponent_B)
     rescale = solution.scale**solution.exponent_B  # θ₁ belongs to (n/scale)^−b, a to n^−b
     for s, name in enumerate(names):
         c, slope = solution.theta_BxSx2[solution.best, s]
         state = "degenerate" if slope <= 0 else "bound:c" if c >= profile.CEILING else "ok"
-        c_low, c_high = solution.interval(s, np.stack([ones, zeros], axis=1), df)
-        a_low, a_high = solution.interval(s, np.stack([zeros, rescale], axis=1), df)
-        ceiling = c_high if c_high < profile.CEILING else None
-        good = state == "ok"
-        out.append(
-            Parameter("c", name, float(c) if good else None, c_low if state != "degenerate" else None, ceiling, state)
-        )
-        a = float(slope * rescale[solution.best])
-        out.append(
-            Parameter(
-                "a", name, a if good else None, max(a_low, 0.0) if good else None, a_high if good else None, state
-            )
-        )
+        low, high = solution.interval(s, np.stack([ones, zeros], axis=1), df)
+        out.append(_parameter("c", name, float(c), low, high if high < profile.CEILING else None, state))
+        low, high = solution.interval(s, np.stack([zeros, rescale], axis=1), df)
+        out.append(_parameter("a", name, float(slope * rescale[solution.best]), max(low, 0.0), high, state))
     return tuple(out)
+
+
+def _parameter(
+    name: str, curve: str | None, value: float, low: float | None, high: float | None, status: str
+) -> Parameter:
+    """A parameter on its bound keeps its interval, a degenerate one nothing."""
+    if status == "degenerate":
+        return Parameter(name, curve, None, None, None, status)
+    return Parameter(name, curve, value if status == "ok" else None, low, high, status)
 
 
 def _linear(form: str, solution: Profile, names: tuple[str, ...], df: int) -> tuple[Parameter, ...]:
@@ -235,51 +179,3 @@ def _linear(form: str, solution: Profile, names: tuple[str, ...], df: int) -> tu
         for s, curve in enumerate(names)
         for i, name in enumerate(PARAMETERS[form])
     )
-
-
-def _held_out_error(
-    form: str, rest: Data, curves: Sequence[str], scored: Sequence[int], largest: float, target: np.ndarray
-) -> float | None:
-    if form == "hold":
-        predicted = np.array([hold(rest, s) for s in scored])
-    else:
-        seen = sorted(set(rest.curve_N.tolist()))
-        numbers = np.searchsorted(seen, rest.curve_N)
-        trained = fit(form, Data(numbers, rest.count_N, rest.score_N, rest.weight_N), [curves[s] for s in seen])
-        if not trained.ok:
-            return None
-        predicted = np.array([trained.predict(curves[s], np.array([largest]))[0] for s in scored])
-    return float(np.sqrt(np.mean((predicted - target) ** 2)))
-
-
-def _judge(
-    largest: float, error: Mapping[str, float | None], noise: float, difference: Mapping[str, float | None], law: Fit
-) -> Comparison:
-    # A law on a bound, or without a rising curve, has become one of the simpler forms: those are judged without it.
-    known = {form: value for form, value in error.items() if value is not None and (form != "power_law" or law.ok)}
-    ranked = sorted(known, key=lambda form: known[form])
-    best = ranked[0]
-
-    def verdict(word: str, reason: str) -> Comparison:
-        return Comparison(largest, error, noise, difference, best, word, reason)
-
-    if law.status in ("too_few_points", "nonfinite"):
-        return verdict("not identifiable", f"{law.status.replace('_', ' ')} for the power law")
-    if law.ok and error["power_law"] is None:
-        return verdict("not identifiable", f"without {largest:,.0f} tasks the power law cannot be fitted")
-    if law.ok and law.parameter("b").low is None and law.parameter("b").high is None:
-        return verdict("not identifiable", "every exponent of the power law fits")
-    if len(ranked) == 1:
-        return verdict("not identifiable", f"without {largest:,.0f} tasks only {WORDS[best]} can be fitted")
-    rival = ranked[1]
-    gap = known[rival] - known[best]
-    against = difference[best]
-    if gap < noise:
-        pair = f"{WORDS[best]} and {WORDS[rival]} predict {largest:,.0f} tasks within {gap:.2f} points of each other"
-        return verdict("tied", f"{pair}, less than the noise of {noise:.2f}")
-    if against is not None and against > 2:
-        return verdict(
-            "tied", f"{WORDS[best]} predicts {largest:,.0f} tasks best, but AICc over all counts is against it"
-        )
-    lead = f"it predicts {largest:,.0f} tasks {gap:.2f} points better than {WORDS[rival]}"
-    return verdict("preferred", f"{lead}, more than the noise of {noise:.2f}")

@@ -1,10 +1,11 @@
 """What did each arm of a study score, and how sure is that: means with standard errors.
 
 A mean over k seeds carries two errors: the seeds' own, pooled variance / k (see `noise`), and that of the items, which
-does not shrink with k because every seed answers the same items. The items' error comes in two kinds. `se` takes the
-benchmark's tasks as given: it is what a difference along a curve has to beat. `se_tasks` also counts that other tasks
-might have been held out (clustered by task): all points of a panel share that luck. Intervals are Student's, with the
-degrees of freedom of the seed variance by Welch–Satterthwaite. Where no cell was repeated, the items' error is all.
+does not shrink with k because every seed answers the same items. The items' error comes in two kinds. The standard
+error takes the benchmark's tasks as given: it is what a difference along a curve has to beat. `se_tasks` also counts
+that other tasks might have been held out (clustered by task): all points of a panel share that luck. Intervals are
+Student's, with the degrees of freedom of the seed variance by Welch–Satterthwaite, and symmetric in log-odds, so that
+they end between all wrong and all right. Where nothing was repeated, the items' error is all.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
-from analysis.noise import SeedNoise, pool
+from analysis.noise import SeedNoise, log_odds, pool, slope
 from analysis.runs import AVERAGE, SCORES
 
 REPLICATES = ("seed", "draw")
@@ -84,6 +85,11 @@ class Replicate:
         return 100 / (100 - self.lower_bound)
 
     @property
+    def item_variance(self) -> float:
+        """Of the normalised score, the tasks taken as given; all wrong (or right) counts as one item away from it."""
+        return self.scale**2 * (self.stderr**2 or 100 * slope(self.score, self.n) / self.n)
+
+    @property
     def scored(self) -> bool:
         """Whether it has been evaluated."""
         return math.isfinite(self.normalized)
@@ -99,15 +105,29 @@ class Mean:
     seed_variance: float
     item_variance: float
     task_variance: float
-    seed_df: float
-    replicates: int
+    seed_df: int
+    score: float
+    n: float
+    scale: float
     planned: int
     cells: tuple[str, ...]
+    runs: tuple[Replicate, ...]
 
     @property
     def estimate(self) -> Estimate:
-        """The mean for the benchmark as it is."""
-        return combine(self.value, self.seed_variance, self.seed_df, self.item_variance)
+        """The mean and its standard error, for the benchmark as it is."""
+        return combine(self.value, [(self.seed_variance, self.seed_df)], self.item_variance)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval, symmetric in log-odds."""
+        half = self.estimate.half_width / (self.scale * slope(self.score, self.n))
+        odds = log_odds(self.score, self.n)
+        low, high = (
+            self.value + self.scale * (100 * float(special.expit(end)) - self.score)
+            for end in (odds - half, odds + half)
+        )
+        return min(low, self.value), max(high, self.value)
 
     @property
     def se_tasks(self) -> float:
@@ -140,41 +160,56 @@ def replicates(table: pd.DataFrame, benchmark: str, setting: str) -> list[Replic
     return out
 
 
-def seed_noise(runs: Iterable[Replicate]) -> SeedNoise:
-    """The variance between replicates, pooled over the cells of one panel; a cell that serves two arms counts once."""
-    groups = {tuple(sorted(cell for run in group for cell in run.cells)): group for group in _grouped(runs).values()}
-    return pool([([run.score for run in group], group[0].n) for group in groups.values()])
+def seed_noise(runs: Iterable[Replicate]) -> dict[Curve, SeedNoise]:
+    """The variance between replicates of each curve; a curve with one degree of freedom or none borrows the panel's.
+
+    Untouched checkpoints are left out: no training, no seed.
+    """
+    groups = {key: group for key, group in _grouped(runs).items() if key[1] > 0}
+    cells = {key: ([run.score for run in group], group[0].n) for key, group in groups.items()}
+    whole = pool(list(cells.values()))
+    own = {
+        curve: pool([cell for key, cell in cells.items() if key[0] == curve])
+        for curve in {run.curve: None for run in runs}
+    }
+    return {curve: noise if noise.df > 1 else whole for curve, noise in own.items()}
 
 
-def means(runs: Sequence[Replicate], noise: SeedNoise) -> list[Mean]:
+def means(runs: Sequence[Replicate], noise: Mapping[Curve, SeedNoise]) -> list[Mean]:
     """A mean per curve × count that has a score, in normalised points."""
     planned = {key: len(group) for key, group in _grouped(runs, scored=False).items()}
-    out = []
-    for (curve, count), group in _grouped(runs).items():
-        k, scale = len(group), group[0].scale
-        score = float(np.mean([run.score for run in group]))
-        out.append(
-            Mean(
-                curve,
-                count,
-                value=float(np.mean([run.normalized for run in group])),
-                seed_variance=scale**2 * noise.variance(score, group[0].n) / k,
-                item_variance=scale**2 * float(np.mean([run.stderr**2 for run in group])),
-                task_variance=scale**2 * float(np.mean([run.stderr_tasks**2 for run in group])),
-                seed_df=noise.df,
-                replicates=k,
-                planned=planned[curve, count],
-                cells=tuple(cell for run in group for cell in run.cells),
-            )
-        )
-    return out
+    return [_mean(group, noise[key[0]], planned[key]) for key, group in _grouped(runs).items()]
 
 
-def combine(value: float, seed_variance: float, seed_df: float, item_variance: float) -> Estimate:
-    """An estimate from its two variances (points²); that of the items has many behind it and counts as known."""
-    total = seed_variance + item_variance
-    df = seed_df * (total / seed_variance) ** 2 if seed_variance > 0 else math.inf
-    return Estimate(value, math.sqrt(total), df)
+def combine(value: float, seeds: Sequence[tuple[float, int]], item_variance: float) -> Estimate:
+    """An estimate from its variances (points²): those between seeds with their degrees of freedom, and the items'.
+
+    The items' variance rests on so many of them that it counts as known.
+    """
+    total = item_variance + sum(variance for variance, _ in seeds)
+    uncertain = sum(variance**2 / df for variance, df in seeds if variance > 0)
+    return Estimate(value, math.sqrt(total), total**2 / uncertain if uncertain > 0 else math.inf)
+
+
+def _mean(group: Sequence[Replicate], noise: SeedNoise, planned: int) -> Mean:
+    first, k = group[0], len(group)
+    score = float(np.mean([run.score for run in group]))
+    one_model = first.count == 0 and len({run.score for run in group}) == 1  # the same checkpoint whatever the seed
+    return Mean(
+        curve=first.curve,
+        count=first.count,
+        value=float(np.mean([run.normalized for run in group])),
+        seed_variance=0.0 if one_model else first.scale**2 * noise.variance(score, first.n) / k,
+        item_variance=float(np.mean([run.item_variance for run in group])),
+        task_variance=first.scale**2 * float(np.mean([run.stderr_tasks**2 for run in group])),
+        seed_df=noise.df,
+        score=score,
+        n=first.n,
+        scale=first.scale,
+        planned=planned,
+        cells=tuple(cell for run in group for cell in run.cells),
+        runs=tuple(group),
+    )
 
 
 def _grouped(runs: Iterable[Replicate], scored: bool = True) -> dict[tuple[Curve, int], list[Replicate]]:

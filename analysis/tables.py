@@ -31,15 +31,29 @@ def score(panel: Panel, curve: Curve, count: int) -> str:
     mean = panel.mean(curve, count)
     if mean is None:
         return MISSING
-    return f"{mean.value:.1f} ± {mean.estimate.se:.1f}{'*' if mean.replicates < mean.planned else ''}"
+    return f"{mean.value:.1f} ± {mean.estimate.se:.1f}{'*' if len(mean.runs) < mean.planned else ''}"
+
+
+def seeds(panel: Panel) -> pd.DataFrame:
+    """A row per curve: how far its runs scatter between seeds."""
+    rows = [
+        {
+            "curve": curve.label,
+            "standard deviation, log-odds": number(noise.deviation) if noise.df else MISSING,
+            "points where half is right": number(25 * noise.deviation, 1) if noise.df else MISSING,
+            "degrees of freedom": str(noise.df) if noise.df else "none: no repeated seeds",
+        }
+        for curve, noise in panel.noise.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def contrasts(asked: Sequence[Contrast]) -> pd.DataFrame:
     """A row per contrast: difference with its 95 % interval, standard error and degrees of freedom."""
     rows = [
         {
-            "contrast": each.question,
-            "size": each.size,
+            "contrast": each.question.text,
+            "size": each.question.size,
             "difference": signed(each.estimate),
             "standard error": f"{each.estimate.se:.2f}",
             "degrees of freedom": f"{each.estimate.df:.1f}",

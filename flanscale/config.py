@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from flanscale import __version__
 from flanscale.pipeline.vocabulary import VocabularyError, find_vocabulary
@@ -125,6 +125,7 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=RunConfig)
 
 
+@cache
 def parse_override(text: str) -> tuple[str, Any]:
     """Split one Hydra override into its key and its value.
 
@@ -180,10 +181,10 @@ def assign(config: DictConfig, key: str, value: Any) -> None:
 
 def checked(config: DictConfig) -> RunConfig:
     """The typed configuration, after every check that needs no files."""
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise ConfigError(f"no value for {', '.join(missing)}")
-    run = typing.cast(RunConfig, OmegaConf.to_object(config))
+    try:
+        run = typing.cast(RunConfig, OmegaConf.to_object(config))
+    except MissingMandatoryValue:
+        raise ConfigError(f"no value for {', '.join(sorted(OmegaConf.missing_keys(config)))}") from None
     for name, field, value in _values(run):
         _check_value(name, field.metadata, value)
     _check_combinations(run)

@@ -9,8 +9,9 @@ Keys
     eval/<benchmark>/<setting>/{score,stderr,stderr_tasks,n,lower_bound,normalized}
     eval/normalized_average, eval/normalized_average_stderr, eval/normalized_average_members
 
-Scores are in percent, errors in points. `stderr` is the sampling error of the items with the benchmark's tasks taken as given; `stderr_tasks` also lets the
-tasks vary (clustered by task). Both are shared by all cells that answer the same items.
+Scores are in percent, errors in points. `stderr` is the sampling error of the items with the benchmark's tasks taken
+as given; `stderr_tasks` also lets the tasks vary (clustered by task). Both are shared by all cells that answer the same
+items.
 """
 
 from __future__ import annotations

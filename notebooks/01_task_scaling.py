@@ -24,7 +24,7 @@ from analysis import contrasts, figures, notebooks, panels, report, runs, tables
 index, which = notebooks.study_index()
 study = runs.from_directories(index)
 analysed = panels.analyse(study)
-asked = [contrasts.contrasts(panel, contrasts.read_items(study, panel)) for panel in analysed]
+asked = contrasts.ask(study, analysed)
 Markdown(f"{which}<br>**{study.title}** · {report.progress(study)}")
 
 # %% [markdown]
@@ -49,9 +49,8 @@ Image(figures.png(figure), width=900)
 # %% [markdown]
 # ## The scores behind it
 #
-# Mean ± standard error. The error has two parts: seeds (pooled over all cells of a panel, because two or three seeds
-# say little about one cell) and items (the questions asked are a sample). A star marks a mean with fewer runs than
-# planned.
+# Mean ± standard error. The error has two parts: seeds (pooled along each curve, because two or three seeds say little
+# about one cell) and items (the questions asked are a sample). A star marks a mean with fewer runs than planned.
 
 # %%
 for panel in analysed:

@@ -74,9 +74,9 @@ published.table_3().drop(columns=["family", "suspect"])
 display(Markdown(paper.comparison.sentence), tables.forms(paper))
 
 # %% [markdown]
-# "No change since 282 tasks" predicts the last column better than the straight line, which agrees with the authors'
-# own reading that most of the gain is there at 282 tasks. The exponent that all five counts together allow is wide,
-# and without the last count there is none:
+# "No change since 282 tasks" predicts the last column best, which agrees with the authors' own reading that most of
+# the gain is there at 282 tasks. What all counts together say about the law itself: an exponent that is hardly
+# bounded, and ceilings that are only bounded from below.
 
 # %%
 tables.parameters(paper).query("form == 'power law'").drop(columns="form")

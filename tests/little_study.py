@@ -21,6 +21,7 @@ from flanscale.orchestration.reserve import create_run_dir
 from flanscale.orchestration.state import RunState, write_state
 
 TESTS = Path(__file__).parent
+PATH_OF_PROCESSES = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])  # finds fake_cells
 STUDY = """
 title: a little study
 base: [model=nano, tracker=disabled, trainer.steps=20]
@@ -56,7 +57,7 @@ class Workplace:
         return subprocess.Popen(
             [sys.executable, str(TESTS / "fake_cells.py"), *arguments],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(TESTS)},
+            env=os.environ | {"PYTHONPATH": PATH_OF_PROCESSES},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -49,7 +49,7 @@ def test_the_csv_lists_every_mark_and_every_curve(quickstart: tuple[Path, Report
             if mean.count > 0:
                 row = means[(means["curve"] == mean.curve.label) & (means["tasks"] == mean.count)].iloc[0]
                 assert row["value"] == pytest.approx(mean.value, rel=1e-5)
-                assert (row["low"], row["high"]) == pytest.approx(mean.estimate.interval, rel=1e-4)
+                assert (row["low"], row["high"]) == pytest.approx(mean.interval, rel=1e-4)
         for curve, vertices in rows[rows["kind"] == "power_law"].groupby("curve"):
             tasks = vertices["tasks"].to_numpy()
             assert vertices["value"].to_numpy() == pytest.approx(

@@ -73,6 +73,26 @@ def test_an_axis_that_the_study_does_not_vary_is_read_from_the_config(tmp_path: 
     assert set(table["optimizer.learning_rate"]) == {0.1, 0.2}
 
 
+def test_what_the_study_does_not_vary_is_one_value_for_all_cells(tmp_path: Path) -> None:
+    """Neither a run that is missing nor the untouched checkpoint, resolved to cot=False, starts a curve of its own."""
+    index = write_study(
+        tmp_path, axes={"mixture.count": [0, 9, 89], "seed": [0]}, states={1: "missing"}, predictions=False
+    )
+    for config in (tmp_path / "runs").glob("*-89-*/config.yaml"):
+        config.write_text(config.read_text().replace("cot: false", "cot: true"))
+    table = runs.table(runs.from_directories(index))
+    assert set(table["model"]) == {"nano"}
+    assert table["cot"].all()
+
+
+def test_cells_that_got_fewer_tasks_than_asked_for_are_told(tmp_path: Path) -> None:
+    index = write_study(tmp_path, axes={"mixture.count": [9, 89], "seed": [0]}, predictions=False)
+    [metrics] = (tmp_path / "runs").glob("*-89-*/metrics.jsonl")
+    metrics.write_text(metrics.read_text().replace('"mixture/tasks": 89', '"mixture/tasks": 80'))
+    [point] = runs.from_directories(index).short()
+    assert point.axes["mixture.count"] == 89
+
+
 def test_sizes_are_ordered_by_their_parameters_not_by_the_axis(tmp_path: Path) -> None:
     study = runs.from_directories(write_study(tmp_path, predictions=False, axes=AXES | {"model": ["micro", "nano"]}))
     assert list(study.models) == ["nano", "micro"]
@@ -91,7 +111,7 @@ def test_the_average_carries_the_raw_mean_of_its_members(tmp_path: Path) -> None
     ("text", "message"),
     [
         (None, "no study index at"),
-        ("{", "is not JSON"),
+        ("{", "line 1: not JSON"),
         ('{"format": 2}', "not a study index of format 1"),
         ('{"format": 1, "study": "empty", "points": []}', "study empty has no points"),
     ],

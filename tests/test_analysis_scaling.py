@@ -10,7 +10,7 @@ import lmfit
 import numpy as np
 import pytest
 
-from analysis import published, scaling
+from analysis import comparison, published, scaling
 from analysis.profile import CEILING, Data
 from analysis.scaling import Fit
 
@@ -43,8 +43,8 @@ def fit_all(data: Data) -> dict[str, Fit]:
     return {form: scaling.fit(form, data, NAMES[: data.curves]) for form in scaling.FORMS}
 
 
-def compare(data: Data, spread: float = 0.7) -> scaling.Comparison:
-    return scaling.compare(data, NAMES[: data.curves], fit_all(data), np.full(len(data.score_N), spread**2))
+def compare(data: Data, spread: float = 0.7) -> comparison.Comparison:
+    return comparison.compare(data, NAMES[: data.curves], fit_all(data), np.full(len(data.score_N), spread**2))
 
 
 def test_a_noiseless_power_law_is_recovered() -> None:
@@ -60,7 +60,7 @@ def test_a_noiseless_power_law_is_recovered() -> None:
 @pytest.mark.parametrize(("curves", "spread"), [(4, 0.7), (1, 0.4)])
 def test_intervals_and_bands_cover_the_truth_as_often_as_they_say(curves: int, spread: float) -> None:
     hits = np.zeros(3)
-    repeats = 150
+    repeats = 120
     for number in range(repeats):
         fit = scaling.fit("power_law", runs(law(0.35), curves=curves, spread=spread, rng=number), NAMES[:curves])
         b, c = fit.parameter("b"), fit.parameter("c", "a")
@@ -70,7 +70,7 @@ def test_intervals_and_bands_cover_the_truth_as_often_as_they_say(curves: int, s
             (c.low or 0) < CEILINGS[0] < (c.high or math.inf),
             low < CEILINGS[0] - DROPS[0] * 200**-0.35 < high,
         ]
-    assert (hits / repeats > 0.90).all()  # nominal 0.95, standard error 0.018
+    assert (hits / repeats > 0.89).all()  # nominal 0.95, standard error 0.02
     assert (hits / repeats < 0.995).all()
 
 
@@ -105,7 +105,7 @@ def test_the_papers_table_gives_the_values_computed_elsewhere() -> None:
     assert panel.comparison.error["hold"] == pytest.approx(math.sqrt((1.4**2 + 0.9**2 + 1.0**2) / 3), abs=0.01)
     predicted = np.array([26.3, 41.9, 60.8]) - np.array([21.9, 38.8, 58.5])
     assert panel.comparison.error["log_linear"] == pytest.approx(math.sqrt((predicted**2).mean()), abs=0.05)
-    assert panel.comparison.verdict == "not identifiable"
+    assert (panel.comparison.best, panel.comparison.verdict) == ("hold", "preferred")
 
 
 def test_ceilings_stay_below_100_and_say_that_they_hit_it() -> None:
@@ -120,8 +120,7 @@ def test_a_log_linear_truth_gives_no_exponent_and_no_ceiling() -> None:
     fit = scaling.fit("power_law", runs(lambda s, n: 5 + 6 * np.log10(n), curves=1, spread=0.01), ["a"])
     assert fit.status == "bound:b"
     assert [(each.name, each.value) for each in fit.parameters] == [("b", None)]
-    with pytest.raises(ValueError, match="bound:b"):
-        fit.predict("a", COUNTS)
+    assert fit.predict("a", np.array([4000.0])) == pytest.approx(5 + 6 * math.log10(4000), abs=1)  # the curve is fine
 
 
 def test_a_curve_that_does_not_rise_is_degenerate() -> None:
@@ -148,7 +147,11 @@ def test_a_falling_curve_among_rising_ones_has_no_ceiling_but_spoils_nothing() -
 )
 def test_too_few_counts_are_a_status(counts: list[float], curves: int, status: dict[str, str]) -> None:
     data = runs(law(0.35), counts=np.array(counts), curves=curves)
-    assert {form: fit.status for form, fit in fit_all(data).items()} == status
+    fits = fit_all(data)
+    assert {form: fit.status for form, fit in fits.items()} == status
+    for fit in (fit for fit in fits.values() if not fit.ok):
+        with pytest.raises(ValueError, match="too_few_points"):
+            fit.predict("a", COUNTS)
 
 
 def test_a_single_run_a_count_leaves_nothing_to_judge_three_parameters_by() -> None:
@@ -188,23 +191,23 @@ def test_the_true_form_is_preferred() -> None:
 
 
 def test_a_difference_below_the_noise_is_a_tie() -> None:
-    comparison = compare(runs(law(0.35), spread=6.0, rng=1), spread=6.0)
-    assert comparison.verdict in ("tied", "not identifiable")
+    judged = compare(runs(law(0.35), spread=6.0, rng=1), spread=6.0)
+    assert judged.verdict in ("tied", "not identifiable")
     assert compare(runs(law(0.35), spread=0.5), spread=100.0).verdict == "tied"
 
 
 def test_three_counts_of_one_curve_do_not_identify_a_form() -> None:
-    comparison = compare(runs(law(0.35), curves=1, counts=np.array([8.0, 64.0, 512.0])))
-    assert comparison.verdict == "not identifiable"
-    assert comparison.error["power_law"] is None
-    assert comparison.error["hold"] is not None
-    assert comparison.held_out_count == 512
+    judged = compare(runs(law(0.35), curves=1, counts=np.array([8.0, 64.0, 512.0])))
+    assert judged.verdict == "not identifiable"
+    assert judged.error["power_law"] is None
+    assert judged.error["hold"] is not None
+    assert judged.held_out_count == 512
 
 
 def test_holding_predicts_the_mean_at_the_largest_count_seen() -> None:
     data = runs(law(0.35), curves=1)
     rest = data.select(data.count_N < 1836)
-    assert scaling.hold(rest, 0) == pytest.approx(data.score_N[data.count_N == 700].mean())
+    assert comparison.hold(rest, 0) == pytest.approx(data.score_N[data.count_N == 700].mean())
 
 
 def test_aicc_is_withheld_where_its_correction_decides() -> None:
@@ -231,5 +234,5 @@ def test_a_curve_without_the_largest_count_is_fitted_but_not_scored_there() -> N
 
 def test_the_report_is_plain_json_without_nan() -> None:
     data = runs(law(0.35))
-    text = json.dumps(scaling.as_json(fit_all(data), compare(data)), allow_nan=False)
+    text = json.dumps(comparison.as_json(fit_all(data), compare(data)), allow_nan=False)
     assert json.loads(text)["fits"]["power_law"]["parameters"][0]["name"] == "b"

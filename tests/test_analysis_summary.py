@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 from synthetic_study import AXES, truth, write_study
 
-from analysis import contrasts, noise, panels, runs, summary
+from analysis import contrasts, items, noise, panels, runs, summary
 from analysis.summary import Curve, Replicate
 
 CURVE = Curve("nano", "nano", None)
@@ -26,31 +26,55 @@ def table(root: Path, **study: object) -> pd.DataFrame:
     return runs.table(runs.from_directories(write_study(root, predictions=False, **study)))  # type: ignore[arg-type]
 
 
-def test_pooled_dispersion_is_that_of_the_simulation_and_its_degrees_of_freedom_are_honest() -> None:
-    """Over many simulated studies φ̂/φ has mean 1 and the variance 2/df of a χ²/df variable."""
+def test_the_pooled_deviation_is_that_of_the_simulation_and_its_degrees_of_freedom_are_honest() -> None:
+    """Over many simulated curves the pooled variance over the true one has mean 1 and the variance 2/df of χ²/df."""
     rng = np.random.default_rng(0)
-    means, n, dispersion = np.array([2.0, 10, 30, 50, 70, 90]), 600, 0.004
-    sd = np.array([math.sqrt(dispersion * noise.spread(mean, n)) for mean in means])
-    found = [
-        noise.pool([(mean + s * rng.normal(size=2), n) for mean, s in zip(means, sd, strict=True)]) for _ in range(3000)
-    ]
-    ratio = np.array([each.dispersion for each in found]) / dispersion
-    assert ratio.mean() == pytest.approx(1, abs=0.05)
-    assert ratio.var() == pytest.approx(2 / np.mean([each.df for each in found]), rel=0.15)
+    odds, n, deviation = np.array([-3.0, -1.0, 0.0, 1.0, 3.0]), 100_000, 0.3
+
+    def curve() -> list[tuple[list[float], float]]:
+        return [(list(100 / (1 + np.exp(-(each + deviation * rng.normal(size=2))))), n) for each in odds]
+
+    found = [noise.pool(curve()) for _ in range(3000)]
+    ratio = np.array([each.deviation**2 for each in found]) / deviation**2
+    assert {each.df for each in found} == {5}
+    assert ratio.mean() == pytest.approx(1, abs=0.03)
+    assert ratio.var() == pytest.approx(2 / 5, rel=0.1)
 
 
-def test_cells_at_the_floor_do_not_make_the_others_look_exact() -> None:
+@pytest.mark.parametrize("edge", [0.0, 0.5, 99.5, 100.0])
+def test_cells_at_the_floor_or_ceiling_neither_hide_the_variance_nor_suffer_from_it(edge: float) -> None:
     middle = [([40.0, 50.0], 600), ([55.0, 61.0], 600)]
-    floor = [([0.0, 0.0], 600)] * 10
-    alone, mixed = noise.pool(middle), noise.pool(middle + floor)
-    assert mixed.dispersion == pytest.approx(alone.dispersion, rel=0.05)
-    assert mixed.df == pytest.approx(alone.df, rel=0.1)
-    assert 0 < mixed.variance(0.0, 600) < mixed.variance(50.0, 600) / 50
+    alone, mixed = noise.pool(middle), noise.pool([*middle, *[([edge, edge], 600)] * 10])
+    assert mixed == alone
+    assert 0 < mixed.variance(edge, 600) < mixed.variance(50.0, 600) / 100
+
+
+def test_a_curve_has_its_own_noise_and_borrows_the_panels_where_it_cannot_know() -> None:
+    calm, wild, once = (Curve(name, name, None) for name in ("calm", "wild", "once"))
+    runs = [
+        replicate(score + shift, count, f"{curve.model}{count}{shift}", curve)
+        for curve, width in ((calm, 1.0), (wild, 20.0))
+        for count, score in ((9, 40.0), (89, 50.0), (282, 60.0))
+        for shift in (-width, width)
+    ]
+    seeds = summary.seed_noise([*runs, replicate(30.0, 9, "once", once)])
+    assert seeds[wild].deviation > 15 * seeds[calm].deviation > 0
+    assert (seeds[calm].df, seeds[wild].df, seeds[once].df) == (3, 3, 6)
+    assert seeds[calm].deviation < seeds[once].deviation < seeds[wild].deviation
+
+
+def test_untouched_checkpoints_say_nothing_about_training_seeds() -> None:
+    trained = [replicate(score, count, f"{count}{score}") for count in (9, 89, 282) for score in (30.0, 34.0)]
+    same = [replicate(25.0, 0, cell) for cell in "ab"]
+    seeds = summary.seed_noise([*trained, *same])
+    assert seeds == summary.seed_noise(trained)
+    untouched = next(mean for mean in summary.means([*trained, *same], seeds) if mean.count == 0)
+    assert untouched.seed_variance == 0
 
 
 def test_without_repeated_seeds_the_error_is_that_of_the_items_and_the_interval_normal() -> None:
     seeds = summary.seed_noise([replicate(30.0)])
-    assert (seeds.dispersion, seeds.df) == (0.0, 0.0)
+    assert seeds == {CURVE: noise.SeedNoise(0.0, 0)}
     [mean] = summary.means([replicate(30.0)], seeds)
     assert mean.estimate.se == 1.0
     assert mean.estimate.half_width == pytest.approx(1.96, abs=0.001)
@@ -58,19 +82,39 @@ def test_without_repeated_seeds_the_error_is_that_of_the_items_and_the_interval_
 
 def test_the_standard_error_adds_seeds_and_items_and_only_the_seeds_shrink_with_more_runs() -> None:
     few, many = ([replicate(score, cell=str(i)) for i, score in enumerate([28.0, 32.0] * k)] for k in (1, 8))
-    seeds = noise.SeedNoise(0.002, 10.0)
+    seeds = noise.SeedNoise(0.1, 10)
     for group, k in ((few, 2), (many, 16)):
-        [mean] = summary.means(group, seeds)
+        [mean] = summary.means(group, {CURVE: seeds})
         seed_variance = seeds.variance(30.0, 600) / k
         assert mean.estimate.se == pytest.approx(math.sqrt(seed_variance + 1.0))
         assert mean.se_tasks == pytest.approx(math.sqrt(seed_variance + 4.0))
 
 
+def test_a_score_of_zero_is_not_exact() -> None:
+    zeros = [replicate(0.0, cell=cell, stderr=0.0) for cell in "ab"]
+    [mean] = summary.means(zeros, summary.seed_noise(zeros))
+    assert 100 / 600 / 2 < mean.estimate.se < 2 * 100 / 600
+
+
 def test_intervals_are_students_with_the_seeds_degrees_of_freedom() -> None:
-    estimate = summary.combine(30.0, 4.0, 5.0, 0.0)
+    estimate = summary.combine(30.0, [(4.0, 5)], 0.0)
     assert estimate.df == 5
     assert estimate.half_width == pytest.approx(2 * stats.t.ppf(0.975, 5))
-    assert summary.combine(30.0, 4.0, 5.0, 4.0).df == pytest.approx(20)  # Welch–Satterthwaite
+    assert summary.combine(30.0, [(4.0, 5)], 4.0).df == pytest.approx(20)  # Welch–Satterthwaite
+    assert summary.combine(30.0, [(4.0, 5), (4.0, 5)], 0.0).df == pytest.approx(10)
+
+
+@pytest.mark.parametrize("score", [0.0, 2.0, 50.0, 98.0, 100.0])
+def test_intervals_end_between_all_wrong_and_all_right(score: float) -> None:
+    [mean] = summary.means([replicate(score, stderr=0.0)], {CURVE: noise.SeedNoise(1.0, 3)})
+    low, high = mean.interval
+    assert 0 <= low <= score <= high <= 100
+    assert high - low > 0.2
+
+
+def test_in_the_middle_the_interval_is_the_usual_one() -> None:
+    [mean] = summary.means([replicate(50.0)], {CURVE: noise.SeedNoise(0.05, 10)})
+    assert mean.interval == pytest.approx(mean.estimate.interval, abs=0.02)
 
 
 def test_intervals_of_means_cover_the_truth(tmp_path: Path) -> None:
@@ -83,7 +127,7 @@ def test_intervals_of_means_cover_the_truth(tmp_path: Path) -> None:
             for mean in summary.means(replicates, summary.seed_noise(replicates)):
                 if mean.count > 0:
                     axes = {"mixture.count": mean.count, "model": mean.curve.model, "cot": mean.curve.cot}
-                    low, high = mean.estimate.interval
+                    low, high = mean.interval
                     hits += low < truth(axes, setting) < high
                     cells += 1
     assert 0.92 < hits / cells <= 1.0
@@ -102,17 +146,11 @@ def test_normalised_errors_are_scaled_by_the_lower_bound(tmp_path: Path) -> None
     assert other.estimate.df == pytest.approx(one.estimate.df)
 
 
-def test_a_baseline_that_serves_both_arms_counts_once_in_the_pool(tmp_path: Path) -> None:
-    replicates = summary.replicates(table(tmp_path), "procedural", "cot")
-    without = [run for run in replicates if run.count > 0 or not run.curve.cot]
-    assert summary.seed_noise(replicates) == summary.seed_noise(without)
-
-
 def test_missing_seeds_are_counted(tmp_path: Path) -> None:
     replicates = summary.replicates(table(tmp_path, states={5: "failed"}), "procedural", "direct")
     means = {(mean.curve.label, mean.count): mean for mean in summary.means(replicates, summary.seed_noise(replicates))}
-    assert (means["nano, without CoT", 9].replicates, means["nano, without CoT", 9].planned) == (1, 2)
-    assert (means["nano, with CoT", 9].replicates, means["nano, with CoT", 9].planned) == (2, 2)
+    assert (len(means["nano, without CoT", 9].runs), means["nano, without CoT", 9].planned) == (1, 2)
+    assert (len(means["nano, with CoT", 9].runs), means["nano, with CoT", 9].planned) == (2, 2)
 
 
 def test_draws_of_tasks_are_the_replicates_where_they_differ(tmp_path: Path) -> None:
@@ -144,9 +182,9 @@ def asked(root: Path, **study: object) -> tuple[dict[tuple[str, str, str], contr
     read = runs.from_directories(write_study(root, **study))  # type: ignore[arg-type]
     analysed = panels.analyse(read)
     found = {
-        (panel.setting, each.question, each.size): each
-        for panel in analysed
-        for each in contrasts.contrasts(panel, contrasts.read_items(read, panel))
+        (panel.setting, each.question.text, each.question.size): each
+        for panel, answers in zip(analysed, contrasts.ask(read, analysed), strict=True)
+        for each in answers
     }
     return found, analysed
 
@@ -157,6 +195,8 @@ def test_contrasts_are_the_differences_of_the_means(tmp_path: Path) -> None:
     value = {(mean.curve.label, mean.count): mean.value for mean in panel.means}
     delta = value["micro, with CoT", 1836] - value["micro, without CoT", 1836]
     assert found["cot", "Δ CoT at 1,836 tasks", "micro"].estimate.value == pytest.approx(delta)
+    growth = delta - value["micro, with CoT", 9] + value["micro, without CoT", 9]
+    assert found["cot", "change of Δ CoT, 9 → 1,836 tasks", "micro"].estimate.value == pytest.approx(growth)
     volume = [value[f"{size}, with CoT", 1836] - value[f"{size}, with CoT", 9] for size in ("nano", "micro")]
     contrast = found["cot", "Δ volume, 9 → 1,836 tasks with CoT", contrasts.ALL_SIZES]
     assert contrast.estimate.value == pytest.approx(np.mean(volume))
@@ -171,7 +211,9 @@ def test_direct_and_cot_prompting_are_kept_apart(tmp_path: Path) -> None:
 
 def test_pairing_on_items_makes_differences_surer(tmp_path: Path) -> None:
     found, analysed = asked(tmp_path)
-    unpaired = {each.question: each for each in contrasts.contrasts(analysed[1], None) if each.size == "nano"}
+    unpaired = {
+        each.question.text: each for each in contrasts.contrasts(analysed[1], None) if each.question.size == "nano"
+    }
     question = "Δ CoT, mean over task counts"
     paired = found["cot", question, "nano"]
     assert paired.paired
@@ -182,8 +224,9 @@ def test_pairing_on_items_makes_differences_surer(tmp_path: Path) -> None:
 
 def test_intervals_of_contrasts_cover_the_truth(tmp_path: Path) -> None:
     hits = []
+    axes = {"model": ["nano"], "mixture.count": [9, 1836], "cot": [False, True], "seed": [0, 1]}
     for seed in range(12):
-        found, _ = asked(tmp_path / str(seed), seed=seed, seed_spread=6.0, axes=AXES | {"model": ["nano"]})
+        found, _ = asked(tmp_path / str(seed), seed=seed, seed_spread=6.0, axes=axes, items=15)
         for setting in ("direct", "cot"):
             for count in (9, 1836):
                 with_, without = (
@@ -195,26 +238,35 @@ def test_intervals_of_contrasts_cover_the_truth(tmp_path: Path) -> None:
 
 
 def test_the_stratified_variance_is_that_of_the_evaluation() -> None:
-    """Item scores with their own mean give back the `stderr` that a run logs for it."""
+    """One cell alone gives back the `stderr` that a run logs for it."""
     rng = np.random.default_rng(0)
     scores_TxI = 100.0 * (rng.random((6, 10)) < 0.4)
-    index = pd.MultiIndex.from_product([range(6), range(10)])
-    expected = (scores_TxI.var(axis=1, ddof=1) / 10).sum() / 6**2
-    assert contrasts.stratified_variance(pd.Series(scores_TxI.ravel(), index=index)) == pytest.approx(expected)
+    found = items.Items({"x": 0}, np.repeat(np.arange(6), 10), scores_TxI.reshape(1, -1))
+    assert found.variance({"x": 1.0}) == pytest.approx((scores_TxI.var(axis=1, ddof=1) / 10).sum() / 6**2)
 
 
-def test_items_that_differ_between_cells_are_not_paired(tmp_path: Path) -> None:
+def test_an_average_is_paired_over_its_members(tmp_path: Path) -> None:
+    study = runs.from_directories(write_study(tmp_path, axes=AXES | {"model": ["nano"]}, lower_bound=20.0))
+    cell = study.points[-1].cell
+    found = items.items_of(study, items.read_predictions(study), *runs.AVERAGE, [cell])
+    assert found is not None
+    measured = runs.scores(study.records[cell])[runs.AVERAGE]
+    scale = 100 / (100 - measured["lower_bound"])
+    assert found.variance({cell: 1.0}) == pytest.approx((scale * measured["stderr"]) ** 2)
+
+
+def test_cells_that_answered_different_items_are_not_paired(tmp_path: Path) -> None:
     study = runs.from_directories(write_study(tmp_path / "a", axes=AXES | {"model": ["nano"]}))
-    panel = panels.analyse(study)[0]
-    assert contrasts.read_items(study, panel) is not None
+    analysed = panels.analyse(study)
+    assert all(each.paired for answers in contrasts.ask(study, analysed) for each in answers)
     write_study(tmp_path / "b", axes=AXES | {"model": ["nano"]}, items=20)
-    run = study.points[9].run
-    (tmp_path / "b" / "runs" / run).rename(tmp_path / "moved")
-    target = study.folder / run / "predictions" / "procedural.jsonl.gz"
-    (tmp_path / "moved" / "predictions" / "procedural.jsonl.gz").replace(target)
-    assert contrasts.read_items(study, panel) is None
+    target, other = (
+        tmp_path / root / "runs" / study.points[9].run / "predictions" / "procedural.jsonl.gz" for root in "ab"
+    )
+    other.replace(target)
+    assert not any(each.paired for answers in contrasts.ask(study, analysed) for each in answers)
     target.unlink()
-    assert contrasts.read_items(study, panel) is None
+    assert not any(each.paired for answers in contrasts.ask(study, analysed) for each in answers)
 
 
 def test_a_study_without_arms_is_only_asked_for_volume(tmp_path: Path) -> None:

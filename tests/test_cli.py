@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from little_study import Workplace, open_workplace
 
+from flanscale.cli import main
+
 HEAVY = ("jax", "flax", "pandas", "scipy", "matplotlib", "wandb", "submitit", "numpy")
 
 
@@ -100,12 +102,19 @@ def test_watching_a_settled_study_ends(place: Workplace) -> None:
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_leaves_nothing_behind(
-    place: Workplace, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+    place: Workplace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
     monkeypatch.setenv("PATH", str(place.folder))  # no Slurm to be found
-    result = flanscale(*arguments)
-    assert (result.returncode, result.stdout) == (2, "")
-    (line,) = result.stderr.splitlines()
+    monkeypatch.setattr("sys.argv", ["flanscale", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    (line,) = err.splitlines()
     assert line.startswith("flanscale: ")
     assert message in line
     assert not any((place.folder / "runs").glob("*-*"))

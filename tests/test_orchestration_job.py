@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from little_study import TESTS, Workplace, attempts, begun, kill, open_workplace, wait_until
+from little_study import PATH_OF_PROCESSES, Workplace, attempts, begun, kill, open_workplace, wait_until
 
 from flanscale.orchestration.failure import classify
 from flanscale.orchestration.job import ending
@@ -33,7 +33,7 @@ def start(run: Path, **environment: str) -> subprocess.Popen[bytes]:
     """A job, as an executor starts it."""
     payload = "import sys; from flanscale.orchestration.job import start; start(sys.argv[1], 'fake_cells')"
     return subprocess.Popen(
-        [sys.executable, "-c", payload, str(run)], env=os.environ | {"PYTHONPATH": str(TESTS)} | environment
+        [sys.executable, "-c", payload, str(run)], env=os.environ | {"PYTHONPATH": PATH_OF_PROCESSES} | environment
     )
 
 
@@ -131,13 +131,22 @@ def test_a_killed_attempt_shows_as_interrupted_and_a_new_one_goes_on(place: Work
     assert attempts(run)[1].first_step > 0
 
 
-def test_a_run_that_its_time_limit_ends_without_progress_is_not_started_over_and_over() -> None:
-    state, stopped = RunState(state="running", attempt=2), Failure("preempted", "stopped at step 10", "…", 10)
-    assert ending(state, stopped, stuck=False).state == "preempted"
-    stuck = ending(state, stopped, stuck=True)
-    assert stuck.failure is not None
-    assert (stuck.state, stuck.failure.kind) == ("failed", "timeout")
-    assert "cluster.timeout_minutes" in stuck.failure.message
+@pytest.mark.parametrize(
+    ("timed_out", "progressed", "state", "kind"),
+    [
+        (False, False, "preempted", "preempted"),
+        (False, True, "preempted", "preempted"),
+        (True, True, "preempted", "timeout"),
+        (True, False, "failed", "timeout"),  # it would be started over and over
+    ],
+)
+def test_a_stopped_attempt_goes_on_later_unless_its_time_limit_is_too_short_for_it(
+    timed_out: bool, progressed: bool, state: str, kind: str
+) -> None:
+    stopped = Failure("preempted", "stopped at step 10", "Traceback", 10)
+    ended = ending(RunState(state="running", attempt=2), stopped, timed_out=timed_out, progressed=progressed)
+    assert ended.failure is not None
+    assert (ended.state, ended.failure.kind, ended.failure.traceback) == (state, kind, None)
 
 
 def test_the_environment_of_the_cluster_is_set_before_the_runner_is_imported(place: Workplace) -> None:

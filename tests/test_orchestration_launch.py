@@ -12,11 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fake_cells import SLOW_TO_LEAVE
 from little_study import Workplace, attempts, begun, kill, open_workplace, wait_until
 
 from flanscale.orchestration.state import read_state
-
-LABELS = {f"procedural-nano-{count}-direct-s{seed}" for count in (9, 89) for seed in (0, 1)}
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
 
 def assert_all_finished(place: Workplace) -> None:
     """Every cell finished, no two processes were ever at the same run, and no step is missing."""
-    assert place.statuses() == dict.fromkeys(LABELS, "finished")
+    assert list(place.statuses().values()) == ["finished"] * 4
     for run in place.runs():
         lives = attempts(run)
         assert lives[-1].last_step is not None
@@ -79,10 +78,9 @@ def test_a_crashed_cell_leaves_the_rest_alone_and_is_retried_by_the_next_launch_
     )
 
 
-@pytest.mark.parametrize("parallelism", [1, 3])
-def test_no_more_cells_run_at_once_than_asked_for(place: Workplace, parallelism: int) -> None:
-    place.launched("little", "trainer.steps=20", f"cluster.parallelism={parallelism}")
-    assert most_at_once(place) == parallelism
+def test_no_more_cells_run_at_once_than_asked_for(place: Workplace) -> None:
+    place.launched("little", "trainer.steps=30", "cluster.parallelism=3")
+    assert most_at_once(place) == 3
     assert_all_finished(place)
 
 
@@ -97,7 +95,8 @@ def test_two_launches_at_the_same_moment_share_the_work_and_the_slots(place: Wor
 
 
 def test_ctrl_c_lets_running_cells_save_and_leave_and_the_next_launch_goes_on(place: Workplace) -> None:
-    launcher = place.launch("little", "trainer.steps=60", "cluster.parallelism=2")
+    overrides = ("trainer.steps=60", f"seed=0,{SLOW_TO_LEAVE}", "cluster.parallelism=2")
+    launcher = place.launch("little", *overrides)
     wait_until(lambda: sum((run / "checkpoint").exists() for run in place.runs()) == 2)
     os.killpg(launcher.pid, signal.SIGINT)  # as a terminal does: everything in the foreground gets it
     out, err = launcher.communicate(timeout=20)
@@ -106,7 +105,7 @@ def test_ctrl_c_lets_running_cells_save_and_leave_and_the_next_launch_goes_on(pl
     assert "stopped; go on with: launch again" in out
     assert sorted(place.statuses().values()) == ["planned", "planned", "preempted", "preempted"]
     assert len(place.runs()) == 2  # nothing half-made of the cells that had not begun
-    assert place.launched("little", "trainer.steps=60").returncode == 0
+    assert place.launched("little", *overrides).returncode == 0
     assert_all_finished(place)
     for run in place.runs():
         lives = attempts(run)

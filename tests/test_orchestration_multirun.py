@@ -75,6 +75,7 @@ def test_a_multirun_starts_nothing_that_is_finished_and_leaves_no_folders_of_hyd
         (["+sweep=litle"], "litle"),
         (["+sweep=little", "seed=zero"], "seed=zero"),
         (["mixture.cuont=1,2"], "did you mean mixture.count"),
+        (["+sweep=little", "hydra/launcher=basic"], "hydra/sweeper=flanscale needs hydra/launcher=flanscale"),
         (["+sweep=little", "paths.runs=sweeps/little.yaml/runs"], "cannot write to"),
     ],
 )

@@ -174,9 +174,18 @@ def test_a_run_on_another_host_lives_as_long_as_its_heart_beats(tmp_path: Path) 
 def test_a_run_of_slurm_lives_as_long_as_slurm_knows_its_job(tmp_path: Path, state: str, status: str) -> None:
     attempt = 0 if state == "queued" else 1
     write_state(tmp_path, RunState(state=state, attempt=attempt, host="another", pid=1, job="7_3", job_ids=("7_3",)))
-    assert look(tmp_path, frozenset({"7_3"})).alive
-    gone = look(tmp_path, frozenset({"7_4"}))
+    assert look(tmp_path, lambda: frozenset({"7_3"})).alive
+    gone = look(tmp_path, lambda: frozenset({"7_4"}))
     assert (gone.alive, gone.status) == (False, status)
+
+
+def test_slurm_is_not_asked_about_runs_that_are_not_in_its_hands(tmp_path: Path) -> None:
+    def known_jobs() -> None:
+        raise AssertionError("asked")
+
+    for state in (running(1, 0.0), RunState(), RunState(state="finished", job="7")):
+        write_state(tmp_path, state)
+        look(tmp_path, known_jobs)
 
 
 def test_looking_never_takes_the_lock(tmp_path: Path) -> None:

@@ -244,6 +244,17 @@ def test_bad_steps_are_counted_across_a_preemption(tmp_path: Path) -> None:
         run.attempt(batches=NotANumberAt(run, 2, 3, 4))
 
 
+def test_dropout_is_drawn_anew_at_every_step(tmp_path: Path) -> None:
+    class OneBatch(SortingBatches):
+        def __next__(self) -> dict[str, np.ndarray]:
+            self.number = 0
+            return super().__next__()
+
+    run = Run(tmp_path, optimizer=replaced(ADAM, learning_rate=0.0), steps=3, log_every=1)
+    run.attempt(batches=OneBatch("decoder", run.config))
+    assert len({row["train/loss"] for row in run.rows.values()}) == 3
+
+
 # --- the log -----------------------------------------------------------------
 
 

@@ -11,12 +11,16 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
-from tiny import model
+from tiny import ADAM, SortingBatches, model, trainer
 
 from flanscale.models import ShardingRules, build_mesh, parameter_shardings
 from flanscale.schema import MeshConfig
+from flanscale.training import train
 
-MESHES = {"8,1,1": (8, 1, 1), "1,8,1": (1, 8, 1), "1,1,8": (1, 1, 8), "2,2,2": (2, 2, 2)}
+MESHES = {  # and the part of a [16, 32] feed-forward kernel that one device holds
+    "decoder": {(8, 1, 1): [16, 32], (1, 8, 1): [2, 32], (1, 1, 8): [16, 4], (2, 2, 2): [8, 16]},
+    "encoder_decoder": {(1, 1, 8): [16, 4], (2, 2, 2): [8, 16]},
+}
 
 # Sizes that all meshes divide. Prints the losses of a few steps, then how a kernel and its moment are split.
 PROGRAM = """
@@ -29,8 +33,8 @@ from flanscale.training import train
 from flanscale.evaluation.decoding import greedy
 
 architecture, meshes = sys.argv[1], json.loads(sys.argv[2])
-results = {}
-for name, shape in {"one": (1, 1, 1), **meshes}.items():
+results = []
+for shape in [(1, 1, 1), *meshes]:
     config = trainer(steps=6, batch_rows=16, log_every=2, mesh=MeshConfig(*shape))
     tiny = model(architecture, n_layers=1, n_heads=8, head_dim=4, d_model=16, d_ff=32)
     rows = []
@@ -42,30 +46,28 @@ for name, shape in {"one": (1, 1, 1), **meshes}.items():
     layer = params["layer_0"] if architecture == "decoder" else params["decoder"]["layer_0"]
     kernel = layer["feed_forward"]["up"]
     answers = greedy(tiny, params, [[5, 3], [9, 4, 7]], max_new_tokens=4, batch_size=8)
-    results[name] = {"losses": rows, "shard": kernel.addressable_shards[0].data.shape, "answers": answers}
+    results.append({"losses": rows, "shard": kernel.addressable_shards[0].data.shape, "answers": answers})
 print(json.dumps(results))
 """
 
 
-@pytest.mark.parametrize("architecture", ["decoder", "encoder_decoder"])
+@pytest.mark.parametrize("architecture", MESHES)
 def test_every_mesh_of_eight_devices_trains_and_decodes_as_one_device_does(architecture: str) -> None:
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     output = subprocess.run(
-        [sys.executable, "-c", PROGRAM, architecture, json.dumps(MESHES)],
+        [sys.executable, "-c", PROGRAM, architecture, json.dumps(list(MESHES[architecture]))],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert output.returncode == 0, output.stderr[-3000:]
-    results = json.loads(output.stdout.splitlines()[-1])
-    one = results.pop("one")
-    for name, result in results.items():
-        np.testing.assert_allclose(result["losses"], one["losses"], rtol=2e-5, err_msg=name)
-        assert result["answers"] == one["answers"], name
-    shards = {name: tuple(result["shard"]) for name, result in results.items()}
-    assert shards == {"8,1,1": (16, 32), "1,8,1": (2, 32), "1,1,8": (16, 4), "2,2,2": (8, 16)}, "really split"
+    one, *others = json.loads(output.stdout.splitlines()[-1])
+    for mesh, result in zip(MESHES[architecture], others, strict=True):
+        np.testing.assert_allclose(result["losses"], one["losses"], rtol=2e-5, err_msg=str(mesh))
+        assert result["answers"] == one["answers"], mesh
+        assert result["shard"] == MESHES[architecture][mesh], "really split"
 
 
 def test_parameters_are_split_by_what_their_axes_mean() -> None:
@@ -92,6 +94,21 @@ def test_two_logical_axes_on_one_mesh_axis_are_refused() -> None:
 def test_a_mesh_larger_than_the_machine_says_what_to_change() -> None:
     with pytest.raises(ValueError, match=r"2×1×4 and needs 8 devices, but this job has 1: lower trainer\.mesh"):
         build_mesh(MeshConfig(data=2, tensor=4))
+
+
+def test_rows_that_do_not_come_out_even_on_the_mesh_are_refused(tmp_path: Path) -> None:
+    config = trainer(batch_rows=6, mesh=MeshConfig(data=4))
+    with pytest.raises(ValueError, match=r"trainer\.batch_rows is 6.*4 ways"):
+        train(
+            model("decoder"),
+            ADAM,
+            config,
+            SortingBatches("decoder", config),
+            seed=0,
+            checkpoint_dir=tmp_path,
+            log=lambda step, row: None,
+            should_stop=lambda: False,
+        )
 
 
 def test_an_axis_that_does_not_come_out_even_stays_whole_and_is_reported(caplog: pytest.LogCaptureFixture) -> None:

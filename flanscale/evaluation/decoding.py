@@ -11,11 +11,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import Array, Bool, Int
 
-from flanscale.models import Model, Params
+from flanscale.models import Model, Params, batch_sharding
+from flanscale.models.sharding import row_shards
 
-SMALLEST = 64  # positions: programs below this size save less time than compiling them takes
+SMALLEST = 64  # positions: a program for fewer would save less time than compiling it takes
 
 
 def greedy(
@@ -29,23 +31,26 @@ def greedy(
 ) -> list[list[int]]:
     """The most likely continuation of each prompt, token by token, without its EOS.
 
-    Prompts are decoded in batches of like length, padded to powers of two so that few programs are compiled.
+    Prompts are decoded in batches of like length, padded to powers of two so that few programs are compiled. Where the
+    parameters lie on a mesh that divides `batch_size`, every batch is split over it.
     """
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
-    capacity = _power_of_two(max_new_tokens)
-    answers: list[list[int]] = [[] for _ in prompts]
-    pending = []
-    for start in range(0, len(prompts), batch_size):
-        batch = by_length[start : start + batch_size]
-        tokens = np.zeros((batch_size, _power_of_two(len(prompts[batch[0]]))), np.int32)
+    batches = [by_length[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
+    capacity = _padded(max_new_tokens)
+    place = _placement(params, batch_size)
+    generated = []
+    for batch in batches:
+        tokens = np.zeros((batch_size, _padded(len(prompts[batch[0]]))), np.int32)
         lengths = np.zeros(batch_size, np.int32)
         for row, i in enumerate(batch):
             lengths[row] = len(prompts[i])
             tokens[row, : lengths[row]] = prompts[i]
         unused = np.arange(batch_size) >= len(batch)
-        pending.append((batch, _generate(model, capacity, params, tokens, lengths, unused, max_new_tokens, eos_id)))
-    for batch, generated in pending:
-        for i, row in zip(batch, np.asarray(generated), strict=False):
+        rows = jax.device_put((tokens, lengths, unused), place)
+        generated.append(_generate(model, capacity, params, *rows, max_new_tokens, eos_id))
+    answers: list[list[int]] = [[] for _ in prompts]
+    for batch, rows in zip(batches, generated, strict=True):  # fetched last: the device need not wait for the host
+        for i, row in zip(batch, np.asarray(rows), strict=False):
             new = row[:max_new_tokens].tolist()
             answers[i] = new[: new.index(eos_id)] if eos_id in new else new
     return answers
@@ -58,27 +63,39 @@ def _generate(
     params: Params,
     prompt_BxP: Int[Array, "B P"],
     lengths_B: Int[Array, " B"],
-    done_B: Array,
-    limit: Array,
-    eos_id: Array,
+    done_B: Bool[Array, " B"],
+    limit: Int[Array, ""],
+    eos_id: Int[Array, ""],
 ) -> Int[Array, "B M"]:
-    logits, cache = model.prefill(params, prompt_BxP, lengths_B, capacity)
-    tokens = jnp.zeros((prompt_BxP.shape[0], capacity), jnp.int32)
+    """At most `limit` new tokens of each row that is not done, in an array with room for `capacity`."""
+
+    def chosen(logits: Array) -> Array:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
     def unfinished(loop: tuple) -> Array:
-        i, _, done, _, _ = loop
-        return (i < limit) & ~jnp.all(done)
+        count, _, done, _, _ = loop
+        return (count < limit) & ~jnp.all(done)
 
     def extend(loop: tuple) -> tuple:
-        i, logits, done, tokens, cache = loop
-        new = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        tokens = jax.lax.dynamic_update_slice_in_dim(tokens, new[:, None], i, axis=1)
-        logits, cache = model.decode_step(params, cache, new)
-        return i + 1, logits, done | (new == eos_id), tokens, cache
+        count, last, done, tokens, cache = loop
+        logits, cache = model.decode_step(params, cache, last)
+        new = chosen(logits)
+        tokens = jax.lax.dynamic_update_slice_in_dim(tokens, new[:, None], count, axis=1)
+        return count + 1, new, done | (new == eos_id), tokens, cache
 
-    start = (jnp.zeros((), jnp.int32), logits, done_B, tokens, cache)
+    logits, cache = model.prefill(params, prompt_BxP, lengths_B, capacity)
+    first = chosen(logits)
+    tokens = jnp.zeros((len(first), capacity), jnp.int32).at[:, 0].set(first)
+    start = (jnp.ones((), jnp.int32), first, done_B | (first == eos_id), tokens, cache)
     return jax.lax.while_loop(unfinished, extend, start)[3]
 
 
-def _power_of_two(count: int) -> int:
+def _padded(count: int) -> int:
     return max(SMALLEST, 1 << (count - 1).bit_length())
+
+
+def _placement(params: Params, rows: int) -> NamedSharding | None:
+    sharding = jax.tree.leaves(params)[0].sharding
+    if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
+        return None
+    return batch_sharding(sharding.mesh) if rows % row_shards(sharding.mesh) == 0 else None

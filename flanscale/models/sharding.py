@@ -99,6 +99,11 @@ def batch_sharding(mesh: Mesh, rules: ShardingRules = RULES) -> NamedSharding:
     return NamedSharding(mesh, rules.spec(("batch",)))
 
 
+def row_shards(mesh: Mesh) -> int:
+    """Into how many parts the rows of a batch are split."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Tells the partitioner how an activation is split; does nothing outside `jax.set_mesh`."""
     mesh = jax.sharding.get_abstract_mesh()

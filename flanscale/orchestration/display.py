@@ -26,8 +26,6 @@ COLOURS = {
     "queued": "blue",
 }
 ACTION_COLOURS = {"done": "green", "wait": "cyan", "start": "default", "resume": "yellow", "retry": "red"}
-
-
 PLAIN_WIDTH = 200  # where the output is no terminal, nothing is gained by folding
 
 

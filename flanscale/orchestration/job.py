@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +26,7 @@ from flanscale.orchestration.logs import LOG_FILE, logging_to
 from flanscale.orchestration.progress import read_progress
 from flanscale.orchestration.state import STATE_FILE, Failure, RunState, read_state, write_state
 from flanscale.orchestration.stop import StopRequest, stop_requests
+from flanscale.schema import RunConfig
 
 RUNNER = "flanscale.run"
 EXIT_FAILED = 1
@@ -66,17 +69,19 @@ def _attempt(directory: Path, before: RunState, runner: str, stop: StopRequest) 
     me = this_process()
     state = before.running(host=me.host, pid=me.pid, process_started=me.started, job=slurm.current_job())
     write_state(directory, state)
-    first_step = read_progress(directory).step
+    first_step, limit = read_progress(directory).step, math.inf
     try:
+        cell = config.load(directory / config.CONFIG_FILE)
+        limit = 60.0 * cell.cluster.timeout_minutes
         with _heartbeat(directory):
-            _run(directory, runner, state.attempt, stop)
+            _run(cell, directory, runner, state.attempt, stop)
     except BaseException as error:  # SystemExit and KeyboardInterrupt too: whatever ends the attempt is recorded
         failure = failure_of(error, step=read_progress(directory).step, host=this_host())
-        timed_out = stop.received == signal.SIGUSR2 and failure.step == first_step
-        ended = ending(state, failure, stuck=timed_out)
+        timed_out = stop.received == signal.SIGUSR2 and time.time() - state.updated > limit / 2
+        ended = ending(state, failure, timed_out=timed_out, progressed=failure.step != first_step)
         write_state(directory, ended)
         if ended.state == "preempted":
-            log.warning("attempt %d preempted: %s", state.attempt, failure.message)
+            log.warning("attempt %d stopped: %s", state.attempt, failure.message)
             _requeue(ended)
             raise SystemExit(EXIT_PREEMPTED) from None
         log.error("attempt %d failed (%s)", state.attempt, failure.kind, exc_info=error)
@@ -85,24 +90,25 @@ def _attempt(directory: Path, before: RunState, runner: str, stop: StopRequest) 
     log.info("attempt %d finished", state.attempt)
 
 
-def ending(state: RunState, failure: Failure, *, stuck: bool) -> RunState:
-    """How an attempt that did not finish is recorded.
+def ending(state: RunState, failure: Failure, *, timed_out: bool, progressed: bool) -> RunState:
+    """How an attempt that did not finish is recorded: as failed, or as preempted, from where it will go on.
 
     Args:
         state: of the attempt while it ran.
         failure: why it ended.
-        stuck: the executor ended it for its time limit, and it had not got further than the attempt before.
+        timed_out: the executor stopped it for its time limit; it sends the same signal for a preemption.
+        progressed: it logged more than the attempt before.
     """
     if failure.kind != "preempted":
         return state.failed(failure)
-    if stuck:
-        message = "not one more row was logged within cluster.timeout_minutes; raise it"
-        return state.failed(replace(failure, kind="timeout", message=message, traceback=None))
-    return state.preempted(replace(failure, traceback=None))
+    failure = replace(failure, kind="timeout" if timed_out else "preempted", traceback=None)
+    if timed_out and not progressed:
+        message = "nothing was logged within cluster.timeout_minutes; raise it"
+        return state.failed(replace(failure, message=message))
+    return state.preempted(failure)
 
 
-def _run(directory: Path, runner: str, attempt: int, stop: StopRequest) -> None:
-    cell = config.load(directory / config.CONFIG_FILE)
+def _run(cell: RunConfig, directory: Path, runner: str, attempt: int, stop: StopRequest) -> None:
     os.environ.update(cell.cluster.environment)  # before JAX is imported, which reads it once
     provenance.record_attempt(directory, attempt)
     log.info("attempt %d of %s on %s, process %d", attempt, directory.name, this_host(), os.getpid())

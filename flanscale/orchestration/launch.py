@@ -18,6 +18,7 @@ from flanscale.orchestration.display import counts, following, open_console, out
 from flanscale.orchestration.failure import is_user_error
 from flanscale.orchestration.job import RUNNER
 from flanscale.orchestration.ledger import Ledger, ledger_of, write_ledger
+from flanscale.orchestration.liveness import asking_rarely
 from flanscale.orchestration.local import in_order, run_queue
 from flanscale.orchestration.logs import LOG_FILE
 from flanscale.orchestration.monitor import Observer
@@ -112,22 +113,22 @@ class _Launch:
         return self._tell_how_to_watch(console) if stop() else self._conclude(console)
 
     def _submit(self, console: Console) -> None:
-        """One job array for each resource shape."""
-        plan, jobs = self.plan, slurm.known_jobs()
+        """One job array for each resource shape, or as many as Slurm wants them cut into."""
+        plan, known_jobs, size = self.plan, asking_rarely(), slurm.largest_array()
         for cluster in plan.clusters:
             cells = [cell for cell in in_order(plan.cells) if cell.config.cluster == cluster]
-            taken = [plan.directory(cell) for cell in cells if reserve(plan.directory(cell), cell, jobs)]
-            if not taken:
-                continue
-            try:
-                ids = launcher.submit_slurm(taken, cluster, self.runner, plan.study.name)
-            except BaseException:
-                for directory in taken:
-                    give_back(directory)
-                raise
-            for directory, job in zip(taken, ids, strict=True):
-                submitted(directory, job)
-            _say(console, f"submitted {len(ids)} cells to Slurm: {ids[0]}{f' to {ids[-1]}' if len(ids) > 1 else ''}")
+            taken = [plan.directory(cell) for cell in cells if reserve(plan.directory(cell), cell, known_jobs)]
+            while taken:
+                array, taken = taken[:size], taken[size:]
+                try:
+                    jobs = launcher.submit_slurm(array, cluster, self.runner, plan.study.name)
+                except BaseException:
+                    for directory in array + taken:
+                        give_back(directory)
+                    raise
+                for directory, job in zip(array, jobs, strict=True):
+                    submitted(directory, job)
+                _say(console, f"submitted {len(jobs)} cells to Slurm: job {jobs[0].split('_')[0]}")
 
     # --- everywhere --------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from flanscale.config import ConfigError
-from flanscale.orchestration import job, slurm
+from flanscale.orchestration import job
 from flanscale.orchestration.logs import standard_streams_to
 from flanscale.schema import ClusterConfig
 
@@ -76,32 +76,27 @@ def start_local(run_dir: Path, cluster: ClusterConfig, runner: str) -> LocalJob:
 
 
 def submit_slurm(run_dirs: Sequence[Path], cluster: ClusterConfig, runner: str, name: str) -> list[str]:
-    """Submit cells of one resource shape as job arrays; returns their job ids in the order of `run_dirs`.
+    """Submit cells of one resource shape as one job array; returns their job ids in the order of `run_dirs`.
 
     Raises:
-        ConfigError: Slurm refuses; the message is Slurm's own, in one line. What was submitted before is kept.
+        ConfigError: Slurm refuses; the message is Slurm's own, in one line.
     """
     import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     if cluster.nodes > 1:
         raise ConfigError(f"cluster.nodes={cluster.nodes}: a cell runs on one node for now; set cluster.nodes=1")
     folder = _fresh_folder(run_dirs[0].parent / JOBS_FOLDER, name)
-    ids: list[str] = []
-    size = slurm.largest_array()
-    for first in range(0, len(run_dirs), size):
-        chunk = run_dirs[first : first + size]
-        with _scrubbed_environment({}):
-            executor = submitit.AutoExecutor(folder, cluster="slurm")
-            executor.update_parameters(**slurm_parameters(cluster, name, len(chunk)))
-            try:
-                with redirect_stderr(StringIO()), executor.batch():
-                    jobs = [executor.submit(job.start, str(run_dir), runner) for run_dir in chunk]
-            except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
-                if not ids:
-                    shutil.rmtree(folder)
-                raise ConfigError(f"Slurm refused: {_reason(str(error))}") from error
-        ids += [handle.job_id for handle in jobs]
-    return ids
+    with _scrubbed_environment({}):
+        executor = submitit.AutoExecutor(folder, cluster="slurm")
+        executor.update_parameters(**slurm_parameters(cluster, name, len(run_dirs)))
+        try:
+            with redirect_stderr(StringIO()), executor.batch():  # submitit repeats there what it raises
+                jobs = [executor.submit(job.start, str(run_dir), runner) for run_dir in run_dirs]
+        except (FailedJobError, FailedSubmissionError) as error:
+            shutil.rmtree(folder)
+            raise ConfigError(f"Slurm refused: {_reason(str(error))}") from error
+    return [handle.job_id for handle in jobs]
 
 
 def slurm_parameters(cluster: ClusterConfig, name: str, cells: int) -> dict[str, Any]:

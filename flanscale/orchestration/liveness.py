@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import psutil
 
+from flanscale.orchestration import slurm
 from flanscale.orchestration.state import STATE_FILE, RunState, read_state
 
 HEARTBEAT_SECONDS = 30.0
+ASK_SLURM_SECONDS = 15.0
 SILENCE_SECONDS = 300.0  # a run on another host that has not beaten for so long is dead
 CREATE_TIME_TOLERANCE = 2.0  # seconds; the kernel's clock and the wall clock drift apart
+
+KnownJobs = Callable[[], Collection[str] | None]  # ids of the jobs that are pending or running; None where unknown
 
 
 @dataclass(frozen=True)
@@ -66,25 +70,40 @@ class View:
         return self.state.state
 
 
-def look(run_dir: Path, slurm_jobs: Collection[str] | None = None) -> View:
+def look(run_dir: Path, known_jobs: KnownJobs = slurm.known_jobs) -> View:
     """The run's record and whether somebody is at work on it.
 
     Args:
         run_dir: the run directory; it need not exist.
-        slurm_jobs: ids of the jobs that Slurm knows as pending or running; None where Slurm cannot be asked.
+        known_jobs: tells which jobs Slurm has; asked only about a run that is in Slurm's hands.
 
     Raises:
         ConfigError: the record is damaged.
     """
     state = read_state(run_dir)
-    return View(state, _alive(run_dir, state, slurm_jobs))
+    return View(state, _alive(run_dir, state, known_jobs))
 
 
-def _alive(run_dir: Path, state: RunState, slurm_jobs: Collection[str] | None) -> bool:
+def asking_rarely() -> KnownJobs:
+    """A `known_jobs` for looking again and again: Slurm's controller serves everybody."""
+    answer: frozenset[str] | None = None
+    due = 0.0
+
+    def known_jobs() -> frozenset[str] | None:
+        nonlocal answer, due
+        if time.monotonic() >= due:
+            answer = slurm.known_jobs()
+            due = time.monotonic() + ASK_SLURM_SECONDS
+        return answer
+
+    return known_jobs
+
+
+def _alive(run_dir: Path, state: RunState, known_jobs: KnownJobs) -> bool:
     if state.state in ("planned", "finished", "failed"):
         return False
-    if state.job and slurm_jobs is not None:
-        return state.job in slurm_jobs
+    if state.job and (jobs := known_jobs()) is not None:
+        return state.job in jobs
     if state.state == "preempted":
         return False
     if state.state == "queued" and state.job:

@@ -15,14 +15,15 @@ from typing import Protocol
 import psutil
 
 from flanscale.orchestration.claim import claim
-from flanscale.orchestration.liveness import View, look, this_host, this_process
-from flanscale.orchestration.plan import Cell, Plan, decide
+from flanscale.orchestration.liveness import View, asking_rarely, look, this_host, this_process
+from flanscale.orchestration.plan import Cell, Plan
 from flanscale.orchestration.reserve import give_back, reserve
 from flanscale.orchestration.state import Failure, read_state, write_state
 from flanscale.orchestration.stop import StopRequest
 from flanscale.schema import ClusterConfig
 
 POLL_SECONDS = 0.2
+LOOK_SECONDS = 1.0  # between looks at cells that are in other hands
 ASK_AGAIN_SECONDS = 2.0  # a stop signal may come before the job listens
 
 
@@ -105,6 +106,8 @@ class _Queue:
         self.slots = max(slots(cluster) for cluster in plan.clusters)
         self.waiting = in_order(plan.cells)
         self.mine: dict[str, tuple[Cell, Job]] = {}
+        self._known_jobs = asking_rarely()
+        self._look_due = 0.0
 
     def busy(self) -> bool:
         return bool(self.waiting or self.mine)
@@ -112,32 +115,36 @@ class _Queue:
     def turn(self) -> None:
         """Take note of what has ended, and start what fits."""
         self.reap()
-        if self.waiting and len(self.mine) < self.slots:
-            for cell in self._take():
+        if self.waiting and len(self.mine) < self.slots and time.monotonic() >= self._look_due:
+            taken = self._take()
+            for cell in taken:
                 self._start(cell)
+            if not taken:  # the others are in other hands
+                self._look_due = time.monotonic() + LOOK_SECONDS
 
     def reap(self) -> None:
         for cell, job in [pair for pair in self.mine.values() if pair[1].done()]:
             del self.mine[cell.id]
             if self._settle(cell, job):
                 self.waiting.insert(0, cell)
+            self._look_due = 0.0
 
     def ask_to_leave(self) -> None:
         for _, job in self.mine.values():
             job.stop()
 
     def _take(self) -> list[Cell]:
-        """Reserve as many waiting cells as there are free slots, cells of other launches counted in."""
+        """Reserve as many waiting cells as there are free slots; those that other launches fill are not free."""
         taken: list[Cell] = []
-        with claim(self.plan.runs) as mine:
+        with claim(self.plan.runs) as mine:  # two launches must not count the same slot as free
             if not mine:
                 return []
-            views = {cell.id: look(self.plan.directory(cell)) for cell in self.waiting}
+            views = {cell.id: look(self.plan.directory(cell), self._known_jobs) for cell in self.waiting}
             self.waiting = [cell for cell in self.waiting if not self._over(views[cell.id])]
-            elsewhere = sum(views[cell.id].alive and views[cell.id].state.host == this_host() for cell in self.waiting)
-            free = self.slots - len(self.mine) - elsewhere
+            free = self.slots - len(self.mine) - sum(_runs_here(views[cell.id]) for cell in self.waiting)
             for cell in self.waiting:
-                if len(taken) < free and not views[cell.id].alive and reserve(self.plan.directory(cell), cell):
+                startable = len(taken) < free and not views[cell.id].alive
+                if startable and reserve(self.plan.directory(cell), cell, self._known_jobs):
                     taken.append(cell)
         self.waiting = [cell for cell in self.waiting if cell not in taken]
         return taken
@@ -159,9 +166,13 @@ class _Queue:
         directory, me = self.plan.directory(cell), this_process()
         with claim(directory) as mine:
             state = read_state(directory)
-            if mine and state.state == "queued" and state.pid == me.pid and state.host == me.host:
+            if mine and state.state == "queued" and (state.host, state.pid) == (me.host, me.pid):
                 message = job.words() or "its process ended before it began"
                 write_state(directory, state.failed(Failure("unknown", message, host=me.host)))
                 return False
         job.forget()
-        return decide(look(directory)).action == "wait" or state.state == "preempted"
+        return state.state == "preempted" or look(directory, self._known_jobs).alive
+
+
+def _runs_here(view: View) -> bool:
+    return view.alive and view.state.job is None and view.state.host == this_host()

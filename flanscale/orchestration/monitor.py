@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flanscale.orchestration import slurm
 from flanscale.orchestration.cost import estimated_seconds
 from flanscale.orchestration.ledger import Entry, Ledger
-from flanscale.orchestration.liveness import View, look
+from flanscale.orchestration.liveness import View, asking_rarely, look
 from flanscale.orchestration.progress import Progress, read_progress
-
-ASK_SLURM_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class StudyStatus:
         return [cell for cell in self.cells if cell.lost]
 
     def seconds_left(self) -> float | None:
-        """Until the cells that are not lost are finished, by the pace of the finished ones; None before there is one."""
+        """Until all cells but the lost are finished, by the pace of the finished ones; None before there is one."""
         measured = {cell.entry.id: cell.seconds for cell in self.cells if cell.status == "finished"}
         guess = estimated_seconds({cell.entry.id: cell.entry.flops for cell in self.cells}, measured)
         if guess is None:
@@ -81,8 +78,7 @@ class Observer:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self._ended: dict[str, CellStatus] = {}
-        self._jobs: frozenset[str] | None = None
-        self._jobs_due = 0.0
+        self._known_jobs = asking_rarely()
 
     def look(self) -> StudyStatus:
         """The study as it is now."""
@@ -92,20 +88,11 @@ class Observer:
         if entry.id in self._ended:
             return self._ended[entry.id]
         directory = self.ledger.directory(entry)
-        view = look(directory)
-        if view.state.job:
-            view = look(directory, self._slurm_jobs())
+        view = look(directory, self._known_jobs)
         cell = CellStatus(entry, view, read_progress(directory) if view.state.attempt else Progress())
         if cell.status == "finished":
             self._ended[entry.id] = cell
         return cell
-
-    def _slurm_jobs(self) -> frozenset[str] | None:
-        """The jobs in Slurm's queue, asked for rarely: its controller serves everybody."""
-        if time.monotonic() >= self._jobs_due:
-            self._jobs = slurm.known_jobs()
-            self._jobs_due = time.monotonic() + ASK_SLURM_SECONDS
-        return self._jobs
 
 
 def as_json(study: StudyStatus) -> dict[str, Any]:

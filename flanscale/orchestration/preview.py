@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from flanscale.config import Composer
-from flanscale.orchestration import slurm
 from flanscale.orchestration.cost import estimated_seconds
 from flanscale.orchestration.display import duration, plan_table, quantity
-from flanscale.orchestration.liveness import View, look
+from flanscale.orchestration.liveness import asking_rarely, look
 from flanscale.orchestration.plan import Plan, decide, plan_study
 from flanscale.orchestration.study import load_study
 
@@ -24,18 +23,10 @@ def make_plan(study: str, overrides: Sequence[str]) -> Plan:
     return plan_study(load_study(study), overrides, Composer())
 
 
-def views(plan: Plan) -> dict[str, View]:
-    """Every cell's run as it is now, by cell id."""
-    seen = {cell.id: look(plan.directory(cell)) for cell in plan.cells}
-    if any(view.state.job for view in seen.values()):
-        jobs = slurm.known_jobs()
-        seen = {cell.id: look(plan.directory(cell), jobs) for cell in plan.cells}
-    return seen
-
-
 def print_plan(plan: Plan, console: Console) -> None:
     """Show what a launch would do about every cell, and the sum of it."""
-    seen = views(plan)
+    known_jobs = asking_rarely()
+    seen = {cell.id: look(plan.directory(cell), known_jobs) for cell in plan.cells}
     decisions = {cell: decide(view) for cell, view in seen.items()}
     measured = {cell: view.state.seconds for cell, view in seen.items() if decisions[cell].action == "done"}
     seconds = estimated_seconds({cell.id: cell.cost.flops for cell in plan.cells}, measured)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +19,8 @@ from typing import Any
 
 from flanscale import __version__
 from flanscale.orchestration.state import write_atomically
+
+log = logging.getLogger(__name__)
 
 PROVENANCE_FILE = "provenance.json"
 PACKAGES = (
@@ -89,8 +93,8 @@ def _packages() -> dict[str, str]:
 def _git() -> dict[str, Any] | None:
     """Commit of flanscale's own sources, and a hash of what differs from it; None when they are not in a clone."""
     here = Path(__file__)
-    if not _run_git(here.parent, "ls-files", here.name):
-        return None  # installed into a folder of somebody else's repository, perhaps
+    if shutil.which("git") is None or not _run_git(here.parent, "ls-files", here.name):
+        return None  # an installed package, perhaps inside somebody else's repository
     difference = _run_git(here.parent, "diff", "HEAD", "--", ":/")
     return {
         "commit": _run_git(here.parent, "rev-parse", "HEAD").strip(),
@@ -100,13 +104,15 @@ def _git() -> dict[str, Any] | None:
 
 
 def _run_git(folder: Path, *arguments: str) -> str:
+    """What git prints; nothing where it has nothing to say or refuses."""
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
 
 
 def _or_none(work: Callable[[], Any]) -> Any:
     """A run must never fail for want of its provenance."""
     try:
         return work()
-    except Exception:
+    except Exception as error:
+        log.warning("provenance is incomplete: %s: %s", type(error).__name__, error)
         return None

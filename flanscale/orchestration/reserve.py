@@ -9,13 +9,13 @@ from pathlib import Path
 from flanscale import config
 from flanscale.config import ConfigError
 from flanscale.orchestration.claim import claim
-from flanscale.orchestration.liveness import look, this_process
+from flanscale.orchestration.liveness import KnownJobs, look, this_process
 from flanscale.orchestration.plan import Cell, decide
 from flanscale.orchestration.state import read_state, write_atomically, write_state
 from flanscale.schema import RunConfig
 
 
-def reserve(run_dir: Path, cell: Cell, slurm_jobs: frozenset[str] | None = None) -> bool:
+def reserve(run_dir: Path, cell: Cell, known_jobs: KnownJobs) -> bool:
     """Take a cell for this launcher; False when it is finished, or somebody else runs or has taken it.
 
     The directory then holds the configuration of this launch, which may differ from an earlier one's in what does
@@ -23,7 +23,7 @@ def reserve(run_dir: Path, cell: Cell, slurm_jobs: frozenset[str] | None = None)
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     with claim(run_dir, patience=0) as mine:
-        if not mine or not decide(look(run_dir, slurm_jobs)).starts:
+        if not mine or not decide(look(run_dir, known_jobs)).starts:
             return False
         _write_config(run_dir, cell.config)
         me = this_process()
@@ -43,7 +43,7 @@ def create_run_dir(cell: RunConfig) -> Path:
     run_dir = runs / config.run_name(cell)
     run_dir.mkdir(exist_ok=True)
     with claim(run_dir) as mine:
-        if mine:
+        if mine and read_state(run_dir).state != "finished":
             _write_config(run_dir, cell)
     return run_dir
 

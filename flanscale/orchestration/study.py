@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -30,7 +30,7 @@ class Study:
     title: str = ""
     description: str = ""
     base: tuple[str, ...] = ()  # Hydra overrides of every cell
-    exclude: tuple[Axes, ...] = field(default=())  # a point is left out when it matches all keys of one entry
+    exclude: tuple[Axes, ...] = ()  # a point is left out when it matches all keys of one entry
 
 
 def load_study(name: str) -> Study:

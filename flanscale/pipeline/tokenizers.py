@@ -74,7 +74,7 @@ class SentencePiece:
         return int(self._model.vocab_size())
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return self._model.encode(list(texts))  # type: ignore[no-any-return]
+        return self._model.encode(list(texts))
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._model.decode([int(i) for i in ids if EOS < i < self.vocab_size]))

@@ -90,8 +90,9 @@ def _spell(digits: Digits) -> str:
 def _layout() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(training tasks in order, held-out tasks).
 
-    Held out is an even draw of compositions of two and three primitives. The rest is ordered as real collections grow: common skills first. Primitives have Zipf frequencies, tasks of one length are drawn
-    without replacement in proportion to the product of their primitives' frequencies, and the lengths are interleaved.
+    Held out is an even draw of compositions of two and three primitives. The rest is ordered as real collections grow,
+    common skills first: primitives have Zipf frequencies, tasks of one length are drawn without replacement in
+    proportion to the product of their primitives' frequencies, and the lengths are interleaved.
     """
     rng = random.Random(_LAYOUT_SEED)
     frequency = {name: rank**-ZIPF_EXPONENT for rank, name in enumerate(rng.sample(list(PRIMITIVES), 12), start=1)}

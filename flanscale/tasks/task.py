@@ -41,7 +41,9 @@ class Task:
 class Collection(Protocol):
     """Where tasks come from: names are cheap, a task is loaded when asked for."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What data fingerprints, catalogues and benchmarks call it."""
 
     @property
     def groups(self) -> dict[str, list[str]]:

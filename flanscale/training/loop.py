@@ -53,9 +53,15 @@ def train(
     that initialisation is returned and nothing is written. `peak_flops` is that of all devices of the mesh together.
 
     Raises:
+        ValueError: the devices or the batch do not fit the mesh.
         Preempted: `should_stop()` was true at a step boundary.
         NonFiniteLoss: more than `trainer.max_nonfinite_steps` steps in a row were skipped.
     """
+    if trainer.batch_rows % (splits := trainer.mesh.data * trainer.mesh.fsdp):
+        raise ValueError(
+            f"trainer.batch_rows is {trainer.batch_rows}, but trainer.mesh splits the rows {splits} ways: "
+            f"give a multiple of {splits}"
+        )
     mesh = build_mesh(trainer.mesh)
     key = jax.random.key(seed)
     rule = build_optimizer(optimizer, trainer.steps)

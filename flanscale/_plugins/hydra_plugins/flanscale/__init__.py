@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -41,7 +42,9 @@ class FlanscaleSweeper(Sweeper):
     """Plans a study (`+sweep=NAME`, or the sweeps on the command line) exactly as `flanscale launch` does."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """The plan comes from the arguments alone, and so do the jobs."""
+        """The plan comes from the arguments alone, and flanscale launches it."""
+        if config.hydra.launcher._target_ != f"{NAME}.FlanscaleLauncher":
+            raise HydraException("hydra/sweeper=flanscale needs hydra/launcher=flanscale; for Slurm, cluster=slurm")
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plan and launch."""

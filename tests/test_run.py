@@ -1,0 +1,138 @@
+"""One real cell, top to bottom: it learns, it tells everything, and no interruption changes a bit of what it tells."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flanscale import config, run
+from flanscale.orchestration.state import read_state
+from flanscale.tracking import METRICS_FILE, read_metrics
+
+CELL = [
+    "model=nano", "mixture.count=9", "cot=true", "tracker=disabled", "evaluation.examples_per_task=2",
+    "trainer.steps=60", "trainer.log_every=5", "trainer.checkpoint_every=10", "optimizer.warmup_steps=5",
+]  # fmt: skip
+
+
+def make_cell(folder: Path, *overrides: str) -> Path:
+    resolved = config.resolve(config.Composer().compose([*CELL, f"paths.cache={folder / 'cache'}", *overrides]))
+    directory = folder / config.run_name(resolved)
+    directory.mkdir(parents=True)
+    config.save(resolved, directory / config.CONFIG_FILE)
+    return directory
+
+
+def execute(directory: Path, *, attempt: int = 1, should_stop: Callable[[], bool] = lambda: False) -> None:
+    run.run(config.load(directory / config.CONFIG_FILE), directory, attempt=attempt, should_stop=should_stop)
+
+
+def told(directory: Path) -> list[dict[str, Any]]:
+    """The logged rows without what depends on the clock or on the attempt."""
+    clock = {"time", "attempt", "train/tokens_per_second", "train/data_wait_fraction", "train/mfu"}
+    rows = read_metrics(directory / METRICS_FILE)
+    return [{key: value for key, value in row.items() if key not in clock} for row in rows]
+
+
+def predictions(directory: Path) -> list[dict[str, Any]]:
+    with gzip.open(directory / "predictions" / "procedural.jsonl.gz", "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = make_cell(tmp_path_factory.mktemp("finished"))
+    execute(directory)
+    return directory
+
+
+def test_a_cell_learns_and_tells_its_mixture_its_loss_and_its_scores(finished: Path) -> None:
+    rows = told(finished)
+    assert rows[0] == {"step": 0, "mixture/tasks": 9, "mixture/tasks_requested": 9, "mixture/examples": 9000}
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert len(losses) == 12
+    assert losses[0] > 3.0  # log of the vocabulary: 3.7
+    assert losses[-1] < 2.0
+    assert rows[-1]["step"] == 60
+    assert rows[-1]["eval/normalized_average_members"] == ["procedural/direct", "procedural/cot"]
+    assert rows[-1]["eval/procedural/cot/n"] == 96
+    assert len(json.loads((finished / "mixture.json").read_text())) == 9
+
+
+def test_every_evaluated_example_is_kept(finished: Path) -> None:
+    rows = predictions(finished)
+    assert len(rows) == 2 * 48 * 2
+    score = sum(row["score"] for row in rows if row["setting"] == "direct") / 96
+    assert score == pytest.approx(told(finished)[-1]["eval/procedural/direct/score"])
+
+
+@pytest.mark.parametrize("stops", [(7, 8, 31)])
+def test_a_cell_stopped_and_resumed_tells_the_same(finished: Path, tmp_path: Path, stops: tuple[int, ...]) -> None:
+    from flanscale.training.loop import Preempted
+
+    directory, done = make_cell(tmp_path), 0
+    for attempt, stop in enumerate(stops, start=1):
+        polls = iter(range(done + 1, 1000))
+        with pytest.raises(Preempted):
+            execute(directory, attempt=attempt, should_stop=lambda polls=polls, stop=stop: next(polls) >= stop)
+        done = stop
+    execute(directory, attempt=len(stops) + 1)
+    assert told(directory) == told(finished)
+    assert predictions(directory) == predictions(finished)
+
+
+def start_job(directory: Path) -> subprocess.Popen[bytes]:
+    code = "import sys; from flanscale.orchestration.job import start; start(sys.argv[1])"
+    return subprocess.Popen([sys.executable, "-c", code, str(directory)])
+
+
+def test_a_cell_killed_at_random_moments_tells_the_same(tmp_path: Path) -> None:
+    undisturbed, directory = make_cell(tmp_path / "undisturbed"), make_cell(tmp_path)
+    assert start_job(undisturbed).wait(timeout=240) == 0
+    rng = random.Random(0)
+    for _ in range(4):
+        job, rows = start_job(directory), len(told(directory))
+        while job.poll() is None and len(told(directory)) <= rows:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.3))
+        job.kill()
+        job.wait(timeout=60)
+    assert read_state(directory).state != "finished"
+    assert start_job(directory).wait(timeout=240) == 0
+    assert told(directory) == told(undisturbed)
+    assert predictions(directory) == predictions(undisturbed)
+    assert len((directory / METRICS_FILE).read_text().splitlines()) == len(told(undisturbed))
+
+
+def test_without_tasks_nothing_is_trained_and_the_start_is_evaluated(tmp_path: Path) -> None:
+    directory = make_cell(tmp_path, "mixture.count=0", "cot=false")
+    execute(directory)
+    rows = told(directory)
+    assert [row["step"] for row in rows] == [0, 0]
+    assert rows[-1]["eval/procedural/direct/score"] < 5.0
+    assert not (directory / "checkpoints").exists()
+
+
+@pytest.mark.data
+def test_a_t5_learns_from_real_tasks(shared_data: Path, tmp_path: Path) -> None:
+    directory = make_cell(
+        tmp_path, "collection=niv2", f"data.niv2={shared_data / 'niv2'}", "tokenizer=t5", "model=t5_micro",
+        "model.d_model=16", "model.n_layers=1", "cot=false", "evaluation=niv2", "evaluation.examples_per_task=1",
+        "evaluation.direct_tokens=4", "optimizer=adafactor", "optimizer.learning_rate=0.03", "trainer.steps=30",
+        "trainer.batch_rows=4", "trainer.input_tokens=256",
+    )  # fmt: skip
+    execute(directory)
+    rows = told(directory)
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert losses[-1] < losses[0] - 1.0
+    assert {"eval/niv2_rouge_l/direct/score", "eval/niv2_exact_match/direct/score"} <= rows[-1].keys()
+    assert rows[-1]["eval/normalized_average_members"] == ["niv2_rouge_l/direct"]
