@@ -8,8 +8,7 @@ identifiable.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +17,8 @@ from analysis.profile import Data
 from analysis.scaling import FORMS, Fit
 
 WORDS = {"hold": "no change", "log_linear": "log-linear growth", "power_law": "the power law"}
+FAILURE = 3.0
+"""A form that errs by so many times the noise of what it predicts has not predicted it, however the others err."""
 AICC_MARGIN = 2.0
 """AICc differences up to here are no evidence (Burnham & Anderson 2002, section 2.6)."""
 
@@ -76,15 +77,6 @@ def hold(rest: Data, curve: int) -> float:
     return float(rest.score_N[own & (rest.count_N == rest.count_N[own].max())].mean())
 
 
-def as_json(fits: Mapping[str, Fit], comparison: Comparison) -> dict[str, Any]:
-    """Fits and their comparison as plain JSON values."""
-    plain = ("form", "status", "curves", "n_points", "df", "sse", "aicc")
-    out = {form: {name: getattr(each, name) for name in plain} for form, each in fits.items()}
-    for form, each in fits.items():
-        out[form]["parameters"] = [asdict(parameter) for parameter in each.parameters]
-    return {"fits": out, "comparison": asdict(comparison)}
-
-
 def _held_out_error(
     form: str, rest: Data, curves: Sequence[str], scored: Sequence[int], largest: float, target: np.ndarray
 ) -> float | None:
@@ -122,11 +114,12 @@ def _judge(
     rival = ranked[1]
     gap = known[rival] - known[best]
     against = difference[best]
+    told = f"predicting {largest:,.0f} tasks from fewer, {WORDS[best]} errs by {known[best]:.2f} points"
+    told = f"{told}, {WORDS[rival]} by {known[rival]:.2f}, where the noise is {noise:.2f}"
+    if known[best] > FAILURE * noise:
+        return verdict("not identifiable", f"{told}: no form predicts it")
     if gap < noise:
-        pair = f"{WORDS[best]} and {WORDS[rival]} predict {largest:,.0f} tasks within {gap:.2f} points of each other"
-        return verdict("tied", f"{pair}, less than the noise of {noise:.2f}")
+        return verdict("tied", told)
     if against is not None and against > AICC_MARGIN:
-        claim = f"{WORDS[best]} predicts {largest:,.0f} tasks best"
-        return verdict("tied", f"{claim}, but AICc over all counts is against it")
-    lead = f"it predicts {largest:,.0f} tasks {gap:.2f} points better than {WORDS[rival]}"
-    return verdict("preferred", f"{lead}, more than the noise of {noise:.2f}")
+        return verdict("tied", f"{told}, but AICc over all counts is against {WORDS[best]}")
+    return verdict("preferred", told)

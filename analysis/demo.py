@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +26,7 @@ LOCAL = ("paths", "cluster", "data", "tracker")
 
 
 def export(index: Path, out: Path) -> Path:
-    """Copy what the analysis reads of a study to `out`; returns the copy's index.
+    """Copy what the analysis reads of a study to `out`, in place of an earlier copy of it; returns the copy's index.
 
     Raises:
         AnalysisError: there is no such study, or a run is damaged.
@@ -34,11 +35,14 @@ def export(index: Path, out: Path) -> Path:
     document = read_index(index)
     document["runs"] = "../runs"
     document["overrides"] = [each for each in study.overrides if each.lstrip("+~").split(".")[0] not in LOCAL]
+    copy = out / "studies" / f"{study.name}.json"
+    if copy.exists():
+        for point in read_index(copy)["points"]:
+            shutil.rmtree(out / "runs" / point["run"], ignore_errors=True)
     for point in {point.cell: point for point in study.points}.values():
         _copy_run(study, point.cell, point.run, out / "runs" / point.run)
-    copy = out / "studies" / f"{study.name}.json"
     copy.parent.mkdir(parents=True, exist_ok=True)
-    copy.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    copy.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return copy
 
 

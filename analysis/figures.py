@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import scaling
+from analysis.fit_report import fit_report
 from analysis.panels import Panel
 from analysis.summary import Curve, Mean
 from analysis.tables import limits
@@ -125,7 +126,8 @@ def write(
     stem.parent.mkdir(parents=True, exist_ok=True)
     save(figure, files.png, files.svg)
     pd.DataFrame([asdict(each) for each in drawn]).to_csv(files.csv, index=False, float_format="%.6g")
-    files.json.write_text(json.dumps([panel.as_json() for panel in panels], indent=2) + "\n", encoding="utf-8")
+    reports = [asdict(fit_report(panel)) for panel in panels]
+    files.json.write_text(json.dumps(reports, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return files
 
 
@@ -185,9 +187,7 @@ def fit_text(panel: Panel) -> str:
         return head if comparison.best == fit.form else f"{head}, {scaling.NAMES[fit.form]} drawn"
     b = fit.parameter("b")
     interval = limits(b.low, b.high, digits=2)
-    interval = interval if interval.startswith("[") else f"({interval})"
-    of = "" if head.startswith(scaling.NAMES[fit.form]) else f"{scaling.NAMES[fit.form]} "
-    return f"{head}, {of}b = {b.value:.2g} {interval}"
+    return f"{head}; b = {b.value:.2g} {interval if interval.startswith('[') else f'({interval})'}"
 
 
 def _panel(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:

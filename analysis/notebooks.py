@@ -2,7 +2,8 @@
 
     python -m analysis.notebooks [NAME …]
 
-executes the named sources, by default all, and writes NAME.ipynb beside them.
+executes the named sources, by default all, and writes NAME.ipynb beside them. Unless $STUDY names another study they
+read the demo copy, so that a fresh clone gives the same.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from analysis.runs import AnalysisError
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
+DEMO = "notebooks/demo/studies/quickstart.json"
 TIMEOUT_SECONDS = 120
 
 
@@ -30,7 +32,7 @@ def study_index() -> tuple[Path, str]:
         if not index.is_file():
             raise AnalysisError(f"STUDY={asked}: no study index there; give the path of one of studies/*.json")
         return index, f"Reading the study that STUDY names: {asked}."
-    local, demo = ROOT / "studies" / "quickstart.json", FOLDER / "demo" / "studies" / "quickstart.json"
+    local, demo = ROOT / "studies" / "quickstart.json", ROOT / DEMO
     if local.is_file():
         return local, "Reading studies/quickstart.json."
     if demo.is_file():
@@ -72,6 +74,7 @@ def main() -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
         parser.error(f"no notebook {', '.join(unknown)}; there are {', '.join(known)}")
+    os.environ.setdefault("STUDY", DEMO)
     for name in names or known:
         print(build(known[name]).relative_to(ROOT))
 

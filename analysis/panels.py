@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from analysis import comparison, scaling, summary
 from analysis.comparison import Comparison
 from analysis.noise import SeedNoise
-from analysis.profile import EXPONENTS, Data
+from analysis.profile import Data
 from analysis.runs import AVERAGE, Study, table
 from analysis.summary import Curve, Mean, Replicate
 
@@ -70,27 +69,6 @@ class Panel:
     def mean(self, curve: Curve, count: int) -> Mean | None:
         """The mean of a curve at a count, where there is one."""
         return next((mean for mean in self.means if (mean.curve, mean.count) == (curve, count)), None)
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything that the fits rest on: the checklist of arXiv 2502.18969."""
-        fitted = [run for run in self.runs if run.count > 0]
-        return {
-            "benchmark": self.benchmark,
-            "setting": self.setting,
-            "metric": "normalised points: 100·(score − lower bound)/(100 − lower bound), not clipped",
-            "lower_bounds": sorted({run.lower_bound for run in self.runs if run.scored}),
-            "weights": "1/(seed variance + item variance) of each run, none above four times the median weight",
-            "loss": f"weighted least squares; variable projection over {len(EXPONENTS)} exponents, polished",
-            "exponents": [EXPONENTS[0], EXPONENTS[-1]],
-            "intervals": "95 % profile-F",
-            "seed_noise": {curve.label: asdict(noise) for curve, noise in self.noise.items()},
-            "cells": _cells(run for run in fitted if run.scored),
-            "excluded": {
-                "no score": _cells(run for run in fitted if not run.scored),
-                "not finetuned": _cells(run for run in self.runs if run.count == 0),
-            },
-            "warnings": self.warnings,
-        } | comparison.as_json(self.fits, self.comparison)
 
 
 def analyse(study: Study) -> list[Panel]:
@@ -153,7 +131,3 @@ def _dips(curves: Sequence[Curve], means: Sequence[Mean]) -> list[str]:
                 fall = f"{drop:.1f} ± {error:.1f} points lower"
                 out.append(f"{curve.label}: {fall} at {after.count:,} tasks than at {before.count:,}")
     return out
-
-
-def _cells(runs: Any) -> list[str]:
-    return sorted({cell for run in runs for cell in run.cells})

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from rich.text import Text
 
 from analysis import contrasts, figures, panels, runs, tables
 from analysis.contrasts import Contrast
+from analysis.fit_report import versions
 from analysis.panels import Panel
 from analysis.runs import AnalysisError, Study
 
@@ -26,7 +25,6 @@ __all__ = ["AnalysisError", "Report", "build"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHORT = "fewer runs than planned"
-PACKAGES = ("flanscale", "numpy", "scipy", "pandas", "matplotlib")
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def render(study: Study, analysed: Sequence[Panel], asked: Sequence[Sequence[Con
         findings=findings,
         short=SHORT,
         tables=tables,
-        versions={name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        versions=versions(),
         fingerprints=fingerprints(study),
         trained_with=trained_with(study),
     )

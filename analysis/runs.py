@@ -115,28 +115,23 @@ def from_directories(index: Path) -> Study:
     Raises:
         AnalysisError: the index is missing, damaged or empty.
     """
-    document = read_index(index)
-    folder = (index.parent / document["runs"]).resolve()
-    return _assemble(document, folder, "run directories", lambda point: read_directory(folder / point.run, point.cell))
+    return _assemble(index, "run directories", read_directory)
 
 
 def from_wandb_files(index: Path) -> Study:
     """The study as the offline W&B files inside its run directories hold it. Raises as `from_directories`."""
     from analysis import wandb_log
 
-    document = read_index(index)
-    folder = (index.parent / document["runs"]).resolve()
-
-    def read(point: Point) -> RunRecord:
-        logs = wandb_log.find_logs(folder / point.run)
+    def read(run_dir: Path, cell: str) -> RunRecord:
+        logs = wandb_log.find_logs(run_dir)
         if not logs:
-            return missing(point.cell)
+            return missing(cell)
         run = wandb_log.read_run(logs)
         state = "unfinished" if run.exit_code is None else "failed" if run.exit_code else "finished"
         failure = f"exit code {run.exit_code}" if run.exit_code else None
         return RunRecord(run.id, state, failure, run.config, _merge(run.history))
 
-    return _assemble(document, folder, "offline W&B files", read)
+    return _assemble(index, "offline W&B files", read)
 
 
 def from_wandb_api(index: Path, project: str, client: Any = None) -> Study:
@@ -145,23 +140,21 @@ def from_wandb_api(index: Path, project: str, client: Any = None) -> Study:
     `project` is "entity/project"; `client` is a `wandb.Api`, made on demand. Cells come from the index, so that a query
     that misses runs shows as missing cells. Raises as `from_directories`.
     """
-    document = read_index(index)
     if client is None:
         import wandb
 
         client = wandb.Api()
-    runs = {run.id: run for run in client.runs(project, filters={"group": document["study"]})}
+    runs = {run.id: run for run in client.runs(project, filters={"group": read_index(index)["study"]})}
 
-    def read(point: Point) -> RunRecord:
-        if point.cell not in runs:
-            return missing(point.cell)
-        run = runs[point.cell]
+    def read(run_dir: Path, cell: str) -> RunRecord:
+        if cell not in runs:
+            return missing(cell)
+        run = runs[cell]
         failure = None if run.state in ("finished", "running") else f"W&B state {run.state}"
         state = "failed" if run.state in ("failed", "crashed", "killed") else run.state
         return RunRecord(run.id, state, failure, dict(run.config), _merge(run.scan_history()))
 
-    folder = (index.parent / document["runs"]).resolve()
-    return _assemble(document, folder, f"W&B project {project}", read)
+    return _assemble(index, f"W&B project {project}", read)
 
 
 def read_index(index: Path) -> dict[str, Any]:
@@ -243,7 +236,10 @@ def table(study: Study) -> pd.DataFrame:
     then `SCORES`.
     """
     by_cell = {cell: scores(record) for cell, record in study.records.items()}
-    measured = dict.fromkeys(key for found in by_cell.values() for key in found)
+    # In the order of the average's members, which is logged: W&B keeps no order of the keys of a row.
+    members = dict.fromkeys(member for record in study.records.values() for member in average_members(record))
+    others = {key for found in by_cell.values() for key in found} - members.keys() - {AVERAGE}
+    measured = [*members, *sorted(others), *[AVERAGE] * bool(members)]
     extra = [axis for axis in study.axes if axis not in COLUMNS]
     rows = []
     for point in study.points:
@@ -259,8 +255,11 @@ def table(study: Study) -> pd.DataFrame:
     return frame.reindex(columns=[*dict.fromkeys([*frame.columns, *SCORES])])
 
 
-def _assemble(document: Mapping[str, Any], folder: Path, source: str, read: Callable[[Point], RunRecord]) -> Study:
+def _assemble(index: Path, source: str, read: Callable[[Path, str], RunRecord]) -> Study:
+    document = read_index(index)
+    folder = (index.parent / document["runs"]).resolve()
     points = tuple(Point(point["axes"], point["cell"], point["run"]) for point in document["points"])
+    costs = document.get("cells", {})
     return Study(
         name=document["study"],
         title=document.get("title") or document["study"],
@@ -268,10 +267,8 @@ def _assemble(document: Mapping[str, Any], folder: Path, source: str, read: Call
         overrides=tuple(document.get("overrides", ())),
         axes={axis: tuple(values) for axis, values in document["axes"].items()},
         points=points,
-        records={point.cell: read(point) for point in {point.cell: point for point in points}.values()},
-        parameters={
-            cell: cost["parameters"] for cell, cost in document.get("cells", {}).items() if cost.get("parameters")
-        },
+        records={cell: read(folder / run, cell) for cell, run in {point.cell: point.run for point in points}.items()},
+        parameters={cell: cost["parameters"] for cell, cost in costs.items() if cost.get("parameters")},
         folder=folder,
         source=source,
     )

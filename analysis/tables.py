@@ -89,7 +89,7 @@ def parameters(panel: Panel) -> pd.DataFrame:
             "parameter": SYMBOLS.get(each.name, each.name),
             "curve": each.curve or "all",
             "value": MISSING if each.value is None else f"{each.value:.3g}",
-            "95 % interval": limits(each.low, each.high),
+            "95 % interval": MISSING if each.status == "degenerate" else limits(each.low, each.high),
             "status": each.status,
         }
         for form, fit in panel.fits.items()

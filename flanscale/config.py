@@ -153,7 +153,7 @@ def check_key(key: str) -> None:
     """Raise `ConfigError` with the nearest valid keys unless `key` is a config group or a key of `RunConfig`."""
     if key in GROUPS or key in (known := _fields()):
         return
-    if any(key.startswith(f"{name}.") and _is_dict(known[name]) for name in known):
+    if _is_free_form(key):
         return
     candidates = [*known, *GROUPS]
     near = get_close_matches(key, candidates, n=3, cutoff=0.6)
@@ -174,7 +174,7 @@ def check_choice(group: str, choice: str) -> None:
 def assign(config: DictConfig, key: str, value: Any) -> None:
     """Set one dotted key, checking its type against the schema."""
     try:
-        OmegaConf.update(config, key, value, merge=True, force_add=key not in _fields())
+        OmegaConf.update(config, key, value, merge=True, force_add=_is_free_form(key))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{key}={value}: {_one_line(error)}") from error
 
@@ -185,7 +185,7 @@ def checked(config: DictConfig) -> RunConfig:
         run = typing.cast(RunConfig, OmegaConf.to_object(config))
     except MissingMandatoryValue:
         raise ConfigError(f"no value for {', '.join(sorted(OmegaConf.missing_keys(config)))}") from None
-    for name, field, value in _values(run):
+    for name, field, value in leaves(run):
         _check_value(name, field.metadata, value)
     _check_combinations(run)
     return run
@@ -285,7 +285,7 @@ def resolve(config: RunConfig) -> RunConfig:
 
 def identity(config: RunConfig) -> str:
     """Ten hexadecimal characters over all that changes a resolved cell's result, the project's version included."""
-    science = {name: value for name, field, value in _values(config) if field.metadata["changes_result"]}
+    science = {name: value for name, field, value in leaves(config) if field.metadata["changes_result"]}
     if config.mixture.count == 0:
         kept = {"trainer.input_tokens", "trainer.target_tokens", "trainer.precision"}
         science = {k: v for k, v in science.items() if k in kept or not k.startswith(("optimizer.", "trainer."))}
@@ -353,16 +353,18 @@ def _fields() -> dict[str, dataclasses.Field[Any]]:
     return dict(walk(RunConfig, ""))
 
 
-def _is_dict(field: dataclasses.Field[Any]) -> bool:
-    return str(field.type).startswith("dict")
+def _is_free_form(key: str) -> bool:
+    """Whether the key is, or lies in, a section that takes any key."""
+    sections = [name for name, field in _fields().items() if str(field.type).startswith("dict")]
+    return any(f"{key}.".startswith(f"{section}.") for section in sections)
 
 
-def _values(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
     """Every leaf of a configuration: dotted name, field, value."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            yield from _values(value, f"{prefix}{field.name}.")
+            yield from leaves(value, f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}", field, value
 

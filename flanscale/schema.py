@@ -187,12 +187,13 @@ class ClusterConfig:
     name: str = knob(help="the executor", choices=("local", "slurm"), changes_result=False)
     parallelism: int | None = knob(
         None,
-        help="most cells at once; null: local one per two hardware threads at least, slurm unlimited",
+        help="most cells at once; null: one per physical core (one in all where cells use GPUs), unlimited on slurm",
+        minimum=1,
         changes_result=False,
     )
     cpus: int = knob(1, help="CPU cores of one cell", minimum=1, changes_result=False)
     nodes: int = knob(1, help="slurm: nodes of one cell", minimum=1, changes_result=False)
-    gpus: int = knob(0, help="slurm: GPUs per node", minimum=0, changes_result=False)
+    gpus: int = knob(0, help="GPUs of one cell, per node", minimum=0, changes_result=False)
     memory_gb: int | None = knob(None, help="slurm: memory per node", changes_result=False)
     timeout_minutes: int = knob(720, help="wall-clock limit of one attempt", minimum=1, changes_result=False)
     partition: str | None = knob(None, help="slurm: partition", changes_result=False)

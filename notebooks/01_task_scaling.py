@@ -14,12 +14,9 @@
 # seeds each, all asked the same questions about tasks that none of them saw.
 
 # %%
-import platform
-from importlib import metadata
-
 from IPython.display import Image, Markdown, display
 
-from analysis import contrasts, figures, notebooks, panels, report, runs, tables
+from analysis import contrasts, figures, fit_report, notebooks, panels, report, runs, tables
 
 index, which = notebooks.study_index()
 study = runs.from_directories(index)
@@ -75,9 +72,9 @@ for panel, found in zip(analysed, asked, strict=True):
 # - **log-linear** $y = \alpha + \beta \log_{10} n$: every tenfold of tasks adds the same;
 # - **no change**: beyond what was seen, nothing moves.
 #
-# The fair test is prediction: fit on the smaller counts, predict the largest. A form wins only if it beats the next
-# by more than the noise of what it predicts. AICc (smaller is better) compares the fits to all counts, and is left
-# out where there are too few runs for it.
+# The fair test is prediction: fit on the smaller counts, predict the largest. A form wins only if it comes near, and
+# beats the next by more than the noise of what it predicts. AICc (smaller is better) compares the fits to all counts,
+# and is left out where there are too few runs for it.
 
 # %%
 for panel in analysed:
@@ -110,8 +107,7 @@ tables.incomplete(study) if study.incomplete() else Markdown("none, the grid is 
 # ## Provenance
 
 # %%
-versions = {name: metadata.version(name) for name in report.PACKAGES} | {"python": platform.python_version()}
 Markdown(
     f"{len(study.records)} cells of study `{study.name}`, launched with flanscale {study.version}; data fingerprints"
-    f" {report.fingerprints(study) or 'not recorded'}; analysed with {versions}."
+    f" {report.fingerprints(study) or 'not recorded'}; analysed with {fit_report.versions()}."
 )

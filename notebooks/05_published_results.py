@@ -14,12 +14,9 @@
 # `STUDY` names, else `studies/quickstart.json`, else the demo copy.
 
 # %%
-import platform
-from importlib import metadata
-
 from IPython.display import Image, Markdown, display
 
-from analysis import figures, notebooks, panels, published, report, runs, tables
+from analysis import figures, fit_report, notebooks, panels, published, report, runs, tables
 
 paper = published.task_count_panel()
 try:
@@ -95,9 +92,8 @@ tables.parameters(paper).query("form == 'power law'").drop(columns="form")
 # ## Provenance
 
 # %%
-versions = {name: metadata.version(name) for name in report.PACKAGES} | {"python": platform.python_version()}
 Markdown(
     "Table 3 of arXiv 2210.11416 v5, `analysis/published/flan_table_3.csv`; "
     + (f"study `{study.name}`, {report.progress(study)}; " if study else "no study; ")
-    + f"analysed with {versions}."
+    + f"analysed with {fit_report.versions()}."
 )

@@ -62,6 +62,13 @@ def test_copying_twice_gives_the_same_bytes(index: Path, tmp_path: Path) -> None
         assert path.suffix != ".gz" or content[4:8] == bytes(4)  # no time in the head
 
 
+def test_an_earlier_copy_is_replaced(index: Path, tmp_path: Path) -> None:
+    smaller = write_study(tmp_path / "other", axes={"mixture.count": [9], "seed": [7]})
+    demo.export(index, tmp_path / "demo")
+    demo.export(smaller, tmp_path / "demo")
+    assert len(list((tmp_path / "demo" / "runs").iterdir())) == 1
+
+
 def test_unfinished_runs_keep_their_state(tmp_path: Path) -> None:
     states = {0: "failed", 1: "missing", 2: "running"}
     index = write_study(tmp_path / "home", axes={"mixture.count": [9, 89], "seed": [0, 1]}, states=states)

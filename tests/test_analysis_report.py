@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from rich.console import Console
 from synthetic_study import AXES, write_study
 
@@ -64,9 +65,11 @@ def test_the_fits_beside_the_figure_are_complete_json(quickstart: tuple[Path, Re
     text = built.fits.read_text()
     assert "NaN" not in text
     for panel in json.loads(text):
-        assert {"weights", "loss", "intervals", "lower_bounds", "seed_noise", "cells", "excluded", "warnings"} <= set(
-            panel
-        )
+        assert all(panel[name] for name in panel if name != "warnings")
+        assert len(panel["cells"]) == 32 - 3
+        assert set(panel["fits"]) == {"hold", "log_linear", "power_law"}
+        assert {each["name"] for each in panel["fits"]["power_law"]["parameters"]} == {"a", "b", "c"}
+        assert panel["runs_per_cell"] == [1, 2]
         assert len(panel["excluded"]["no score"]) == 3
         assert len(panel["excluded"]["not finetuned"]) == 4
         assert panel["comparison"]["verdict"] in ("preferred", "tied", "not identifiable")
@@ -220,8 +223,9 @@ def test_no_legend_or_panel_reaches_outside_the_figure(tmp_path: Path) -> None:
     own = panels.analyse(study)
     for shown in (own, own[:1], [own[-1], published.task_count_panel()]):
         figure, _ = figures.scaling_figure(shown, sizes=report.sizes(study), note="3 of 60 points have no score yet")
-        figures.png(figure)  # lays out
-        boxes = [figure.legends[0].get_window_extent(), *(axes.get_tightbbox() for axes in figure.axes)]
+        FigureCanvasAgg(figure).draw()
+        texts = [text for axes in figure.axes for text in axes.texts]
+        boxes = [figure.legends[0].get_window_extent(), *(each.get_tightbbox() for each in (*figure.axes, *texts))]
         for box in boxes:
             assert box.x0 >= -1
             assert box.x1 <= figure.bbox.width + 1

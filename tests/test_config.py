@@ -73,6 +73,7 @@ def test_a_mistake_is_one_line_that_names_key_value_and_the_nearest_valid(overri
 
 def test_free_form_sections_take_any_key() -> None:
     assert compose("cluster.sbatch.qos=long").cluster.sbatch == {"qos": "long"}
+    assert compose("cluster.sbatch={qos: long, exclusive: true}").cluster.sbatch == {"qos": "long", "exclusive": True}
     assert compose("+cluster.environment.A=b").cluster.environment["A"] == "b"
 
 

@@ -3,19 +3,7 @@
 import jax
 import numpy as np
 
-from flanscale.models.layers import MASKED, project, softmax
-
-
-def test_softmax_and_its_gradient_are_jaxs() -> None:
-    x = jax.random.normal(jax.random.key(0), (3, 4, 9)) * 5
-    x = x.at[0, 0, 3:].add(MASKED).at[1].add(MASKED)  # partly and wholly masked rows
-    weights = jax.random.normal(jax.random.key(1), x.shape)
-    for function in (softmax, jax.nn.softmax):
-        value, gradient = jax.value_and_grad(lambda y, f=function: (f(y) * weights).sum())(x)
-        if function is softmax:
-            ours = value, gradient
-    np.testing.assert_allclose(ours[0], value, rtol=1e-6)
-    np.testing.assert_allclose(ours[1], gradient, atol=1e-6)
+from flanscale.models.layers import project
 
 
 def test_a_projection_of_any_leading_shape_is_a_matrix_product() -> None:

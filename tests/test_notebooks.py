@@ -74,7 +74,6 @@ def test_the_study_is_the_one_asked_for_else_the_local_one_else_the_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
-    monkeypatch.setattr(notebooks, "FOLDER", tmp_path / "notebooks")
     monkeypatch.delenv("STUDY", raising=False)
     with pytest.raises(AnalysisError, match="flanscale launch quickstart"):
         notebooks.study_index()

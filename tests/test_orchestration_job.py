@@ -58,7 +58,7 @@ def test_a_finished_run_is_not_run_again(place: Workplace) -> None:
 
 
 def test_a_second_process_leaves_a_running_run_alone_and_exits_quietly(place: Workplace) -> None:
-    run = make_run(place, "trainer.steps=200")
+    run = make_run(place, "trainer.steps=150")  # longer than the second one's patience
     first = start(run)
     wait_until(lambda: begun(run))
     assert start(run).wait() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -23,9 +24,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     return open_workplace(tmp_path, monkeypatch)
 
 
-def assert_all_finished(place: Workplace) -> None:
+def assert_all_finished(place: Workplace, cells: int = 4) -> None:
     """Every cell finished, no two processes were ever at the same run, and no step is missing."""
-    assert list(place.statuses().values()) == ["finished"] * 4
+    assert list(place.statuses().values()) == ["finished"] * cells
     for run in place.runs():
         lives = attempts(run)
         assert lives[-1].last_step is not None
@@ -44,14 +45,17 @@ def most_at_once(place: Workplace) -> int:
     return max(sum(b <= began and (e is None or began < e) for b, e in spans) for began, _ in spans)
 
 
-def test_a_launch_runs_every_cell_once_and_a_second_one_starts_nothing(place: Workplace) -> None:
-    first = place.launched("little")
+def test_a_launch_runs_every_cell_once_as_many_together_as_asked_for_and_a_second_one_starts_nothing(
+    place: Workplace,
+) -> None:
+    first = place.launched("little", "cluster.parallelism=3", "trainer.steps=30")
     assert first.returncode == 0, first.stderr
     assert_all_finished(place)
+    assert most_at_once(place) == 3
     assert "little: 4 finished" in first.stdout
     records = {run: (run / "state.json").read_bytes() for run in place.runs()}
     began = time.monotonic()
-    second = place.launched("little")
+    second = place.launched("little", "trainer.steps=30")
     assert time.monotonic() - began < 3
     assert (second.returncode, second.stdout) == (0, "little: 4 finished\n")
     assert {run: (run / "state.json").read_bytes() for run in place.runs()} == records
@@ -76,12 +80,6 @@ def test_a_crashed_cell_leaves_the_rest_alone_and_is_retried_by_the_next_launch_
     assert {run.name[11:]: len(attempts(run)) for run in place.runs()} == dict.fromkeys(crashed, 2) | dict.fromkeys(
         whole, 1
     )
-
-
-def test_no_more_cells_run_at_once_than_asked_for(place: Workplace) -> None:
-    place.launched("little", "trainer.steps=30", "cluster.parallelism=3")
-    assert most_at_once(place) == 3
-    assert_all_finished(place)
 
 
 def test_two_launches_at_the_same_moment_share_the_work_and_the_slots(place: Workplace) -> None:
@@ -126,34 +124,46 @@ def test_ctrl_c_twice_does_not_wait(place: Workplace) -> None:
     wait_until(lambda: read_state(run).state == "preempted")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_kill_9_of_a_cell_at_any_moment_costs_no_more_than_that_attempt(place: Workplace, seed: int) -> None:
-    chance = random.Random(seed)
-    launcher = place.launch("little", "trainer.steps=30", "mixture.count=9")
+    overrides = ("trainer.steps=50", "mixture.count=9")
+    launcher = place.launch("little", *overrides)
     wait_until(lambda: len(place.runs()) == 2)
-    time.sleep(chance.uniform(0.0, 1.2))
-    cells = [p for p in psutil.Process(launcher.pid).children(recursive=True) if "submitit.core._submit" in p.cmdline()]
-    for cell in cells:
-        kill(cell.pid)
-    launcher.communicate(timeout=30)
-    assert launcher.returncode == (1 if cells else 0)
-    again = place.launched("little", "trainer.steps=30", "mixture.count=9")
+    time.sleep(random.Random(seed).uniform(0.0, 1.5))
+    for pid in pids_of_cells(launcher.pid):
+        kill(pid)
+    out, _ = launcher.communicate(timeout=30)
+    unfinished = [status for status in place.statuses().values() if status != "finished"]
+    assert launcher.returncode == bool(unfinished), out
+    assert set(unfinished) <= {"interrupted", "failed"}  # failed: killed before it could claim its run
+    again = place.launched("little", *overrides)
     assert again.returncode == 0, again.stdout
     assert set(place.statuses().values()) == {"finished"}
     for run in place.runs():
-        assert attempts(run)[-1].last_step == 30
+        assert attempts(run)[-1].last_step == 50
         for earlier, later in itertools.pairwise(attempts(run)):
             assert earlier.ended is None or earlier.ended <= later.began
 
 
+def pids_of_cells(launcher: int) -> list[int]:
+    """The processes that run cells, without the controllers between them and their launcher."""
+    found = []
+    for process in psutil.Process(launcher).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if "submitit.core._submit" in process.cmdline():
+                found.append(process.pid)
+    return found
+
+
 def test_kill_9_of_the_launcher_leaves_its_cells_running_and_the_next_launch_waits_for_them(place: Workplace) -> None:
-    launcher = place.launch("little", "trainer.steps=100", "cluster.parallelism=2")
+    overrides = ("trainer.steps=80", "mixture.count=9", "seed=0,1,2", "cluster.parallelism=2")
+    launcher = place.launch("little", *overrides)
     wait_until(lambda: sum(begun(run) for run in place.runs()) == 2)
     kill(launcher.pid)
     launcher.wait()
     orphans = {run: attempts(run)[0].pid for run in place.runs()}
-    assert place.launched("little", "trainer.steps=100", "cluster.parallelism=2").returncode == 0
-    assert_all_finished(place)
+    assert place.launched("little", *overrides).returncode == 0
+    assert_all_finished(place, cells=3)
     assert all(len(attempts(run)) == 1 for run in place.runs())
     assert all(attempts(run)[0].pid == pid for run, pid in orphans.items())
     assert most_at_once(place) == 2

@@ -13,17 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flanscale.models.layers import (
-    Attention,
-    FeedForward,
-    KeysValues,
-    Past,
-    RMSNorm,
-    Rotation,
-    Vocabulary,
-    as_bias,
-    segment_mask,
-)
+from flanscale.models.attention import Attention, KeysValues, Past, Rotation, as_bias, segment_mask
+from flanscale.models.layers import FeedForward, RMSNorm, Vocabulary
 from flanscale.schema import ModelConfig
 
 

@@ -16,17 +16,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flanscale.models.layers import (
-    Attention,
-    FeedForward,
-    KeysValues,
-    Past,
-    RelativeBias,
-    RMSNorm,
-    Vocabulary,
-    as_bias,
-    segment_mask,
-)
+from flanscale.models.attention import Attention, KeysValues, Past, as_bias, segment_mask
+from flanscale.models.layers import FeedForward, RelativeBias, RMSNorm, Vocabulary
 from flanscale.schema import ModelConfig
 
 EOS = 1

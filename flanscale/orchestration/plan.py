@@ -100,7 +100,7 @@ def make_cell(composer: Composer, overrides: Sequence[str], study: str) -> Cell:
 
 def _check_same(one: RunConfig, other: RunConfig) -> None:
     """Refuse to merge two points that somebody wanted told apart by a knob that no result depends on."""
-    for (name, field, a), (_, _, b) in zip(config._values(one), config._values(other), strict=True):
+    for (name, field, a), (_, _, b) in zip(config.leaves(one), config.leaves(other), strict=True):
         if a != b and not field.metadata["changes_result"]:
             raise ConfigError(f"{name}={a} and {name}={b}: it changes no result, so it cannot be an axis of a study")
 

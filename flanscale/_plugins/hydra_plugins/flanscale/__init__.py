@@ -10,7 +10,6 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -43,14 +42,20 @@ class FlanscaleSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """The plan comes from the arguments alone, and flanscale launches it."""
-        if config.hydra.launcher._target_ != f"{NAME}.FlanscaleLauncher":
-            raise HydraException("hydra/sweeper=flanscale needs hydra/launcher=flanscale; for Slurm, cluster=slurm")
+        self.launcher_class = config.hydra.launcher._target_
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plan and launch."""
+        from flanscale.config import ConfigError
         from flanscale.orchestration.multirun import launch_planned, plan_arguments
+        from flanscale.orchestration.plan import Plan
 
-        launch_planned(lambda: plan_arguments(arguments))
+        def make() -> Plan:
+            if self.launcher_class != f"{NAME}.FlanscaleLauncher":
+                raise ConfigError("hydra/sweeper=flanscale needs hydra/launcher=flanscale; for Slurm: cluster=slurm")
+            return plan_arguments(arguments)
+
+        launch_planned(make)
 
 
 for group in ("launcher", "sweeper"):
