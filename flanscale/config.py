@@ -157,8 +157,8 @@ def check_key(key: str) -> None:
         return
     candidates = [*known, *GROUPS]
     near = get_close_matches(key, candidates, n=3, cutoff=0.6)
-    leaves = {name.rsplit(".", 1)[-1]: name for name in known}
-    near += [leaves[leaf] for leaf in get_close_matches(key.rsplit(".", 1)[-1], leaves, n=2, cutoff=0.7)]
+    by_last = {name.rsplit(".", 1)[-1]: name for name in known}
+    near += [by_last[last] for last in get_close_matches(key.rsplit(".", 1)[-1], by_last, n=2, cutoff=0.7)]
     near += [name for name in known if "".join(word[0] for word in name.rsplit(".", 1)[-1].split("_")) == key]
     raise ConfigError(f"unknown key {key!r}{_did_you_mean(dict.fromkeys(near))}")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from flanscale.config import ConfigError, checked, identity, register_schema, resolve
+from flanscale.config import Composer, ConfigError, checked, conf_path, identity, register_schema, resolve
 from flanscale.schema import RunConfig
 
 log = logging.getLogger(__name__)
@@ -126,28 +126,36 @@ def _run_cell(composed: DictConfig) -> None:
     from flanscale.orchestration.job import start
     from flanscale.orchestration.reserve import create_run_dir
 
-    if composed.sweep:
-        raise ConfigError("+sweep=NAME is a study of many cells: add --multirun")
     start(str(create_run_dir(resolve(checked(composed)))), echo=True)
 
 
 def main() -> None:
-    """Plain Hydra: `python -m flanscale.run [--multirun] [overrides]`."""
+    """Plain Hydra: `python -m flanscale.run [--multirun] [overrides]`; mistakes end in one line and exit code 2."""
     import hydra
 
-    from flanscale.config import check_key, conf_path
     from flanscale.orchestration.study import register_sweeps
 
     register_schema()
     register_sweeps()
     try:
-        for argument in sys.argv[1:]:
-            key = argument.split("=", 1)[0].lstrip("+~")
-            if not argument.startswith("-") and not key.startswith("hydra"):
-                check_key(key)
+        _check_arguments(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf_path()), config_name="run")(_run_cell)()
     except ConfigError as error:
-        sys.exit(f"flanscale: {error}")
+        print(f"flanscale: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    """Find a wrong override before Hydra does, which takes many lines to say it."""
+    from flanscale.orchestration.multirun import check_arguments
+
+    overrides = [text for text in arguments if "=" in text and not text.lstrip("+~").startswith(("-", "hydra"))]
+    if {"-m", "--multirun"} & set(arguments):
+        check_arguments(overrides)
+    elif any(text.startswith("+sweep=") for text in overrides):
+        raise ConfigError("+sweep=NAME is a study of many cells: add --multirun")
+    else:
+        resolve(Composer().compose(overrides))
 
 
 if __name__ == "__main__":

@@ -136,3 +136,39 @@ def test_a_t5_learns_from_real_tasks(shared_data: Path, tmp_path: Path) -> None:
     assert losses[-1] < losses[0] - 1.0
     assert {"eval/niv2_rouge_l/direct/score", "eval/niv2_exact_match/direct/score"} <= rows[-1].keys()
     assert rows[-1]["eval/normalized_average_members"] == ["niv2_rouge_l/direct"]
+
+
+# --- as a program ------------------------------------------------------------------------------------------------
+
+
+def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flanscale.run", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_cell_is_plain_hydra_and_tells_how_it_goes(tmp_path: Path) -> None:
+    done = program(tmp_path, *CELL, "mixture.count=0", "cot=false")
+    assert done.returncode == 0, done.stderr
+    assert "attempt 1 finished" in done.stdout + done.stderr
+    (directory,) = (tmp_path / "runs").glob("*-procedural-nano-0-direct-s0")
+    assert read_state(directory).state == "finished"
+    assert "seed: 0" in program(tmp_path, "--cfg", "job").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["modle=nano"], "unknown key 'modle'; did you mean model"),
+        (["trainer.steps=many"], "trainer.steps=many: "),
+        (["seed=0,1"], "'seed=0,1' lists several values"),
+        (["+sweep=quickstart"], "add --multirun"),
+        (["--multirun", "+sweep=quickstrat"], "no study 'quickstrat': did you mean quickstart?"),
+        (["--multirun", "model=nanno", "seed=0,1"], "model=nanno: no such choice"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = program(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -97,8 +97,7 @@ class NotANumberAt(SortingBatches):
 # --- learning -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("optimizer", [FASTER, ADAFACTOR], ids=lambda o: o.name)
+@pytest.mark.parametrize(("architecture", "optimizer"), [("decoder", ADAFACTOR), ("encoder_decoder", FASTER)])
 def test_training_learns_what_guessing_cannot(tmp_path: Path, architecture: str, optimizer: OptimizerConfig) -> None:
     run = Run(tmp_path, architecture, optimizer, steps=60, batch_rows=16, log_every=10, checkpoint_every=1000)
     run.model = model(architecture, n_layers=1, d_model=32, head_dim=16)
@@ -118,10 +117,25 @@ def test_zero_steps_give_the_initialisation_and_write_nothing(tmp_path: Path, ar
 # --- resuming -----------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Params]:
-    run = Run(tmp_path_factory.mktemp("uninterrupted"), request.param, ADAFACTOR)
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Params]:
+    run = Run(tmp_path_factory.mktemp("uninterrupted"), "decoder", ADAFACTOR)
     return run, run.attempt()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_t5(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Params]:
+    run = Run(tmp_path_factory.mktemp("uninterrupted_t5"), "encoder_decoder", ADAM)
+    return run, run.attempt()
+
+
+def test_an_encoder_decoder_with_adam_resumes_bit_for_bit(uninterrupted_t5: tuple[Run, Params], tmp_path: Path) -> None:
+    whole, params = uninterrupted_t5
+    run = Run(tmp_path, "encoder_decoder", ADAM)
+    with pytest.raises(Preempted):
+        run.attempt(should_stop=after(5))
+    assert_same(run.attempt(), params)
+    assert run.untimed() == whole.untimed()
 
 
 @pytest.mark.parametrize("stops", [(2,), (8,), (1, 0, 3)])
@@ -160,17 +174,6 @@ def test_a_crash_while_logging_loses_nothing(uninterrupted: tuple[Run, Params], 
         run.attempt(log=full)  # at step 4, one after the checkpoint of step 3
     assert_same(run.attempt(), params)
     assert run.untimed() == whole.untimed()
-
-
-def test_optimizer_state_resumes_bit_for_bit_too(tmp_path: Path) -> None:
-    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
-    whole.attempt()
-    with pytest.raises(Preempted):
-        parts.attempt(should_stop=after(4))
-    parts.attempt()
-    longer = [replaced(run.config, steps=14) for run in (whole, parts)]
-    whole.config, parts.config = longer  # Adam's moments decide where four more steps lead
-    assert_same(whole.attempt(), parts.attempt())
 
 
 def test_a_finished_run_returns_its_parameters_without_touching_the_data(tmp_path: Path) -> None:
@@ -275,8 +278,9 @@ def test_rows_come_every_so_often_and_at_the_last_step(uninterrupted: tuple[Run,
         assert all(isinstance(value, int | float) and math.isfinite(value) for value in row.values())
 
 
-def test_counts_are_those_of_the_batches(uninterrupted: tuple[Run, Params]) -> None:
-    run, _ = uninterrupted
+@pytest.mark.parametrize("fixture", ["uninterrupted", "uninterrupted_t5"])
+def test_counts_are_those_of_the_batches(fixture: str, request: pytest.FixtureRequest) -> None:
+    run, _ = request.getfixturevalue(fixture)
     batches = SortingBatches(run.architecture, run.config)
     seen = [next(batches) for _ in range(10)]
     stacks = ("encoder", "decoder") if run.architecture == "encoder_decoder" else ("decoder",)
@@ -289,7 +293,7 @@ def test_counts_are_those_of_the_batches(uninterrupted: tuple[Run, Params]) -> N
     assert run.rows[10]["train/examples"] == examples
     slots = sum(seen[0][f"{stack}_segment_ids"].size for stack in stacks)
     assert run.rows[10]["train/pad_fraction"] == pytest.approx(1 - sum(map(real, seen[8:])) / (2 * slots))
-    assert run.rows[10]["train/learning_rate"] == pytest.approx(0.05)
+    assert run.rows[10]["train/learning_rate"] == pytest.approx(run.optimizer.learning_rate)
 
 
 def test_the_logged_loss_is_the_mean_over_target_tokens_not_over_steps(tmp_path: Path) -> None:

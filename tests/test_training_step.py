@@ -19,7 +19,7 @@ def batch_of(architecture: str) -> dict[str, np.ndarray]:
 
 @BOTH
 def test_the_sums_are_those_of_every_weighted_target_token(architecture: str) -> None:
-    tiny, batch = model(architecture), batch_of(architecture)
+    tiny, batch = model(architecture, n_layers=1), batch_of(architecture)
     batch["decoder_loss_weights"] *= np.linspace(0, 2, 4, dtype=np.float32)[:, None]
     nll, squares, tokens = jax.jit(loss_sums, static_argnums=0)(tiny, initial(tiny), batch, None)
     scores = logits(tiny, initial(tiny), batch).astype(np.float64)
@@ -35,7 +35,7 @@ def test_the_sums_are_those_of_every_weighted_target_token(architecture: str) ->
 def test_a_loss_computed_in_pieces_has_the_same_value_and_gradient(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny, batch = model(architecture), batch_of(architecture)
+    tiny, batch = model(architecture, n_layers=1), batch_of(architecture)
 
     def value_and_gradient(logits_at_once: int) -> tuple[jax.Array, dict]:
         monkeypatch.setattr(step, "LOGITS_AT_ONCE", logits_at_once)

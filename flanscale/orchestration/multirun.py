@@ -13,24 +13,41 @@ from typing import Any
 from flanscale.config import Composer, ConfigError
 from flanscale.orchestration.display import open_console
 from flanscale.orchestration.failure import is_user_error
-from flanscale.orchestration.grid import parse_sweep
+from flanscale.orchestration.grid import parse_sweep, points, with_overrides
 from flanscale.orchestration.launch import launch, print_report
 from flanscale.orchestration.plan import Plan, plan_points, plan_study
 from flanscale.orchestration.study import Study, load_study
 
 
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Find what is wrong with the arguments of `--multirun` before Hydra does, which takes many lines to say it.
+
+    Raises:
+        ConfigError: no such study, or a first point that cannot be run; the others are composed by the plan alone.
+    """
+    study, overrides = _study_of(arguments)
+    asked = with_overrides(study, overrides)
+    plan_points(asked, overrides, points(asked.axes, asked.exclude)[:1], Composer())
+
+
 def plan_arguments(arguments: Sequence[str]) -> Plan:
-    """The plan of `--multirun` with these overrides: of the study that `+sweep=NAME` names, or of one without a name.
+    """The plan of `--multirun` with these overrides.
 
     Raises:
         ConfigError: no such study, or two of them; what `plan_study` raises.
     """
+    study, overrides = _study_of(arguments)
+    return plan_study(study, overrides, Composer())
+
+
+def _study_of(arguments: Sequence[str]) -> tuple[Study, list[str]]:
+    """The study that `+sweep=NAME` names, or one without a name, and the other arguments."""
     names = [value for key, value in map(_split, arguments) if key == "sweep"]
     overrides = [text for text in arguments if _split(text)[0] != "sweep"]
     if len(names) > 1:
         raise ConfigError(f"+sweep is given {len(names)} times: a multirun is one study")
-    study = load_study(names[0]) if names else Study(_name(overrides), MappingProxyType({}), " ".join(overrides))
-    return plan_study(study, overrides, Composer())
+    unnamed = Study(_name(overrides), MappingProxyType({}), " ".join(overrides))
+    return load_study(names[0]) if names else unnamed, overrides
 
 
 def plan_batch(batch: Sequence[Sequence[str]]) -> Plan:
@@ -39,13 +56,13 @@ def plan_batch(batch: Sequence[Sequence[str]]) -> Plan:
     Raises:
         ConfigError: what `plan_study` raises.
     """
-    points = [{key: values[0] for key, values in map(parse_sweep, overrides)} for overrides in batch]
+    grid = [{key: values[0] for key, values in map(parse_sweep, overrides)} for overrides in batch]
     axes: dict[str, tuple[Any, ...]] = {}
-    for point in points:
+    for point in grid:
         for key, value in point.items():
             axes[key] = axes.get(key, ()) if value in axes.get(key, ()) else (*axes.get(key, ()), value)
     words = [" ".join(overrides) for overrides in batch]
-    return plan_points(Study(_name(words), MappingProxyType(axes), "multirun"), (), points, Composer())
+    return plan_points(Study(_name(words), MappingProxyType(axes), "multirun"), (), grid, Composer())
 
 
 def launch_planned(make: Callable[[], Plan]) -> None:
