@@ -80,14 +80,15 @@ def _attend_forward(q: Array, k: Array, v: Array, bias: Array) -> tuple[Array, t
     scores = jnp.einsum("bhtk,bhsk->bhts", q, k, preferred_element_type=jnp.float32) + bias
     e = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     total = jnp.sum(e, axis=-1, keepdims=True)
-    y = jnp.einsum("bhts,bhsk->bhtk", e.astype(v.dtype), v, preferred_element_type=jnp.float32) / total
+    e = e.astype(v.dtype)
+    y = jnp.einsum("bhts,bhsk->bhtk", e, v, preferred_element_type=jnp.float32) / total
     return y.astype(v.dtype), (q, k, v, bias, e, total, y)
 
 
 def _attend_backward(kept: tuple[Array, ...], gradient: Array) -> tuple[Array, ...]:
     q, k, v, bias, e, total, y = kept
     scaled = gradient.astype(jnp.float32) / total
-    dv = _over_queries(e.astype(v.dtype), scaled.astype(v.dtype))
+    dv = _over_queries(e, scaled.astype(v.dtype))
     dweights = jnp.einsum("bhtk,bhsk->bhts", scaled.astype(v.dtype), v, preferred_element_type=jnp.float32)
     dscores = e * (dweights - jnp.sum(scaled * y, axis=-1, keepdims=True))
     shared = tuple(axis for axis in range(4) if bias.shape[axis] == 1 < dscores.shape[axis])

@@ -57,11 +57,7 @@ def train(
         Preempted: `should_stop()` was true at a step boundary.
         NonFiniteLoss: more than `trainer.max_nonfinite_steps` steps in a row were skipped.
     """
-    if trainer.batch_rows % (splits := trainer.mesh.data * trainer.mesh.fsdp):
-        raise ValueError(
-            f"trainer.batch_rows is {trainer.batch_rows}, but trainer.mesh splits the rows {splits} ways: "
-            f"give a multiple of {splits}"
-        )
+    _check_rows(trainer)
     mesh = build_mesh(trainer.mesh)
     key = jax.random.key(seed)
     rule = build_optimizer(optimizer, trainer.steps)
@@ -107,6 +103,15 @@ def train(
                     if stop and not last:
                         raise Preempted(f"asked to stop after step {done} of {trainer.steps}")
         return state.params
+
+
+def _check_rows(trainer: TrainerConfig) -> None:
+    splits = trainer.mesh.data * trainer.mesh.fsdp
+    if trainer.batch_rows % splits:
+        raise ValueError(
+            f"trainer.batch_rows is {trainer.batch_rows}, but trainer.mesh splits the rows {splits} ways: "
+            f"give a multiple of {splits}"
+        )
 
 
 def _start(
