@@ -217,7 +217,8 @@ class OurStep:
 
     def __post_init__(self) -> None:
         shape = (f"trainer.batch_rows={self.rows}", *self._widths(), f"model.dropout={self.dropout}")
-        config, model = our_model(self.options, *shape)
+        config, self.model = our_model(self.options, *shape)
+        model = self.model
         import jax
 
         from flanscale.models import batch_sharding, build_mesh
@@ -298,6 +299,21 @@ def tokens_of(options: argparse.Namespace) -> tuple[Any, Any]:
     return inputs, targets
 
 
+def fastest_products() -> float:
+    """FLOP/s of the best of some matrix products in float32: what no step made of them can pass."""
+    import jax
+    import jax.numpy as jnp
+
+    product, best = jax.jit(jnp.matmul), 0.0
+    for m, k, n in ((2048, 512, 2048), (2048, 2048, 512), (2048, 2048, 2048)):
+        a, b = jnp.ones((m, k)), jnp.ones((k, n))
+        for _ in range(7):
+            began = time.perf_counter()
+            jax.block_until_ready(product(a, b))
+            best = max(best, 2 * m * k * n / (time.perf_counter() - began))
+    return best
+
+
 def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     import numpy as np
 
@@ -309,7 +325,11 @@ def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     for stack, tokens in (("encoder", inputs), ("decoder", targets)):
         batch[f"{stack}_segment_ids"] = np.ones_like(tokens)
         batch[f"{stack}_positions"] = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
-    return devices() | {"losses": step([batch] * options.warmup)}, _round(options, step, batch)
+    from flanscale.flops import training_flops
+
+    row = training_flops(step.model.config, step.model.vocab_size, *options.tokens)
+    about = {"limit": fastest_products(), "flops": row / sum(options.tokens)}  # a second, a token
+    return devices() | about | {"losses": step([batch] * options.warmup)}, _round(options, step, batch)
 
 
 def theirs(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
@@ -349,6 +369,13 @@ def main() -> None:
         for name, about in turns.about.items():
             print(f"  {name:13} {json.dumps(about)}")
         turns.show("tokens/s")
+        if options.precision == "float32" and options.device == "cpu":
+            about = turns.about["flanscale"]
+            for name in turns.rounds:
+                share = statistics.median(turns.rates(name)) * about["flops"] / about["limit"]
+                print(
+                    f"  {name:13} {share:.0%} of {about['limit'] / 1e9:.0f} GFLOP/s, the fastest matrix products here"
+                )
         if dropout:
             print("  dropout draws one mask for all positions of a row here, as T5X, and one for each in the peer")
 
