@@ -10,7 +10,7 @@ study: $(VENV)/.installed
 	$(BIN)/flanscale launch quickstart
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	tests/slurm/cluster.sh with $(BIN)/python -m pytest
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

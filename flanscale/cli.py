@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -10,21 +9,36 @@ from typing import Annotated
 
 import typer
 
-from flanscale import cli_export, cli_tasks
+from flanscale import cli_export, cli_keep, cli_steer, cli_tasks, cli_watch, completion
 
 app = typer.Typer(
     help="Scaling studies of instruction finetuning: from one command to curves with error bars.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 app.add_typer(cli_tasks.app, name="tasks")
 app.command()(cli_export.export)
+app.command()(cli_keep.rerun)
+app.command()(cli_keep.sync)
+app.command()(cli_keep.doctor)
+app.command()(cli_steer.retry)
+app.command()(cli_steer.cancel)
+app.command()(cli_steer.prune)
+app.command()(cli_watch.status)
+app.command()(cli_watch.logs)
 
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a file of sweeps/ by name, or the path of one")]
+StudyName = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="a file of sweeps/ by name, or the path of one", autocompletion=completion.sweeps
+    ),
+]
 LaunchedName = Annotated[
-    str, typer.Argument(metavar="STUDY", help="a launched study by name, or the path of its index")
+    str,
+    typer.Argument(
+        metavar="STUDY", help="a launched study by name, or the path of its index", autocompletion=completion.launched
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -32,6 +46,7 @@ Overrides = Annotated[
         metavar="[KEY=VALUE]...",
         help="Hydra overrides of every cell; for an axis, its new values: seed=0,1,2",
         show_default=False,
+        autocompletion=completion.overrides,
     ),
 ]
 
@@ -46,6 +61,9 @@ def plan(
     compiled: Annotated[
         bool, typer.Option("--compile", help="the same from the compiler, on devices that need not exist")
     ] = False,
+    order: Annotated[
+        str, typer.Option(help="of the cells shown: grid, or as `launch --order` starts them: coarse, longest")
+    ] = "grid",
 ) -> None:
     """Show every cell of a study: its size, its cost, what is done already. Starts nothing, writes nothing.
 
@@ -59,7 +77,8 @@ def plan(
     if given and "=" in given[0]:
         print_cell(given, open_console(), compiled=compiled)
     else:
-        print_plan(make_plan(_named(study), overrides or []), open_console(), with_memory=memory, compiled=compiled)
+        made = make_plan(_named(study), overrides or [])
+        print_plan(made, open_console(), order=order, with_memory=memory, compiled=compiled)
 
 
 @app.command()
@@ -73,12 +92,18 @@ def launch(
     budget: Annotated[
         float | None, typer.Option(metavar="HOURS", min=0, help="refuse if what it starts needs more device-hours")
     ] = None,
+    order: Annotated[
+        str,
+        typer.Option(help="of starting: longest (soonest done), coarse (soonest useful) or grid (as listed)"),
+    ] = "longest",
 ) -> None:
     """Run what is missing of a study, here or on Slurm (cluster=slurm), then draw its curves.
 
-    Launching again starts nothing that is finished or running, resumes what was interrupted and retries what failed.
+    Launching again starts nothing that is finished or running and resumes what was interrupted; what failed for
+    another reason waits for `flanscale retry`.
     """
     from flanscale.orchestration import launch as launching
+    from flanscale.orchestration.closing import print_report
     from flanscale.orchestration.display import open_console
     from flanscale.orchestration.preview import check_budget, make_plan
 
@@ -86,32 +111,8 @@ def launch(
     if budget is not None:
         check_budget(made, budget)
     again = shlex.join(["flanscale", "launch", study, *(overrides or [])])
-    raise typer.Exit(launching.launch(made, open_console(), again=again, wait=wait, report=launching.print_report))
-
-
-@app.command()
-def status(
-    study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="a launched study; all of them when left out")
-    ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="until all cells have ended")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
-) -> None:
-    """Show how far the cells of a study are, from their run directories alone."""
-    from flanscale.orchestration import display, ledger, monitor
-
-    paths = list(ledger.launched_studies(_studies())) if study is None else [ledger.find_ledger(study, _studies())]
-    observers = [monitor.Observer(ledger.read_ledger(path)) for path in paths]
-    if as_json:
-        found = [monitor.as_json(observer.look()) for observer in observers]
-        print(json.dumps(found[0] if study else found, indent=1))
-    elif study is not None:
-        display.show_status(observers[0], display.open_console(), watch=watch)
-    elif observers:
-        for seen in [observer.look() for observer in observers]:
-            print(f"{seen.ledger.study}: {display.counts(seen)}")
-    else:
-        print(f"nothing launched yet: no index in {_studies()}/; try `flanscale launch quickstart`")
+    code = launching.launch(made, open_console(), again=again, wait=wait, report=print_report, order=order)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -120,8 +121,8 @@ def report(
     out: Annotated[Path | None, typer.Option(help="folder for its files; by default reports/")] = None,
 ) -> None:
     """Draw the curves of a launched study and print its table."""
+    from flanscale.orchestration.closing import print_report
     from flanscale.orchestration.display import open_console
-    from flanscale.orchestration.launch import print_report
     from flanscale.orchestration.ledger import find_ledger
     from flanscale.schema import PathsConfig
 

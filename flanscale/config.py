@@ -7,6 +7,9 @@ Everything a user can get wrong in a configuration is caught here, before anythi
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
+import re
 import typing
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -14,9 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from flanscale.assignment import assign, copied, independent, references_in, refers, typed
 from flanscale.checks import (
     GROUPS,
     ConfigError,
@@ -24,7 +29,6 @@ from flanscale.checks import (
     check_key,
     check_value,
     did_you_mean,
-    is_free_form,
     leaves,
     one_line,
 )
@@ -68,34 +72,59 @@ def available(group: str) -> list[str]:
 
 
 class Composer:
-    """Composes cells from Hydra overrides; what is the same for many cells is composed once."""
+    """Composes cells from Hydra overrides; what is the same for many cells is composed once.
+
+    OmegaConf takes milliseconds to copy and type a configuration. So it makes one for many cells, and each is a copy
+    of it with the last of its values set, every one of them typed by OmegaConf the first time that it is met.
+    """
 
     def __init__(self) -> None:
-        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._groups: dict[tuple[str, ...], tuple[DictConfig, frozenset[str]]] = {}
+        self._bases: dict[str, RunConfig] = {}
 
     def compose(self, overrides: Sequence[str]) -> RunConfig:
-        """One cell from overrides in Hydra's grammar (without sweeps), checked.
+        """One cell from overrides in Hydra's grammar (without sweeps), checked; of two of one key the later holds.
 
         Raises:
             ConfigError: an unknown key or choice, a value of the wrong type or out of range, an impossible combination.
         """
-        choices, values = [], []
+        chosen: dict[str, str] = {}
+        values: list[tuple[str, Any]] = []
         for text in overrides:
             key, value = parse_override(text)
             if key in GROUPS and isinstance(value, str):
-                check_choice(key, value)
-                choices.append(f"{key}={value}")
+                chosen[key] = value
             else:
                 values.append((key, value))
-        config = copy.deepcopy(self._base(tuple(sorted(choices))))
-        for key, value in values:
-            assign(config, key, value)
-        return checked(config)
+        choices = tuple(f"{group}={choice}" for group, choice in sorted(chosen.items()))
+        groups, independent = self._composed(choices)
+        references = references_in(repr([value for _, value in values]))
+        own = len(values)  # values from here on are set on the copy
+        while own and values[own - 1][0] in independent and not refers(references, *values[own - 1]):
+            own -= 1
+        run: RunConfig = copied(self._base(groups, choices, values[:own]))
+        for key, value in values[own:]:
+            *sections, name = key.split(".")
+            setattr(functools.reduce(getattr, sections, run), name, typed(key, value))
+        _check(run)
+        return run
 
-    def _base(self, choices: tuple[str, ...]) -> DictConfig:
-        if choices not in self._bases:
-            self._bases[choices] = _compose_with_hydra(choices)
-        return self._bases[choices]
+    def _composed(self, choices: tuple[str, ...]) -> tuple[DictConfig, frozenset[str]]:
+        if choices not in self._groups:
+            for choice in choices:
+                check_choice(*choice.split("=", 1))
+            config = _compose_with_hydra(choices)
+            self._groups[choices] = config, independent(config)
+        return self._groups[choices]
+
+    def _base(self, groups: DictConfig, choices: tuple[str, ...], values: Sequence[tuple[str, Any]]) -> RunConfig:
+        key = repr((choices, values))
+        if key not in self._bases:
+            config = copy.deepcopy(groups)
+            for name, value in values:
+                assign(config, name, value)
+            self._bases[key] = _to_object(config)
+        return self._bases[key]
 
 
 def _compose_with_hydra(choices: Sequence[str]) -> DictConfig:
@@ -114,6 +143,7 @@ def _compose_with_hydra(choices: Sequence[str]) -> DictConfig:
         ) from error
 
 
+@cache
 def register_schema() -> None:
     """Make `RunConfig` known to Hydra as the type that every composed configuration must fit."""
     from hydra.core.config_store import ConfigStore
@@ -153,32 +183,45 @@ def check_choice(group: str, choice: str) -> None:
         raise ConfigError(f"{group}={choice}: no such choice{did_you_mean(near)}; there are {', '.join(choices)}")
 
 
-def assign(config: DictConfig, key: str, value: Any) -> None:
-    """Set one dotted key, checking its type against the schema."""
-    try:
-        OmegaConf.update(config, key, value, merge=True, force_add=is_free_form(key))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{key}={value}: {one_line(error)}") from error
-
-
 def checked(config: DictConfig) -> RunConfig:
     """The typed configuration, after every check that needs no files."""
+    run = _to_object(config)
+    _check(run)
+    return run
+
+
+def _to_object(config: DictConfig) -> RunConfig:
     try:
-        run = typing.cast(RunConfig, OmegaConf.to_object(config))
+        return typing.cast(RunConfig, OmegaConf.to_object(config))
     except MissingMandatoryValue:
         raise ConfigError(f"no value for {', '.join(sorted(OmegaConf.missing_keys(config)))}") from None
+
+
+def _check(run: RunConfig) -> None:
     for name, field, value in leaves(run):
         check_value(name, field.metadata, value)
     check_combinations(run)
-    return run
 
 
 # --- config.yaml of a run directory -----------------------------------------------------------------------------------
 
 
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Quotes what `load` would not read as text: to OmegaConf, as to YAML 1.2, 1e-4 is a number."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
 def save(config: RunConfig, path: Path) -> None:
     """Write a resolved configuration as YAML."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    fields = dataclasses.asdict(config)
+    text = yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31 - 1)
+    path.write_text(text, encoding="utf-8")
 
 
 def load(path: Path) -> RunConfig:

@@ -28,11 +28,16 @@ if TYPE_CHECKING:
     from flanscale.pipeline.tokenizers import Tokenizer
 
 
-def resolve(config: RunConfig) -> RunConfig:
+def resolve(config: RunConfig, parent: RunConfig | None = None) -> RunConfig:
     """The cell as it will run: knobs that cannot matter at rest, data found and fingerprinted.
 
     Two grid points with the same resolved configuration are one cell: at task count 0 nothing is trained, so the
     rationale arm, the mixture and the training length are set to one value.
+
+    Args:
+        config: the cell, left as it is.
+        parent: the resolved cell that it starts from, if that is planned but perhaps not run yet; its run directory
+            is `config.init.run`.
 
     Raises:
         ConfigError: data or vocabulary that the cell needs is not there.
@@ -43,11 +48,12 @@ def resolve(config: RunConfig) -> RunConfig:
         if (path := getattr(config.data, field.name)) is not None:
             setattr(config.data, field.name, str(Path(path).expanduser().resolve()))
     try:
-        collection = _collection(_key(config))
-        names = select_tasks(collection, config.mixture, cot=config.cot)
+        key = _key(config)
+        collection = _collection(key)
+        names = _names(key, json.dumps(asdict(config.mixture)), config.cot)
         if config.evaluation.settings and not collection.held_out:
             raise DataError(f"{collection.name} has no held-out task with data here, so nothing could be evaluated")
-        settle(config)
+        settle(config, parent)
         if config.tokenizer.name in ("sentencepiece", "huggingface"):
             vocabulary = find_vocabulary(
                 config.tokenizer.vocabulary,
@@ -61,11 +67,11 @@ def resolve(config: RunConfig) -> RunConfig:
             ).hexdigest()[:16]
         if config.objective.denoisers:
             _check_objective(config)
-        config.fingerprints["wordings"] = _wordings(config.mixture.templates, _key(config))
+        config.fingerprints["wordings"] = _wordings(config.mixture.templates, key)
         if config.mixture.contamination != "off":
-            config.fingerprints["benchmarks"] = _benchmarks(_key(config), config.mixture.contamination_words)
+            config.fingerprints["benchmarks"] = _benchmarks(key, config.mixture.contamination_words)
         if config.collection.name != "procedural":
-            config.fingerprints["tasks"] = _fingerprint(_key(config), (*names, *collection.held_out))
+            config.fingerprints["tasks"] = _fingerprint(key, (*names, *collection.held_out))
     except (DataError, VocabularyError, WeightsError, OSError) as error:
         raise ConfigError(one_line(error)) from error
     return config
@@ -113,6 +119,11 @@ def _key(config: RunConfig) -> str:
 def _collection(key: str) -> Collection:
     collection, data, skip_bad, cache = json.loads(key)
     return open_collection(CollectionConfig(**collection), DataConfig(**data), skip_bad=skip_bad, cache=cache)
+
+
+@cache
+def _names(key: str, mixture: str, cot: bool) -> tuple[str, ...]:
+    return tuple(select_tasks(_collection(key), MixtureConfig(**json.loads(mixture)), cot=cot))
 
 
 def _check_objective(config: RunConfig) -> None:

@@ -34,9 +34,20 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
         NonFiniteLoss: training diverged.
     """
     # JAX comes in here, after the job has set the environment that it reads once.
+    from flanscale.training.distributed import join, together
+    from flanscale.training.loop import Preempted
+
+    with together(agreed=Preempted):
+        join()
+        _run(config, run_dir, attempt, should_stop)
+
+
+def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[], bool]) -> None:
+    import jax
+
     from flanscale.evaluation import heldout
     from flanscale.evaluation.language_model import TrainedModel
-    from flanscale.models import build_model
+    from flanscale.models import build_mesh, build_model
     from flanscale.pipeline.batches import PackedBatches
     from flanscale.pipeline.feed import open_feed
     from flanscale.pipeline.objectives import packing
@@ -45,6 +56,7 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
     from flanscale.tasks.registry import open_collection, open_wordings
     from flanscale.tracking import Tracker
     from flanscale.training.compilation import enable_compilation_cache
+    from flanscale.training.distributed import AnyProcess, host_of
     from flanscale.training.loop import Preempted, train
     from flanscale.training.memory import keep_freed_memory
     from flanscale.training.validation import held_in_rows
@@ -58,7 +70,9 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
     tokenizer = load_tokenizer(config.tokenizer)
     model = build_model(config.model, padded_vocab_size(tokenizer), config.trainer.precision)
     trainer = config.trainer
-    tracker = Tracker(run_dir, config, run_id=identity(config), attempt=attempt)
+    mesh = build_mesh(trainer.mesh)
+    first = jax.process_index() == 0  # the only process that writes into the run directory, but for checkpoints
+    tracker = Tracker(run_dir, config, run_id=identity(config), attempt=attempt) if first else _Untold()
     exit_code = 1
     try:
         # --- learn -----------------------------------------------------------------------------------------------
@@ -69,6 +83,7 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
             "eos_id": tokenizer.eos_id,
             "bos_id": config.model.bos_id,
             "prefix": config.model.prefix_lm,
+            "host": host_of(mesh, trainer.batch_rows),
         }
         batches = PackedBatches(feed.source, feed.mixture.weights, rows, seed=config.seed, **reading)
         draws = batches.draws_per_row() * trainer.batch_rows * trainer.steps
@@ -76,8 +91,9 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
         table.tell(log)
         if feed.left_out:
             log.warning("left out of the mixture: %s", ", ".join(f"{n:,} {why}" for why, n in feed.left_out.items()))
-        _write_json(run_dir / "mixture.json", {"fingerprint": table.fingerprint, "tasks": table.rows()})
-        if config.mixture.contamination != "off":
+        if first:
+            _write_json(run_dir / "mixture.json", {"fingerprint": table.fingerprint, "tasks": table.rows()})
+        if first and config.mixture.contamination != "off":
             _write_json(run_dir / "contamination.json", feed.contamination)
         tracker.log(0, table.logged())
         params = train(
@@ -98,17 +114,26 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
             exit_code = 0
             return
         # --- answer ----------------------------------------------------------------------------------------------
-        if should_stop():
-            raise Preempted("asked to stop before the evaluation")
+        asked_to_stop = AnyProcess(mesh, should_stop)
+
+        def leave_if_asked() -> None:
+            if asked_to_stop():
+                raise Preempted("asked to stop in the evaluation")
+
+        leave_if_asked()
         items = heldout.build_items(
             heldout.held_out_tasks(collection),
             config.evaluation,
             exemplars=config.mixture.exemplars,
             wordings=open_wordings(config.mixture.templates, config.data),
         )
-        language_model = TrainedModel(model, params, tokenizer, trainer.input_tokens, config.evaluation.batch_size)
+        language_model = TrainedModel(
+            model, params, tokenizer, trainer.input_tokens, config.evaluation.batch_size, between=leave_if_asked
+        )
         answers = heldout.answer(items, language_model, config.evaluation)
         # --- tell ------------------------------------------------------------------------------------------------
+        if not first:
+            return
         for metric in config.evaluation.metrics:
             benchmark = heldout.benchmark_name(collection.name, metric, config.evaluation)
             _write_rows(run_dir / "predictions" / f"{benchmark}.jsonl.gz", heldout.prediction_rows(answers, metric))
@@ -118,6 +143,14 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
         exit_code = 0
     finally:
         tracker.close(exit_code=exit_code)
+
+
+class _Untold:
+    """What a process logs that is not the first: all log the same."""
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None: ...
+
+    def close(self, *, exit_code: int) -> None: ...
 
 
 def _evaluation_row(scores: Iterable[Any], average: Any) -> dict[str, Any]:

@@ -367,6 +367,11 @@ class TrackerConfig:
     project: str = knob("flanscale", help="W&B project", changes_result=False)
     entity: str | None = knob(None, help="W&B user or team", changes_result=False)
     group: str | None = knob(None, help="W&B group; a launch sets it to the study's name", changes_result=False)
+    job_type: str | None = knob(
+        None, help="W&B job type; null: pretrain, finetune or evaluate, by what the cell does", changes_result=False
+    )
+    tags: list[str] = knob([], help="W&B tags", changes_result=False)
+    notes: str | None = knob(None, help="W&B notes: a line about why", changes_result=False)
 
 
 @dataclass
@@ -383,6 +388,9 @@ class ClusterConfig:
     cpus: int = knob(1, help="CPU cores of one cell", minimum=1, changes_result=False)
     nodes: int = knob(1, help="slurm: nodes of one cell", minimum=1, changes_result=False)
     gpus: int = knob(0, help="GPUs of one cell, per node", minimum=0, changes_result=False)
+    tasks_per_node: int = knob(
+        1, help="slurm: processes of one cell on a node, which share its GPUs equally", minimum=1, changes_result=False
+    )
     memory_gb: int | None = knob(None, help="slurm: memory per node", changes_result=False)
     timeout_minutes: int = knob(720, help="wall-clock limit of one attempt", minimum=1, changes_result=False)
     partition: str | None = knob(None, help="slurm: partition", changes_result=False)
@@ -391,6 +399,27 @@ class ClusterConfig:
     sbatch: dict[str, Any] = knob({}, help="slurm: further sbatch options, e.g. {qos: long}", changes_result=False)
     environment: dict[str, str] = knob(
         {}, help="environment of the job, set before JAX is imported", changes_result=False
+    )
+    by_model: dict[str, Any] = knob(
+        {}, help="other values of these keys for single models, e.g. {t5_xl: {gpus: 4}}", changes_result=False
+    )
+    retries: int = knob(
+        3,
+        help="times in a row that a lost node, a full disk or a time limit may end an attempt that got no further"
+        " before the run fails",
+        minimum=0,
+        changes_result=False,
+    )
+    backoff_seconds: float = knob(
+        60.0,
+        help="slurm: wait before such an attempt is repeated; twice as long each time, at most an hour",
+        minimum=0.0,
+        changes_result=False,
+    )
+    notify: str | None = knob(
+        None,
+        help="command run when a study has ended; FLANSCALE_STUDY and FLANSCALE_OUTCOME (finished, failed) tell which",
+        changes_result=False,
     )
     chip: str | None = knob(
         None, help="the accelerator of one device, for planning memory and hours", choices=CHIPS, changes_result=False

@@ -1,7 +1,7 @@
 """What is logged, under which names, and where: the contract between a run and everything that reads it.
 
 `metrics.jsonl` in the run directory is the primary record: one JSON object a line with `step`, `attempt` and `time`,
-flushed row by row, so that a kill -9 costs at most the row being written. W&B is its mirror.
+flushed row by row, so that a kill -9 costs at most the row being written. W&B is its mirror (mirror.py).
 
 Keys
     train/{loss,tokens,examples,learning_rate,grad_norm,tokens_per_second,mfu,data_wait_fraction,pad_fraction,
@@ -17,7 +17,6 @@ items.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
@@ -27,6 +26,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flanscale.mirror import open_mirror
 from flanscale.schema import RunConfig
 
 METRICS_FILE = "metrics.jsonl"
@@ -74,7 +74,7 @@ class Tracker:
         _cut_torn_line(path)
         self._seen = {(row["step"], key) for row in read_metrics(path) for key in row}
         self._file = path.open("a", encoding="utf-8")
-        self._wandb = _start_wandb(run_dir, config, run_id, attempt)
+        self._mirror = open_mirror(run_dir, path, config, run_id=run_id, attempt=attempt)
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one row; values are numbers, strings or lists of strings. Non-finite numbers are kept as strings."""
@@ -85,14 +85,14 @@ class Tracker:
         row |= {key: _jsonable(value) for key, value in new.items()}
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
-        if self._wandb is not None:
-            self._wandb.log(new, step=step)
+        if self._mirror is not None:
+            self._mirror.log(new, step)
 
     def close(self, *, exit_code: int = 0) -> None:
         """Close the file, and W&B with the run's outcome."""
         self._file.close()
-        if self._wandb is not None:
-            self._wandb.finish(exit_code=exit_code)
+        if self._mirror is not None:
+            self._mirror.close(exit_code)
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -112,36 +112,3 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
-
-
-def _start_wandb(run_dir: Path, config: RunConfig, run_id: str, attempt: int) -> Any:
-    """The W&B run of this attempt, or None with `tracker.mode=disabled`."""
-    if config.tracker.mode == "disabled":
-        return None
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    os.environ.setdefault("WANDB_SILENT", "true")
-    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
-        os.environ.setdefault(name, str(run_dir / "wandb"))
-    import wandb
-
-    (run_dir / "wandb").mkdir(exist_ok=True)
-    return wandb.init(
-        project=config.tracker.project,
-        entity=config.tracker.entity,
-        group=config.tracker.group,
-        id=run_id,
-        name=run_dir.name,
-        dir=run_dir,
-        resume="allow",
-        config={**dataclasses.asdict(config), "attempt": attempt},
-        settings=wandb.Settings(
-            mode=config.tracker.mode,
-            console="off",
-            disable_git=True,
-            disable_code=True,
-            x_disable_stats=True,
-            x_disable_machine_info=True,
-            x_disable_meta=True,
-            x_save_requirements=False,
-        ),
-    )

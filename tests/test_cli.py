@@ -70,7 +70,7 @@ def test_plan_status_and_launch_agree_about_what_is_done(place: Workplace) -> No
         write_state(place.run(end_of_name), failed)
     planned = flanscale("plan", "little").stdout
     assert planned.count("done") == 2 + 1
-    assert planned.count("retry: attempt 1 failed: data") == 2
+    assert planned.count("failed: attempt 1 failed: data") == 2
     status = json.loads(flanscale("status", "little", "--json").stdout)
     assert status["counts"] == {"finished": 2, "failed": 2}
     assert flanscale("status").stdout == "little: 2 failed, 2 finished\n"

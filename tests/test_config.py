@@ -33,6 +33,38 @@ def test_groups_and_values_compose_whatever_their_order() -> None:
     assert compose().trainer.steps != 7  # nothing of one cell leaks into the next
 
 
+def test_of_two_values_or_choices_of_one_key_the_later_holds() -> None:
+    assert compose("model=nano", "model=micro").model.name == "micro"
+    assert compose("model=micro", "model=nano").model.name == "nano"
+    assert compose("trainer.steps=5", "trainer.mesh={data: 2}", "trainer.steps=6").trainer.steps == 6
+    assert compose("trainer.steps=5", "trainer={steps: 6}").trainer.steps == 6
+    assert compose("trainer={steps: 6}", "trainer.steps=5").trainer.steps == 5
+
+
+def test_what_refers_to_another_key_follows_it_in_every_cell() -> None:
+    for cpus in (3, 5):
+        assert compose(f"cluster.cpus={cpus}").cluster.environment["NPROC"] == str(cpus)
+    for name in ("nano", "micro"):
+        assert compose("init.hf='weights/${model.name}'", f"model={name}").init.hf == f"weights/{name}"
+    for seed in (1, 2):
+        assert compose("init.hf='weights/${seed}'", f"seed={seed}").init.hf == f"weights/{seed}"
+
+
+def test_values_are_typed_by_the_schema_and_belong_to_one_cell_alone() -> None:
+    assert compose("optimizer.learning_rate=1").optimizer.learning_rate == 1.0
+    assert isinstance(compose("optimizer.learning_rate=1").optimizer.learning_rate, float)
+    assert compose("optimizer.clip_norm=null").optimizer.clip_norm is None
+    one, other = compose("evaluation.settings=[cot]"), compose("evaluation.settings=[cot]")
+    one.evaluation.settings.append("direct")
+    assert (other.evaluation.settings, compose("evaluation.settings=[cot]").evaluation.settings) == (["cot"], ["cot"])
+    one, other = compose("seed=1"), compose("seed=2")
+    one.cluster.environment["NPROC"], one.mixture.proportions["cot"] = "changed", 1.0
+    one.trainer.mesh.data = 7
+    assert (other.cluster.environment["NPROC"], other.mixture.proportions, other.trainer.mesh.data) == ("1", {}, 1)
+    again = compose("seed=1")
+    assert (again.cluster.environment["NPROC"], again.trainer.mesh.data) == ("1", 1)
+
+
 @pytest.mark.parametrize(
     "group",
     ["model", "collection", "mixture", "objective", "tokenizer", "optimizer", "trainer", "evaluation", "tracker"],
@@ -54,6 +86,7 @@ def test_every_shipped_choice_fits_the_schema(group: str) -> None:
     [
         (["modle=nano"], "unknown key 'modle'; did you mean model"),
         (["trainer.step=3"], "unknown key 'trainer.step'; did you mean trainer.steps"),
+        (["trainer.steps='???'"], "no value for trainer.steps"),
         (["lr=1"], "unknown key 'lr'; did you mean optimizer.learning_rate"),
         (["model=nanno"], "model=nanno: no such choice; did you mean nano?; there are"),
         (

@@ -8,7 +8,7 @@ import pytest
 
 from flanscale.checks import ConfigError
 from flanscale.config import available, parse_override
-from flanscale.orchestration.grid import as_override, parse_sweep, points, with_overrides
+from flanscale.orchestration.grid import as_override, parse_sweep, point_overrides, points, with_overrides
 from flanscale.orchestration.study import Study
 
 STUDY = Study("s", {"mixture.count": (0, 9), "cot": (False, True), "seed": (0, 1)}, base=("model=nano",))
@@ -57,7 +57,7 @@ def test_an_override_of_an_axis_replaces_its_values(override: str, values: tuple
 
 def test_any_other_override_holds_for_every_cell_and_comes_after_the_studys_own() -> None:
     asked = with_overrides(STUDY, ["trainer.steps=5", "model=micro"])
-    assert asked.base == ("model=nano", "trainer.steps=5", "model=micro")
+    assert point_overrides(asked, {"seed": 1}) == ["model=nano", "trainer.steps=5", "model=micro", "seed=1"]
     assert asked.axes == STUDY.axes
 
 

@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 from little_study import PATH_OF_PROCESSES, Workplace, attempts, begun, kill, open_workplace, wait_until
 
-from flanscale.orchestration.failure import classify
-from flanscale.orchestration.job import ending
 from flanscale.orchestration.liveness import look
 from flanscale.orchestration.reserve import create_run_dir
-from flanscale.orchestration.state import Failure, RunState, read_state
+from flanscale.orchestration.state import read_state
 
 
 @pytest.fixture
@@ -119,6 +117,39 @@ def test_a_stop_signal_lets_the_run_save_a_checkpoint_and_a_new_attempt_goes_on_
     assert (read_state(run).state, read_state(run).attempt) == ("finished", 2)
 
 
+def start_with(run: Path, **constants: float) -> subprocess.Popen[str]:
+    """A job with other constants of the module `job`, whose standard error can be read."""
+    setting = "".join(f"job.{name} = {value}; " for name, value in constants.items())
+    payload = f"import sys; from flanscale.orchestration import job; {setting}job.start(sys.argv[1], 'fake_cells')"
+    return subprocess.Popen(
+        [sys.executable, "-c", payload, str(run)],
+        env=os.environ | {"PYTHONPATH": PATH_OF_PROCESSES},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def take_over(run: Path) -> None:
+    """As a process on another host that took the run's owner for dead."""
+    (lease,) = (run / ".lease").glob("run.*")
+    lease.with_name(f"run.{int(lease.suffix[1:]) + 1}").write_text(lease.read_text().replace('"nonce"', '"Nonce"'))
+
+
+@pytest.mark.parametrize("heartbeat", [0.1, 60.0])
+def test_an_attempt_that_was_taken_for_dead_leaves_and_writes_nothing(place: Workplace, heartbeat: float) -> None:
+    run = make_run(place, "trainer.steps=50")
+    job = start_with(run, HEARTBEAT_SECONDS=heartbeat)
+    wait_until(lambda: (run / "checkpoint").exists())
+    take_over(run)
+    record = (run / "state.json").read_text()
+    _, words = job.communicate(timeout=20)
+    assert job.returncode == 76
+    assert words == f"flanscale: {run}: another process has taken this run over: left without writing\n"
+    assert (run / "state.json").read_text() == record
+    left_at_a_heartbeat = attempts(run)[0].ended is None
+    assert left_at_a_heartbeat == (heartbeat < 1), "else it is found out before the end is recorded"
+
+
 def test_a_killed_attempt_shows_as_interrupted_and_a_new_one_goes_on(place: Workplace) -> None:
     run = make_run(place, "trainer.steps=30")
     job = start(run)
@@ -131,22 +162,20 @@ def test_a_killed_attempt_shows_as_interrupted_and_a_new_one_goes_on(place: Work
     assert attempts(run)[1].first_step > 0
 
 
-@pytest.mark.parametrize(
-    ("timed_out", "progressed", "state", "kind"),
-    [
-        (False, False, "preempted", "preempted"),
-        (False, True, "preempted", "preempted"),
-        (True, True, "preempted", "timeout"),
-        (True, False, "failed", "timeout"),  # it would be started over and over
-    ],
-)
-def test_a_stopped_attempt_goes_on_later_unless_its_time_limit_is_too_short_for_it(
-    timed_out: bool, progressed: bool, state: str, kind: str
-) -> None:
-    stopped = Failure("preempted", "stopped at step 10", "Traceback", 10)
-    ended = ending(RunState(state="running", attempt=2), stopped, timed_out=timed_out, progressed=progressed)
-    assert ended.failure is not None
-    assert (ended.state, ended.failure.kind, ended.failure.traceback) == (state, kind, None)
+def test_attempts_that_are_stopped_again_and_again_before_they_get_further_end_as_failed(place: Workplace) -> None:
+    run = make_run(place, "cluster.retries=1", "trainer.steps=50")
+    (place.folder / "eager.py").write_text(
+        "class Preempted(Exception): ...\ndef run(*_, **__):\n    raise Preempted('stopped at step 0')\n"
+    )
+    payload = "import sys; from flanscale.orchestration.job import start; start(sys.argv[1], 'eager')"
+    command = [sys.executable, "-c", payload, str(run)]
+    codes = [
+        subprocess.run(command, env=os.environ | {"PYTHONPATH": str(place.folder)}, check=False).returncode
+        for _ in range(2)
+    ]
+    assert codes == [75, 1]
+    state = read_state(run)
+    assert (state.state, state.stalled, state.failure and state.failure.kind) == ("failed", 2, "preempted")
 
 
 def test_the_environment_of_the_cluster_is_set_before_the_runner_is_imported(place: Workplace) -> None:
@@ -174,23 +203,3 @@ def test_provenance_tells_what_ran_for_every_attempt_and_no_secrets(place: Workp
     assert {"jax", "numpy", "submitit"} <= set(record["attempts"][0]["packages"])
     assert record["attempts"][0]["host"]
     assert "secret-of-the-user" not in text
-
-
-class ModuleError(MemoryError):
-    """A subclass, as libraries like to define them."""
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (MemoryError(), "out_of_memory"),
-        (ModuleError(), "out_of_memory"),
-        (OSError("disk full"), "unknown"),
-        (KeyboardInterrupt(), "unknown"),
-        (type("JaxRuntimeError", (RuntimeError,), {})("UNAVAILABLE: the coordination service is gone"), "node"),
-        (type("JaxRuntimeError", (RuntimeError,), {})("INTERNAL: whatever"), "unknown"),
-        (type("VocabularyError", (ValueError,), {})("no file"), "config"),
-    ],
-)
-def test_exceptions_are_classified_by_name(error: BaseException, kind: str) -> None:
-    assert classify(error) == kind

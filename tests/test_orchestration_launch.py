@@ -62,7 +62,7 @@ def test_a_launch_runs_every_cell_once_as_many_together_as_asked_for_and_a_secon
     assert all(len(attempts(run)) == 1 for run in place.runs())
 
 
-def test_a_crashed_cell_leaves_the_rest_alone_and_is_retried_by_the_next_launch_once(place: Workplace) -> None:
+def test_a_crashed_cell_leaves_the_rest_alone_and_waits_for_somebody_to_ask_for_it_again(place: Workplace) -> None:
     overrides = ("trainer.steps=5", "seed=90,1")
     result = place.launched("little", *overrides)
     assert result.returncode == 1
@@ -75,11 +75,11 @@ def test_a_crashed_cell_leaves_the_rest_alone_and_is_retried_by_the_next_launch_
         assert sum(line in said for said in lines) == 2  # once when it happened, once at the end with its log
         assert f"  log: {place.run(label) / 'log.txt'}" in lines
     assert sum(line.startswith("✔ [") and "score 50.0 ± 1.0 in" in line for line in lines) == 2
-    assert lines[-2:] == ["little: 2 failed, 2 finished", "go on with: launch again"]
-    assert place.launched("little", *overrides).returncode == 1
-    assert {run.name[11:]: len(attempts(run)) for run in place.runs()} == dict.fromkeys(crashed, 2) | dict.fromkeys(
-        whole, 1
-    )
+    assert lines[-2:] == ["little: 2 failed, 2 finished", "try the failed again with: flanscale retry little"]
+    again = place.launched("little", *overrides)
+    assert again.returncode == 1
+    assert again.stdout.startswith("2 cells failed before (2 nonfinite_loss): flanscale retry little\n")
+    assert [len(attempts(run)) for run in place.runs()] == [1] * 4
 
 
 def test_two_launches_at_the_same_moment_share_the_work_and_the_slots(place: Workplace) -> None:

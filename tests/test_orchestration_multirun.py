@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from little_study import Workplace, open_workplace
 
 from flanscale.checks import ConfigError
+from flanscale.orchestration.ledger import read_ledger
 from flanscale.orchestration.multirun import plan_arguments, plan_batch
 from flanscale.orchestration.preview import make_plan
 
@@ -85,3 +87,54 @@ def test_a_mistake_ends_in_one_line_without_a_traceback(place: Workplace, argume
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not (place.folder / "runs").exists()
+
+
+@pytest.mark.parametrize("sweeper", ["flanscale", "basic"])
+def test_a_multirun_makes_the_runs_and_the_index_that_launch_makes(place: Workplace, sweeper: str) -> None:
+    place.pretend_finished("trainer.steps=1")
+    launched = read_ledger(place.folder / "studies" / "little.json")
+    study = "+sweep=little" if sweeper == "flanscale" else "mixture.count=9,89 seed=0,1 model=nano tracker=disabled"
+    hydra(place, "--multirun", f"hydra/sweeper={sweeper}", *study.split(), "trainer.steps=1")
+    (index,) = [
+        path for path in (place.folder / "studies").glob("*.json") if sweeper == "flanscale" or path.stem != "little"
+    ]
+    multirun = read_ledger(index)
+    assert multirun.entries == launched.entries
+    assert [point.cell for point in multirun.points] == [point.cell for point in launched.points]
+    if sweeper == "flanscale":
+        assert multirun.points == launched.points
+        assert (multirun.study, multirun.title, multirun.axes) == (launched.study, launched.title, launched.axes)
+
+
+def test_other_programs_and_launchers_of_hydra_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import hydra\n"
+        "@hydra.main(version_base='1.3', config_path=None)\n"
+        "def app(config):\n"
+        "    print('job', config.x)\n"
+        "app()\n"
+    )
+    plugin = tmp_path / "hydra_plugins" / "elsewhere"
+    plugin.mkdir(parents=True)
+    (plugin / "__init__.py").write_text(
+        "from hydra._internal.core_plugins.basic_launcher import BasicLauncher\n"
+        "from hydra.core.config_store import ConfigStore\n"
+        "class Elsewhere(BasicLauncher):\n"
+        "    def launch(self, *arguments, **more):\n"
+        "        print('elsewhere')\n"
+        "        return super().launch(*arguments, **more)\n"
+        "node = {'_target_': 'hydra_plugins.elsewhere.Elsewhere'}\n"
+        "ConfigStore.instance().store(group='hydra/launcher', name='elsewhere', node=node, provider='elsewhere')\n"
+    )
+    for launcher, said in (("basic", ""), ("elsewhere", "elsewhere\n")):
+        done = subprocess.run(
+            [sys.executable, "app.py", "--multirun", f"hydra/launcher={launcher}", "+x=1,2"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(said)
+        assert [line for line in done.stdout.splitlines() if line.startswith("job")] == ["job 1", "job 2"]

@@ -45,8 +45,8 @@ def test_a_job_too_busy_to_look_leaves_in_time_and_is_preempted(tmp_path: Path) 
 
 
 def test_who_ends_in_time_is_left_alone() -> None:
-    left: list[bool] = []
-    with stop_requests(signal.SIGUSR2) as stop, leaving_within(0.3, lambda: left.append(True)):
+    left: list[signal.Signals] = []
+    with stop_requests(signal.SIGUSR2) as stop, leaving_within(0.3, left.append):
         signal.raise_signal(signal.SIGUSR2)
         assert stop()
     time.sleep(0.5)
@@ -54,7 +54,15 @@ def test_who_ends_in_time_is_left_alone() -> None:
 
 
 def test_without_a_signal_nobody_leaves() -> None:
-    left: list[bool] = []
-    with stop_requests(signal.SIGUSR2), leaving_within(0.05, lambda: left.append(True)):
+    left: list[signal.Signals] = []
+    with stop_requests(signal.SIGUSR2), leaving_within(0.05, left.append):
         time.sleep(0.3)
     assert not left
+
+
+def test_who_takes_too_long_is_told_which_signal_it_was() -> None:
+    left: list[signal.Signals] = []
+    with stop_requests(signal.SIGUSR2, signal.SIGTERM), leaving_within(0.05, left.append):
+        signal.raise_signal(signal.SIGUSR2)
+        time.sleep(0.5)
+    assert left == [signal.SIGUSR2]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flanscale import config, identity, run
@@ -78,8 +79,10 @@ def test_every_evaluated_example_is_kept(finished: Path) -> None:
     assert score == pytest.approx(told(finished)[-1]["eval/procedural/direct/score"])
 
 
-@pytest.mark.parametrize("stops", [(7, 8, 31)])
-def test_a_cell_stopped_and_resumed_tells_the_same(finished: Path, tmp_path: Path, stops: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("stops", [(7, 8, 31, 62)])
+def test_a_cell_stopped_in_training_and_evaluation_tells_the_same(
+    finished: Path, tmp_path: Path, stops: tuple[int, ...]
+) -> None:
     from flanscale.training.loop import Preempted
 
     directory, done = make_cell(tmp_path), 0
@@ -139,6 +142,52 @@ def test_a_t5_learns_from_real_tasks(shared_data: Path, tmp_path: Path) -> None:
     assert losses[-1] < losses[0] - 1.0
     assert {"eval/niv2_rouge_l/direct/score", "eval/niv2_exact_match/direct/score"} <= rows[-1].keys()
     assert rows[-1]["eval/normalized_average_members"] == ["niv2_rouge_l/direct"]
+
+
+# --- what the training is given ----------------------------------------------------------------------------------
+
+
+class Enough(Exception):
+    """The training has been given what is to be looked at."""
+
+
+def given_to_training(
+    monkeypatch: pytest.MonkeyPatch, directory: Path
+) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]]]:
+    """The first batch of a cell, and its validation rows."""
+    given: dict[str, Any] = {}
+
+    def train(model: Any, optimizer: Any, trainer: Any, batches: Any, **rest: Any) -> None:
+        given.update(batch=next(batches), held_in=list(rest["validation"]()))
+        raise Enough
+
+    monkeypatch.setattr("flanscale.training.loop.train", train)
+    with pytest.raises(Enough):
+        execute(directory)
+    return given["batch"], given["held_in"]
+
+
+@pytest.mark.parametrize("bos_id", [7, None])
+def test_the_models_start_token_and_prefix_shape_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bos_id: int | None
+) -> None:
+    start = "null" if bos_id is None else bos_id
+    directory = make_cell(tmp_path, f"model.bos_id={start}", "model.prefix_lm=true", "mixture.validation_examples=2")
+    batch, held_in = given_to_training(monkeypatch, directory)
+    for rows in (batch, *held_in):
+        first = rows["decoder_input_tokens"][(rows["decoder_positions"] == 0) & (rows["decoder_segment_ids"] > 0)]
+        assert (set(first.tolist()) == {7}) == (bos_id == 7)
+        assert 0 < rows["decoder_prefix"].sum() < (rows["decoder_segment_ids"] > 0).sum()
+
+
+@pytest.mark.parametrize("model", ["nano", "t5_micro"])
+def test_a_mixture_of_denoisers_has_held_in_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    directory = make_cell(
+        tmp_path, f"model={model}", "objective=ul2r", "tokenizer=bytes", "mixture.validation_examples=2",
+        "trainer.input_tokens=128", "trainer.target_tokens=128",
+    )  # fmt: skip
+    _, held_in = given_to_training(monkeypatch, directory)
+    assert sum(rows["decoder_loss_weights"].sum() for rows in held_in) > 0
 
 
 # --- as a program ------------------------------------------------------------------------------------------------

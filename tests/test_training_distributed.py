@@ -13,7 +13,7 @@ import pytest
 
 from flanscale.models import build_mesh
 from flanscale.schema import MeshConfig
-from flanscale.training.distributed import host_of, spans_processes
+from flanscale.training.distributed import host_of
 
 # Trains on the given mesh and prints what every process can say of it. Arguments: folder, mesh, steps until a stop.
 PROGRAM = """
@@ -119,6 +119,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, mesh: tuple[int, int,
         assert_near(one, alone)
 
 
+@pytest.mark.slow
 def test_one_process_asked_to_stop_stops_both_and_any_number_goes_on(tmp_path: Path, alone: dict[str, Any]) -> None:
     said = start(tmp_path, (2, 1, 1), 2, stop=2)
     assert {one["total"] for one in said} == {"asked to stop after step 3 of 6"}, "one step after the request"
@@ -134,14 +135,6 @@ def test_a_run_goes_on_on_another_number_of_devices(tmp_path: Path, alone: dict[
         (done,) = start(tmp_path / folder, meshes[then], 1, devices=then)
         assert [step for step, _ in stopped["rows"] + done["rows"]] == [3, 6]
         assert_near(done | {"rows": stopped["rows"] + done["rows"]}, alone)
-
-
-def test_a_process_finds_out_whether_it_is_one_of_several() -> None:
-    assert spans_processes({"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"})
-    assert not spans_processes({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}), "the batch script itself"
-    assert not spans_processes({"SLURM_STEP_NUM_TASKS": "1"})
-    assert spans_processes({"TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"})
-    assert not spans_processes({"TPU_WORKER_HOSTNAMES": "localhost"})
 
 
 def test_a_process_alone_feeds_all_rows() -> None:

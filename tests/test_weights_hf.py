@@ -162,7 +162,9 @@ def test_an_unknown_tensor_is_told_and_left_aside_but_known_buffers_are_not_wort
         ({"vocab_size": 65}, r"vocab_size=65 there means model\.vocab_size=65, not 64"),
         ({"hidden_act": "relu"}, r"hidden_act=relu: must be one of silu"),
         ({"attention_bias": True}, r"attention_bias"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, r"only Llama 3's"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, r"'yarn'.*: only Llama 3's"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": None}, r"'linear'.*: only Llama 3's"),
+        ({"query_pre_attn_scalar": 7}, r"query_pre_attn_scalar=7 is not head_dim="),
     ],
 )  # fmt: skip
 def test_a_config_of_another_model_is_refused_by_key(folder, changes, pattern):
@@ -227,7 +229,8 @@ def test_what_is_not_there_is_said_so(path, pattern):
 def test_a_model_that_no_class_of_transformers_computes_is_refused():
     palm = ModelConfig("palm", "decoder", 16, 2, 4, 4, 32, n_kv_heads=1, block="parallel", vocab_size=64)
     with pytest.raises(
-        WeightsError, match=r"cannot be exported, transformers' LlamaForCausalLM .*model\.block=pre, not parallel"
+        WeightsError,
+        match=r"no class of transformers computes palm, .*LlamaForCausalLM .*model\.block=pre, not parallel",
     ):
         write_config(palm, 64, eos_id=1)
 

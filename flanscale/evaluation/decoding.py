@@ -5,13 +5,15 @@ Dimensions: B prompts decoded together, P prompt positions, M new positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int
 
 from flanscale.models import Model, Params, batch_sharding
@@ -28,29 +30,37 @@ def greedy(
     max_new_tokens: int,
     batch_size: int,
     eos_id: int = 1,
+    between: Callable[[], None] = lambda: None,
 ) -> list[list[int]]:
     """The most likely continuation of each prompt, token by token, without its EOS.
 
     Prompts are decoded in batches of like length, padded to powers of two so that few programs are compiled. Where the
-    parameters lie on a mesh that divides `batch_size`, every batch is split over it.
+    parameters lie on a mesh that divides `batch_size`, every batch is split over it. Processes that share a mesh all
+    make the same call and get the same answers.
+
+    Args:
+        between: called before every batch, when no more than one other is under way.
     """
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     batches = [by_length[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
     capacity = _padded(max_new_tokens)
     place = _placement(params, batch_size)
-    generated = []
+    generated: list[Array] = []
     for batch in batches:
+        if len(generated) > 1:
+            generated[-2].block_until_ready()
+        between()
         tokens = np.zeros((batch_size, _padded(len(prompts[batch[0]]))), np.int32)
         lengths = np.zeros(batch_size, np.int32)
         for row, i in enumerate(batch):
             lengths[row] = len(prompts[i])
             tokens[row, : lengths[row]] = prompts[i]
         unused = np.arange(batch_size) >= len(batch)
-        rows = jax.device_put((tokens, lengths, unused), place)
-        generated.append(_generate(model, capacity, params, *rows, max_new_tokens, eos_id))
+        placed = _placed((tokens, lengths, unused), place)
+        generated.append(_generate(model, capacity, params, *placed, max_new_tokens, eos_id))
     answers: list[list[int]] = [[] for _ in prompts]
     for batch, rows in zip(batches, generated, strict=True):  # fetched last: the device need not wait for the host
-        for i, row in zip(batch, np.asarray(rows), strict=False):
+        for i, row in zip(batch, _fetched(rows), strict=False):
             new = row[:max_new_tokens].tolist()
             answers[i] = new[: new.index(eos_id)] if eos_id in new else new
     return answers
@@ -99,4 +109,17 @@ def _placement(params: Params, rows: int) -> NamedSharding | None:
     sharding = jax.tree.leaves(params)[0].sharding
     if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
         return None
-    return batch_sharding(sharding.mesh) if rows % row_shards(sharding.mesh) == 0 else None
+    even = rows % row_shards(sharding.mesh) == 0
+    return batch_sharding(sharding.mesh) if even else NamedSharding(sharding.mesh, PartitionSpec())
+
+
+def _placed(arrays: tuple[np.ndarray, ...], place: NamedSharding | None) -> tuple[Array, ...]:
+    if place is None or place.is_fully_addressable:
+        return jax.device_put(arrays, place)
+    return tuple(jax.make_array_from_callback(array.shape, place, array.__getitem__) for array in arrays)
+
+
+def _fetched(rows: Array) -> np.ndarray:
+    """The whole array, also where this process's devices have only a part of it."""
+    whole: Any = rows if rows.is_fully_addressable else multihost_utils.process_allgather(rows, tiled=True)
+    return np.asarray(whole)

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from flanscale.checks import ConfigError
 from flanscale.schema import MeshConfig
 
 logger = logging.getLogger(__name__)
@@ -80,12 +81,12 @@ def build_mesh(config: MeshConfig) -> Mesh:
     """A (data, fsdp, tensor) mesh over the first devices of the process.
 
     Raises:
-        ValueError: there are fewer devices than the mesh needs.
+        ConfigError: there are fewer devices than the mesh needs.
     """
     shape = (config.data, config.fsdp, config.tensor)
     needed, devices = math.prod(shape), jax.devices()
     if len(devices) < needed:
-        raise ValueError(
+        raise ConfigError(
             f"trainer.mesh is {config.data}×{config.fsdp}×{config.tensor} and needs {needed} devices, "
             f"but this job has {len(devices)}: lower trainer.mesh.* or ask for more devices"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ from flanscale import config
 from flanscale.checks import ConfigError, check_key
 
 if TYPE_CHECKING:
-    from flanscale.orchestration.study import Axes, Study
+    from flanscale.orchestration.study import Parent, Rule, Study
 
+Axes = Mapping[str, tuple[Any, ...]]
 Point = dict[str, Any]  # one value for each axis
 
 PLAIN_WORD = re.compile(r"(?!(?i:true|false|null|nan|inf|infinity)$)[A-Za-z_][A-Za-z0-9_./-]*")
@@ -27,17 +28,18 @@ def points(axes: Axes, exclude: Sequence[Axes]) -> list[Point]:
         ConfigError: nothing is left.
     """
     product = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    kept = [point for point in product if not any(_matches(point, entry) for entry in exclude)]
+    kept = [point for point in product if not any(matches(point, entry) for entry in exclude)]
     if not kept:
         raise ConfigError(f"exclude: leaves none of the {len(product)} points of the grid")
     return kept
 
 
-def _matches(point: Point, entry: Axes) -> bool:
-    return all(any(_same(point[key], value) for value in values) for key, values in entry.items())
+def matches(point: Mapping[str, Any], conditions: Axes) -> bool:
+    """Whether a point has one of the values on every axis that the conditions name."""
+    return all(any(same(point[key], value) for value in values) for key, values in conditions.items())
 
 
-def _same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any) -> bool:
     """Equality that tells `true` from 1."""
     return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
 
@@ -51,14 +53,41 @@ def with_overrides(study: Study, overrides: Sequence[str]) -> Study:
     Raises:
         ConfigError: not an override, an unknown key or choice, a setting of Hydra itself.
     """
-    axes, base = dict(study.axes), list(study.base)
+    axes, others = dict(study.axes), list(study.overrides)
     for text in overrides:
         key, values = parse_sweep(text)
         if key in axes or len(values) > 1:
             axes[key] = values
         else:
-            base.append(text)
-    return replace(study, axes=MappingProxyType(axes), base=tuple(base))
+            others.append(text)
+    return replace(study, axes=MappingProxyType(axes), overrides=tuple(others))
+
+
+def point_overrides(study: Study, axes: Mapping[str, Any]) -> list[str]:
+    """One point as overrides, later ones winning: base, the rules that match it, the user's, the axes.
+
+    What the user says of `init` is where a study with stages starts, not where its points do.
+    """
+    own = [text for text in study.overrides if not (study.parent and _of_init(text))]
+    return [*study.base, *_ruled(study.rules, axes), *own, *_axes(axes)]
+
+
+def stage_overrides(study: Study, stage: Parent, axes: Mapping[str, Any]) -> list[str]:
+    """One cell that points start from, as overrides; the user's hold where the stage says nothing itself."""
+    given = [text for text in study.overrides if not (stage.parent and _of_init(text))]
+    return [*given, *stage.base, *_ruled(stage.rules, axes), *_axes(axes)]
+
+
+def _ruled(rules: Sequence[Rule], axes: Mapping[str, Any]) -> list[str]:
+    return [text for rule in rules if matches(axes, rule.when) for text in rule.overrides]
+
+
+def _axes(axes: Mapping[str, Any]) -> list[str]:
+    return [as_override(key, value) for key, value in axes.items()]
+
+
+def _of_init(text: str) -> bool:
+    return text.lstrip("+").startswith("init.")
 
 
 def parse_sweep(text: str) -> tuple[str, tuple[Any, ...]]:

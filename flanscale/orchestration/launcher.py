@@ -11,9 +11,10 @@ import re
 import shlex
 import shutil
 import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,18 @@ from typing import Any
 from flanscale.checks import ConfigError
 from flanscale.orchestration import job
 from flanscale.orchestration.logs import standard_streams_to
+from flanscale.orchestration.request import refusal
+from flanscale.orchestration.snapshot import Snapshot
 from flanscale.schema import ClusterConfig
 
 JOBS_FOLDER = ".submitit"  # inside the runs folder: pickles, batch scripts, what a job printed before it had its log
 CONTROLLER_LOG = "controller.log"
 LONGEST_NOTICE_SECONDS = 120  # from the stop signal to the kill: one step, one checkpoint, Slurm's minute of leeway
+PAUSES = (2.0, 5.0, 10.0)  # seconds before each time that a controller that is silent is asked again
+SILENT = re.compile(r"[Uu]nable to contact slurm controller|timed out|Zero Bytes|Connection (?:refused|reset)")
+CLOSING_MINUTES = 60
+CLOSING_GB = 4
+OF_THE_USER = ("qos", "reservation")  # options of sbatch that do not ask for resources
 INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "PMI_", "PMIX_")
 
 
@@ -55,11 +63,14 @@ class LocalJob:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def start_local(run_dir: Path, cluster: ClusterConfig, runner: str) -> LocalJob:
-    """Start one cell as a process on this machine."""
+def start_local(run_dir: Path, cluster: ClusterConfig, runner: str, snapshot: Snapshot | None = None) -> LocalJob:
+    """Start one cell as a process on this machine, from a copy of the sources or from the installed ones."""
     import submitit
 
     folder = _fresh_folder(run_dir.parent / JOBS_FOLDER, run_dir.name)
+    environment = dict(cluster.environment)
+    if snapshot:
+        environment |= snapshot.environment({**os.environ, **environment})
     executor = submitit.LocalExecutor(folder)
     executor.update_parameters(
         timeout_min=cluster.timeout_minutes,
@@ -67,7 +78,7 @@ def start_local(run_dir: Path, cluster: ClusterConfig, runner: str) -> LocalJob:
         gpus_per_node=cluster.gpus,  # the first ones; a cell that asks for none sees none
     )
     with (
-        _scrubbed_environment(cluster.environment),
+        _scrubbed_environment(environment),
         _ignored(signal.SIGINT, signal.SIGHUP),
         (folder / CONTROLLER_LOG).open("a") as words,
         standard_streams_to(words),  # a pipe that this process writes to must end when this process does
@@ -75,44 +86,98 @@ def start_local(run_dir: Path, cluster: ClusterConfig, runner: str) -> LocalJob:
         return LocalJob(folder, executor.submit(job.start, str(run_dir), runner))
 
 
-def submit_slurm(run_dirs: Sequence[Path], cluster: ClusterConfig, runner: str, name: str) -> list[str]:
+def submit_slurm(
+    run_dirs: Sequence[Path],
+    cluster: ClusterConfig,
+    runner: str,
+    name: str,
+    *,
+    dependency: str = "",
+    snapshot: Snapshot | None = None,
+) -> list[str]:
     """Submit cells of one resource shape as one job array; returns their job ids in the order of `run_dirs`.
 
+    Args:
+        run_dirs: one a cell.
+        cluster: the resources of each.
+        runner: see `job.start`.
+        name: of the array, as squeue shows it.
+        dependency: what the cells wait for, in the words of sbatch; a job whose turn can never come is cancelled.
+        snapshot: the copy of the sources that they run; None: the installed ones.
+
     Raises:
-        ConfigError: Slurm refuses; the message is Slurm's own, in one line.
+        ConfigError: Slurm refuses or does not answer; the message is Slurm's own, in one line.
     """
+    calls = [(job.start, str(run_dir), runner) for run_dir in run_dirs]
+    parameters = slurm_parameters(cluster, name, len(run_dirs), dependency, snapshot)
+    return _submitted(calls, run_dirs[0].parent, cluster, name, parameters)
+
+
+def submit_after(
+    jobs: Sequence[str],
+    call: tuple[Any, ...],
+    runs: Path,
+    cluster: ClusterConfig,
+    name: str,
+    snapshot: Snapshot | None = None,
+) -> str:
+    """Submit one small job, a function with its arguments, for when other jobs have ended; returns its id.
+
+    Raises:
+        ConfigError: as `submit_slurm`.
+    """
+    small = replace(cluster, cpus=1, gpus=0, nodes=1, tasks_per_node=1, timeout_minutes=CLOSING_MINUTES)
+    small.environment = {**cluster.environment, "JAX_PLATFORMS": "cpu"}
+    small.memory_gb = CLOSING_GB if cluster.memory_gb else None
+    small.sbatch = {key: value for key, value in cluster.sbatch.items() if key in OF_THE_USER}
+    parameters = slurm_parameters(small, name, 1, f"afterany:{':'.join(jobs)}", snapshot)
+    return _submitted([call], runs, cluster, name, parameters)[0]
+
+
+def _submitted(
+    calls: Sequence[tuple[Any, ...]], runs: Path, cluster: ClusterConfig, name: str, parameters: Mapping[str, Any]
+) -> list[str]:
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    if cluster.nodes > 1:
-        raise ConfigError(f"cluster.nodes={cluster.nodes}: a cell runs on one node for now; set cluster.nodes=1")
-    folder = _fresh_folder(run_dirs[0].parent / JOBS_FOLDER, name)
-    with _scrubbed_environment({}):
-        executor = submitit.AutoExecutor(folder, cluster="slurm")
-        executor.update_parameters(**slurm_parameters(cluster, name, len(run_dirs)))
+    folder = _fresh_folder(runs / JOBS_FOLDER, name)
+    for pause in (*PAUSES, None):
         try:
-            with redirect_stderr(StringIO()), executor.batch():  # submitit repeats there what it raises
-                jobs = [executor.submit(job.start, str(run_dir), runner) for run_dir in run_dirs]
+            with _scrubbed_environment({}), redirect_stderr(StringIO()):  # submitit repeats there what it raises
+                executor = submitit.AutoExecutor(folder, cluster="slurm")
+                executor.update_parameters(**parameters)
+                with executor.batch():
+                    jobs = [executor.submit(*call) for call in calls]
+            return [handle.job_id for handle in jobs]
         except (FailedJobError, FailedSubmissionError) as error:
+            words = str(error)
+            if pause is None or not SILENT.search(words):
+                shutil.rmtree(folder)
+                raise ConfigError(_complaint(words, cluster)) from error
+        except BaseException:
             shutil.rmtree(folder)
-            raise ConfigError(f"Slurm refused: {_reason(str(error))}") from error
-    return [handle.job_id for handle in jobs]
+            raise
+        time.sleep(pause)
+    raise AssertionError("the last try returns or raises")
 
 
-def slurm_parameters(cluster: ClusterConfig, name: str, cells: int) -> dict[str, Any]:
+def slurm_parameters(
+    cluster: ClusterConfig, name: str, cells: int, dependency: str = "", snapshot: Snapshot | None = None
+) -> dict[str, Any]:
     """What submitit's Slurm executor is told."""
     exports = [f"export {key}={shlex.quote(value)}" for key, value in cluster.environment.items()]
+    waits = {"dependency": dependency, "kill-on-invalid-dep": "yes"} if dependency else {}
     parameters: dict[str, Any] = {
         "name": name,
         "nodes": cluster.nodes,
-        "tasks_per_node": 1,
-        "cpus_per_task": cluster.cpus,
+        "tasks_per_node": cluster.tasks_per_node,
+        "cpus_per_task": max(1, cluster.cpus // cluster.tasks_per_node),
         "timeout_min": cluster.timeout_minutes,
         "slurm_array_parallelism": cluster.parallelism or cells,
         "slurm_signal_delay_s": _notice(cluster),
-        "slurm_setup": [*exports, *cluster.setup],
+        "slurm_setup": [*exports, *cluster.setup, *(snapshot.exports() if snapshot else [])],
         "slurm_srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
-        "slurm_additional_parameters": dict(cluster.sbatch),
+        "slurm_additional_parameters": {**waits, **cluster.sbatch},
     }
     optional = {
         "gpus_per_node": cluster.gpus or None,
@@ -164,6 +229,14 @@ def _ignored(*numbers: signal.Signals) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _complaint(message: str, cluster: ClusterConfig) -> str:
+    """What submitit's error means for the user."""
+    words = _reason(message)
+    if SILENT.search(message):
+        return f"Slurm's controller does not answer ({words}); asked {len(PAUSES) + 1} times: try again later"
+    return refusal(words, cluster)
 
 
 def _reason(message: str) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from flanscale import __version__
 from flanscale.checks import ConfigError
+from flanscale.orchestration.cost import devices
 from flanscale.orchestration.plan import Plan, Point
-from flanscale.orchestration.state import write_atomically
+from flanscale.orchestration.state import read_state, write_atomically
 
 FORMAT = 1
 
@@ -27,6 +28,8 @@ class Entry:
     steps: int
     parameters: int
     flops: float  # of training
+    parents: tuple[str, ...] = ()  # ids of cells that must be finished before it starts
+    devices: int = 1  # of its job
 
     @property
     def label(self) -> str:
@@ -46,6 +49,7 @@ class Ledger:
     points: tuple[Point, ...]
     entries: tuple[Entry, ...]
     runs: Path  # absolute
+    removed: tuple[Entry, ...] = ()  # unfinished cells of an earlier launch that the study no longer has
 
     def directory(self, entry: Entry) -> Path:
         """The run directory of a cell."""
@@ -53,20 +57,40 @@ class Ledger:
 
 
 def ledger_of(plan: Plan) -> Ledger:
-    """The index of a plan."""
-    studies = Path(plan.paths.studies).expanduser().absolute()
+    """The index of a plan; of an index that is there already it keeps what is no longer in the plan and unfinished.
+
+    Raises:
+        ConfigError: what lies where the index belongs is not one.
+    """
+    path = Path(plan.paths.studies).expanduser().absolute() / f"{plan.study.name}.json"
+    entries = tuple(
+        Entry(
+            *(cell.id, cell.run, cell.cost.steps, cell.cost.parameters, cell.cost.flops),
+            parents=cell.parents,
+            devices=devices(cell.config),
+        )
+        for cell in plan.cells
+    )
     return Ledger(
-        path=studies / f"{plan.study.name}.json",
+        path=path,
         study=plan.study.name,
         title=plan.study.title,
         overrides=plan.overrides,
         axes={key: list(values) for key, values in plan.study.axes.items()},
         points=plan.points,
-        entries=tuple(
-            Entry(cell.id, cell.run, cell.cost.steps, cell.cost.parameters, cell.cost.flops) for cell in plan.cells
-        ),
+        entries=entries,
         runs=plan.runs,
+        removed=tuple(_removed(read_ledger(path), entries)) if path.exists() else (),
     )
+
+
+def _removed(before: Ledger, entries: Iterable[Entry]) -> Iterator[Entry]:
+    """What an earlier index had and these entries have not, as long as it was begun and is unfinished."""
+    kept = {entry.id for entry in entries}
+    for entry in (*before.entries, *before.removed):
+        directory = before.directory(entry)
+        if entry.id not in kept and directory.is_dir() and read_state(directory).state != "finished":
+            yield entry
 
 
 def write_ledger(ledger: Ledger) -> None:
@@ -81,12 +105,14 @@ def write_ledger(ledger: Ledger) -> None:
         "overrides": list(ledger.overrides),
         "axes": ledger.axes,
         "points": [{"axes": point.axes, "cell": point.cell, "run": run_of[point.cell]} for point in ledger.points],
-        "cells": {
-            entry.id: {"steps": entry.steps, "parameters": entry.parameters, "flops": entry.flops}
-            for entry in ledger.entries
-        },
+        "cells": {entry.id: _record(entry) for entry in ledger.entries},
+        "removed": {entry.id: _record(entry) for entry in ledger.removed},
     }
     write_atomically(ledger.path, json.dumps(document, indent=1) + "\n")
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    return {name: value for name, value in asdict(entry).items() if name != "id"}
 
 
 def read_ledger(path: Path) -> Ledger:
@@ -107,13 +133,20 @@ def read_ledger(path: Path) -> Ledger:
             overrides=tuple(document["overrides"]),
             axes=document["axes"],
             points=tuple(Point(point["axes"], point["cell"]) for point in document["points"]),
-            entries=tuple(Entry(id=cell, run=run_of[cell], **cost) for cell, cost in document["cells"].items()),
+            entries=tuple(
+                _entry(cell, {"run": run_of.get(cell), **record}) for cell, record in document["cells"].items()
+            ),
             runs=Path(os.path.normpath(path.absolute().parent / document["runs"])),
+            removed=tuple(_entry(cell, record) for cell, record in document.get("removed", {}).items()),
         )
     except FileNotFoundError as error:
         raise ConfigError(f"no study index at {path}; `flanscale launch {path.stem}` makes it") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is not a study index ({type(error).__name__}: {error})") from error
+
+
+def _entry(cell: str, record: dict[str, Any]) -> Entry:
+    return Entry(**record | {"id": cell, "parents": tuple(record.get("parents", ()))})
 
 
 def find_ledger(name: str, studies: Path) -> Path:

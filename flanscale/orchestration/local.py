@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import psutil
 
+from flanscale.orchestration import repeat
 from flanscale.orchestration.claim import claim
 from flanscale.orchestration.liveness import View, asking_rarely, look, this_host, this_process
-from flanscale.orchestration.plan import Cell, Plan
+from flanscale.orchestration.order import in_order
+from flanscale.orchestration.plan import Cell, Plan, decide
 from flanscale.orchestration.reserve import give_back, reserve
 from flanscale.orchestration.state import Failure, read_state, write_state
 from flanscale.orchestration.stop import StopRequest
+from flanscale.orchestration.withheld import withheld
 from flanscale.schema import ClusterConfig
 
 POLL_SECONDS = 0.2
@@ -54,25 +59,28 @@ def slots(cluster: ClusterConfig) -> int:
     return max(1, cores // cluster.cpus)
 
 
-def in_order(cells: Sequence[Cell]) -> list[Cell]:
-    """The cheapest training first, so that a mistake common to all shows at once; then the longest first.
+@dataclass(frozen=True)
+class Done:
+    """What a queue has done."""
 
-    Longest first keeps all slots busy to the end: no slot starts a long cell when the others have run dry.
-    """
-    if not cells:
-        return []
-    first = min(cells, key=lambda cell: (cell.cost.flops or float("inf"), cell.cost.parameters))
-    rest = [cell for cell in cells if cell is not first]
-    return [first, *sorted(rest, key=lambda cell: -cell.cost.flops)]
+    started: int  # processes
+    held_up: Counter[str]  # cells that were not started, by the parent that they would start from
 
 
 def run_queue(
-    plan: Plan, start: Start, stop: StopRequest, tick: Callable[[], None], leaving: Callable[[], None]
-) -> None:
+    plan: Plan,
+    start: Start,
+    stop: StopRequest,
+    tick: Callable[[], None],
+    leaving: Callable[[], None],
+    order: str = "longest",
+    retry: Collection[str] = (),
+) -> Done:
     """Run all cells of a plan that are not finished; wait for those that other launches run.
 
     Returns when every cell has come to its end, or, once `stop` is set, when the cells started here have left.
-    Each cell is attempted once; one that is stopped from outside after a checkpoint goes on.
+    Each cell is attempted once; one that is stopped from outside after a checkpoint goes on. A cell waits for its
+    parents, and is left when one of them ends without a result.
 
     Args:
         plan: the cells.
@@ -80,8 +88,10 @@ def run_queue(
         stop: set to end early; asked twice, it leaves the cells to themselves.
         tick: called a few times a second.
         leaving: called once when `stop` has been seen and cells have to leave.
+        order: see `order.in_order`.
+        retry: classes of failure that are tried again, see `plan.decide`.
     """
-    queue = _Queue(plan, start)
+    queue = _Queue(plan, start, order, retry)
     while not stop() and queue.busy():
         queue.turn()
         tick()
@@ -96,18 +106,25 @@ def run_queue(
         queue.reap()
         tick()
         time.sleep(POLL_SECONDS)
+    return Done(queue.started, queue.held_up)
 
 
 class _Queue:
-    def __init__(self, plan: Plan, start: Start) -> None:
+    def __init__(self, plan: Plan, start: Start, order: str, retry: Collection[str]) -> None:
         self.plan = plan
+        self.retry = retry
+        self.started = 0
+        self.held_up: Counter[str] = Counter()
         self.began = time.time()
         self.start = start
         self.slots = max(slots(cluster) for cluster in plan.clusters)
-        self.waiting = in_order(plan.cells)
+        self.waiting = in_order(plan, plan.cells, order)
+        self._blocked: dict[str, str] = {}  # cells that will not finish in this launch, by id: the first that does not
         self.mine: dict[str, tuple[Cell, Job]] = {}
         self._known_jobs = asking_rarely()
         self._look_due = 0.0
+        self._attempts: dict[str, int] = {}  # of each cell when this launch first saw it
+        self._not_before: dict[str, float] = {}  # monotonic seconds; of cells that were cut off without getting on
 
     def busy(self) -> bool:
         return bool(self.waiting or self.mine)
@@ -127,6 +144,8 @@ class _Queue:
             del self.mine[cell.id]
             if self._settle(cell, job):
                 self.waiting.insert(0, cell)
+            elif (status := look(self.plan.directory(cell), self._known_jobs).status) != "finished":
+                self._blocked[cell.id] = f"{cell.run}, which {'failed' if status == 'failed' else 'was interrupted'}"
             self._look_due = 0.0
 
     def ask_to_leave(self) -> None:
@@ -140,21 +159,42 @@ class _Queue:
             if not mine:
                 return []
             views = {cell.id: look(self.plan.directory(cell), self._known_jobs) for cell in self.waiting}
-            self.waiting = [cell for cell in self.waiting if not self._over(views[cell.id])]
+            self.waiting = [cell for cell in self.waiting if not self._over(cell, views[cell.id])]
+            now = time.monotonic()
+            unfinished = {cell.id for cell in self.waiting} | set(self.mine)
             free = self.slots - len(self.mine) - sum(_runs_here(views[cell.id]) for cell in self.waiting)
             for cell in self.waiting:
-                startable = len(taken) < free and not views[cell.id].alive
-                if startable and reserve(self.plan.directory(cell), cell, self._known_jobs):
+                ready = unfinished.isdisjoint(cell.parents) and self._not_before.get(cell.id, now) <= now
+                startable = ready and len(taken) < free and not views[cell.id].alive
+                if startable and reserve(self.plan.directory(cell), cell, self._known_jobs, self.retry):
                     taken.append(cell)
-        self.waiting = [cell for cell in self.waiting if cell not in taken]
+        ids = {cell.id for cell in taken}
+        self.waiting = [cell for cell in self.waiting if cell.id not in ids]
         return taken
 
-    def _over(self, view: View) -> bool:
-        """Finished, or failed while this launch was looking on."""
-        return view.status == "finished" or (view.status == "failed" and view.state.updated >= self.began)
+    def _over(self, cell: Cell, view: View) -> bool:
+        """Finished; failed for good or while this launch was looking on; or to start from one that did."""
+        if view.status == "finished":
+            return True
+        self._attempts.setdefault(cell.id, view.state.attempt)
+        if withheld(self.plan.directory(cell), self.began):
+            self._blocked[cell.id] = f"{cell.run}, which was cancelled"
+            return True
+        if view.alive:
+            return False
+        if parent := next((parent for parent in cell.parents if parent in self._blocked), None):
+            self._blocked[cell.id] = self._blocked[parent]
+            self.held_up[self._blocked[parent]] += 1
+            return True
+        failed_now = view.status == "failed" and view.state.attempt > self._attempts[cell.id]
+        if failed_now or decide(view, self.retry).action == "failed":
+            self._blocked[cell.id] = f"{cell.run}, which failed"
+            return True
+        return False
 
     def _start(self, cell: Cell) -> None:
         directory = self.plan.directory(cell)
+        self.started += 1
         try:
             self.mine[cell.id] = (cell, self.start(directory, cell.config.cluster))
         except BaseException:
@@ -167,10 +207,12 @@ class _Queue:
         with claim(directory) as mine:
             state = read_state(directory)
             if mine and state.state == "queued" and (state.host, state.pid) == (me.host, me.pid):
-                message = job.words() or "its process ended before it began"
-                write_state(directory, state.failed(Failure("unknown", message, host=me.host)))
+                words = job.words()  # none where it was killed from outside
+                kind, message = ("unknown", words) if words else ("interrupted", "its process ended before it began")
+                write_state(directory, state.failed(Failure(kind, message, host=me.host)))
                 return False
         job.forget()
+        self._not_before[cell.id] = time.monotonic() + repeat.wait_seconds(state, cell.config.cluster)
         return state.state == "preempted" or look(directory, self._known_jobs).alive
 
 

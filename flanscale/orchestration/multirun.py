@@ -12,10 +12,11 @@ from typing import Any
 
 from flanscale.checks import ConfigError
 from flanscale.config import Composer
+from flanscale.orchestration.closing import print_report
 from flanscale.orchestration.display import open_console
 from flanscale.orchestration.failure import is_user_error
 from flanscale.orchestration.grid import parse_sweep, points, with_overrides
-from flanscale.orchestration.launch import launch, print_report
+from flanscale.orchestration.launch import launch
 from flanscale.orchestration.plan import Plan, plan_points, plan_study
 from flanscale.orchestration.study import Study, load_study
 

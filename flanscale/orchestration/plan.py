@@ -5,7 +5,7 @@ Nothing here writes; `plan_study` reads no more than the configuration and the d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from flanscale import identity
 from flanscale.checks import ConfigError, leaves
 from flanscale.config import Composer
 from flanscale.orchestration.cost import Cost, cost_of
-from flanscale.orchestration.grid import as_override, points, with_overrides
+from flanscale.orchestration.grid import point_overrides, points, stage_overrides, with_overrides
 from flanscale.orchestration.liveness import View
-from flanscale.orchestration.study import Study
+from flanscale.orchestration.resources import resources_of
+from flanscale.orchestration.study import Parent, Study
 from flanscale.schema import ClusterConfig, PathsConfig, RunConfig
 
 
@@ -28,6 +29,7 @@ class Cell:
     run: str  # name of the run directory
     config: RunConfig
     cost: Cost
+    parents: tuple[str, ...] = ()  # ids of cells of the same plan that must be finished before it starts
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Plan:
     study: Study  # with the user's overrides in it
     overrides: tuple[str, ...]
     points: tuple[Point, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[Cell, ...]  # parents before their children
+    stages: tuple[Point, ...] = ()  # cells that others start from, with the axes that they have inherited
 
     @property
     def paths(self) -> PathsConfig:
@@ -84,23 +87,49 @@ def plan_points(study: Study, overrides: Sequence[str], grid: Sequence[dict[str,
         ConfigError: a cell that cannot be run, data that is not there, cells that cannot share one launch.
     """
     cells: dict[str, Cell] = {}
+    stages: dict[str, Point] = {}
+
+    def keep(cell: Cell) -> Cell:
+        _check_same(cells.setdefault(cell.id, cell).config, cell.config)
+        return cells[cell.id]
+
+    def stage_of(parent: Parent, axes: Mapping[str, Any]) -> Cell:
+        inherited = {key: axes[key] for key in parent.inherit}
+        known = repr((parent, inherited))
+        if known not in stages:
+            before = stage_of(parent.parent, inherited) if parent.parent else None
+            cell = keep(make_cell(composer, stage_overrides(study, parent, inherited), study.name, before))
+            if cell.config.trainer.steps == 0:
+                raise ConfigError(f"parent: {cell.run} trains nothing that another cell could start from")
+            stages[known] = Point(inherited, cell.id)
+        return cells[stages[known].cell]
+
     plan = []
     for axes in grid:
-        cell = make_cell(composer, [*study.base, *(as_override(key, value) for key, value in axes.items())], study.name)
-        _check_same(cells.setdefault(cell.id, cell).config, cell.config)
-        plan.append(Point(axes, cell.id))
-    return _checked(Plan(study, tuple(overrides), tuple(plan), tuple(cells.values())))
+        before = stage_of(study.parent, axes) if study.parent else None
+        plan.append(Point(axes, keep(make_cell(composer, point_overrides(study, axes), study.name, before)).id))
+    return _checked(Plan(study, tuple(overrides), tuple(plan), tuple(cells.values()), tuple(stages.values())))
 
 
-def make_cell(composer: Composer, overrides: Sequence[str], study: str) -> Cell:
-    """Compose and resolve one cell."""
-    resolved = identity.resolve(composer.compose(overrides))
+def make_cell(composer: Composer, overrides: Sequence[str], study: str, parent: Cell | None = None) -> Cell:
+    """Compose and resolve one cell, which starts from another one of the plan where that is given."""
+    config = composer.compose(overrides)
+    if parent:
+        if config.init.hf or config.init.run:
+            raise ConfigError("init.hf and init.run are for the first stage of a study with `parent`: set them there")
+        config.init.run = str(Path(parent.config.paths.runs).expanduser().absolute() / parent.run)
+    resolved = identity.resolve(config, parent.config if parent else None)
     resolved.tracker = replace(resolved.tracker, group=study)
-    return Cell(identity.identity(resolved), identity.run_name(resolved), resolved, cost_of(resolved))
+    resolved.cluster = resources_of(resolved)
+    own = identity.identity(resolved)
+    run = f"{own}-{identity.slug(resolved)}"
+    return Cell(own, run, resolved, cost_of(resolved), (parent.id,) if parent else ())
 
 
 def _check_same(one: RunConfig, other: RunConfig) -> None:
     """Refuse to merge two points that somebody wanted told apart by a knob that no result depends on."""
+    if one is other:
+        return
     for (name, field, a), (_, _, b) in zip(leaves(one), leaves(other), strict=True):
         if a != b and not field.metadata["changes_result"]:
             raise ConfigError(f"{name}={a} and {name}={b}: it changes no result, so it cannot be an axis of a study")
@@ -118,9 +147,17 @@ def _checked(plan: Plan) -> Plan:
 # --- deciding --------------------------------------------------------------------------------------------------
 
 
+AUTOMATIC = (
+    "preempted",
+    "timeout",
+    "node",
+    "interrupted",
+)  # classes of failure that are tried again without being asked
+
+
 @dataclass(frozen=True)
 class Decision:
-    """What a launch does about one cell: start, resume, retry, wait, or nothing because it is done."""
+    """What a launch does about one cell: start, resume, retry, wait, or nothing because it is done or has failed."""
 
     action: str
     reason: str
@@ -131,8 +168,13 @@ class Decision:
         return self.action in ("start", "resume", "retry")
 
 
-def decide(view: View) -> Decision:
-    """What a launch does about a run that looks like this."""
+def decide(view: View, retry: Collection[str] = ()) -> Decision:
+    """What a launch does about a run that looks like this.
+
+    Args:
+        view: the run.
+        retry: classes of failure that are tried again, besides those that always are.
+    """
     state, failure = view.state, view.state.failure
     if view.status == "finished":
         return Decision("done", f"finished in attempt {state.attempt}")
@@ -140,7 +182,9 @@ def decide(view: View) -> Decision:
         where = f"Slurm job {state.job}" if state.job else f"{state.host}, process {state.pid}"
         return Decision("wait", f"{view.status} ({where})")
     if view.status == "failed":
-        return Decision("retry", f"attempt {state.attempt} failed: {failure.kind if failure else 'unknown'}")
+        kind = failure.kind if failure else "unknown"
+        again = kind in AUTOMATIC or kind in retry
+        return Decision("retry" if again else "failed", f"attempt {state.attempt} failed: {kind}")
     if view.status in ("preempted", "interrupted"):
         return Decision("resume", f"attempt {state.attempt} was {view.status}")
     return Decision("start", "not run yet")

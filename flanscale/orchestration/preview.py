@@ -12,6 +12,7 @@ from rich.console import Console
 from flanscale.checks import ConfigError
 from flanscale.config import Composer
 from flanscale.orchestration import memory
+from flanscale.orchestration.bill import totals
 from flanscale.orchestration.cost import (
     Estimate,
     Pace,
@@ -24,11 +25,14 @@ from flanscale.orchestration.cost import (
     run_of,
     size_of,
 )
-from flanscale.orchestration.display import plan_table, quantity
 from flanscale.orchestration.display_memory import compiled_line, memory_lines, memory_table
+from flanscale.orchestration.display_plan import plan_table, removed_line, rule_lines
+from flanscale.orchestration.ledger import ledger_of
 from flanscale.orchestration.liveness import View, asking_rarely, look
+from flanscale.orchestration.order import in_order
 from flanscale.orchestration.plan import Cell, Decision, Plan, decide, plan_study
 from flanscale.orchestration.study import load_study
+from flanscale.orchestration.words import hours, quantity
 from flanscale.schema import RunConfig
 
 COMMON = ("b200", "h200", "h100", "a100", "tpu_v4", "tpu_v5e", "tpu_v5p", "tpu_v6e")  # shown where no chip is chosen
@@ -103,15 +107,26 @@ class Preview:
         return sum(self.views[cell.id].state.seconds * devices(cell.config) / 3600 for cell in self.that("done"))
 
 
-def print_plan(plan: Plan, console: Console, *, with_memory: bool = False, compiled: bool = False) -> None:
+def print_plan(
+    plan: Plan, console: Console, *, order: str = "grid", with_memory: bool = False, compiled: bool = False
+) -> None:
     """Show what a launch would do about every cell, and the sum of it.
 
-    `with_memory` adds what each size takes on its devices, `compiled` what the compiler says to that.
+    Args:
+        plan: the study.
+        console: where to show it.
+        order: in which the cells are shown, one of `order.ORDERS`.
+        with_memory: add what each size takes on its devices.
+        compiled: add what the compiler says to that.
+
+    Raises:
+        ConfigError: there is no such order.
     """
+    cells = in_order(plan, plan.cells, order)
     seen = Preview.of(plan)
     footprints = {cell.id: memory.footprint_of(cell.config) for cell in plan.cells if cell.config.cluster.chip}
     console.print(plan.study.title, style="bold", markup=False, highlight=False)
-    console.print(plan_table(plan, seen.decisions, seen.estimates, footprints))
+    console.print(plan_table(plan, cells, seen.decisions, seen.estimates, footprints))
     for line in totals(seen):
         console.print(line, highlight=False, soft_wrap=True)
     sizes = list({seen.sizes[cell.id]: cell.config for cell in plan.cells}.values())
@@ -119,66 +134,20 @@ def print_plan(plan: Plan, console: Console, *, with_memory: bool = False, compi
         if with_memory or compiled or (config.cluster.chip and not memory.footprint_of(config).fits(_memory(config))):
             _print_memory(config, console, compiled=compiled)
     ahead = [cell for cell in plan.cells if seen.decisions[cell.id].action != "done"]
-    waiting = len(seen.that("wait"))
+    waiting, failed, parents = len(seen.that("wait")), len(seen.that("failed")), len({s.cell for s in plan.stages})
+    for line in rule_lines(plan):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if removed := ledger_of(plan).removed:
+        console.print(removed_line(plan.study.name, removed), highlight=False, markup=False, soft_wrap=True)
     console.print(
-        f"{len(plan.points)} points, {len(plan.cells)} distinct cells, {len(plan.cells) - len(ahead)} done"
-        f"{f', {waiting} queued or running' if waiting else ''};"
+        f"{len(plan.points)} points, {len(plan.cells)} distinct cells"
+        f"{f' with {parents} parents' if parents else ''}, {len(plan.cells) - len(ahead)} done"
+        f"{f', {waiting} queued or running' if waiting else ''}"
+        f"{f', {failed} failed and waiting for `flanscale retry`' if failed else ''};"
         f" to do: {quantity(sum(cell.cost.flops for cell in ahead))}FLOP of training",
         highlight=False,
         soft_wrap=True,
     )
-
-
-def totals(seen: Preview) -> list[str]:
-    """Device-hours, dollars and energy of a study, and where the figures come from; nothing where nothing is known."""
-    starts, waiting = seen.starts, seen.that("wait")
-    if not any(seen.estimates.values()) and not seen.spent:
-        return []
-    parts = [f"{_hours(seen.spent)} spent"]
-    if waiting:
-        parts.append(f"{_hours(seen.device_hours(waiting))} queued or running")
-    parts.append(f"{_hours(seen.device_hours(starts))} to start")
-    lines = [f"device-hours: {', '.join(parts)}{_basis(seen)}"]
-    if bill := _bill(seen, [*starts, *waiting]):
-        lines.append(bill)
-    return lines
-
-
-def _hours(hours: float | None) -> str:
-    return "?" if hours is None else f"{hours:.3g}" if hours < 1000 else f"{hours:,.0f}"
-
-
-def _basis(seen: Preview) -> str:
-    """How the hours of what is ahead are known, by cells."""
-    bases = [guess.basis for guess in seen.estimates.values() if guess]
-    mfus = {f"{cell.config.cluster.mfu:.0%}" for cell in seen.plan.cells}
-    words = {
-        "measured": "measured on finished runs of the same size",
-        "pace": "by FLOPs at the pace of finished ones",
-        "mfu": f"assuming an MFU of {' or '.join(sorted(mfus))} (cluster.mfu) and no evaluation",
-    }
-    said = [
-        f"{words[basis]}{f' for {bases.count(basis)} cells' if len(set(bases)) > 1 else ''}"
-        for basis in words
-        if basis in bases
-    ]
-    return f" ({'; '.join(said)})" if said else ""
-
-
-def _bill(seen: Preview, cells: Sequence[Cell]) -> str:
-    """Dollars and kilowatt-hours of what is ahead, where prices are configured for all of it."""
-    hours = [(cell.config.cluster, seen.estimates[cell.id]) for cell in cells]
-    known = [(cluster, guess.device_hours) for cluster, guess in hours if guess]
-    if len(known) < len(hours) or not known:
-        return ""
-    dollars = [cluster.dollars_per_hour for cluster, _ in known]
-    watts = [cluster.watts for cluster, _ in known]
-    said = []
-    if None not in dollars:
-        said.append(f"{sum((d or 0) * hours for d, (_, hours) in zip(dollars, known, strict=True)):,.2f} dollars")
-    if None not in watts:
-        said.append(f"{sum((w or 0) * hours for w, (_, hours) in zip(watts, known, strict=True)) / 1000:,.3g} kWh")
-    return f"still to pay: {', '.join(said)}" if said else ""
 
 
 def print_cell(overrides: Sequence[str], console: Console, *, compiled: bool = False) -> None:
@@ -202,7 +171,7 @@ def _cell_words(config: RunConfig) -> str:
         f" {quantity(cost.flops)}FLOP of training"
     )
     if guess := estimate(config, cost, None, None):
-        words += f", {_hours(guess.device_hours)} {cluster.chip}-hours at an MFU of {cluster.mfu:.0%} (cluster.mfu)"
+        words += f", {hours(guess.device_hours)} {cluster.chip}-hours at an MFU of {cluster.mfu:.0%} (cluster.mfu)"
     return words
 
 

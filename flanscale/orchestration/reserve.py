@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 from flanscale import config, identity
 from flanscale.checks import ConfigError
-from flanscale.orchestration.claim import claim
+from flanscale.orchestration.claim import claim, owner_here
 from flanscale.orchestration.liveness import KnownJobs, look, this_process
 from flanscale.orchestration.plan import Cell, decide
 from flanscale.orchestration.state import read_state, write_state
 from flanscale.schema import RunConfig
 
 
-def reserve(run_dir: Path, cell: Cell, known_jobs: KnownJobs) -> bool:
+def reserve(run_dir: Path, cell: Cell, known_jobs: KnownJobs, retry: Collection[str] = ()) -> bool:
     """Take a cell for this launcher; False when it is finished, or somebody else runs or has taken it.
 
     The directory then holds the configuration of this launch, which may differ from an earlier one's in what does
-    not change the result.
+    not change the result. The job claims the run itself: should one on another host still run it after all, it waits
+    to see that, and leaves it alone.
+
+    Args:
+        retry: classes of failure that are tried again, see `plan.decide`.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     with claim(run_dir, patience=0) as mine:
-        if not mine or not decide(look(run_dir, known_jobs)).starts:
+        if not mine or not decide(look(run_dir, known_jobs), retry).starts or owner_here(run_dir):
             return False
         _write_config(run_dir, cell.config)
         me = this_process()
@@ -73,7 +79,9 @@ def give_back(run_dir: Path) -> None:
         if state.attempt:
             write_state(run_dir, replace(state, state="preempted"))
         else:
-            shutil.rmtree(run_dir)
+            gone = run_dir.with_name(f".{run_dir.name}.{os.getpid()}")
+            run_dir.rename(gone)  # another launcher that comes now makes a directory of its own
+            shutil.rmtree(gone)
 
 
 def check_writable(folder: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 ASK_SECONDS = 30
 DEFAULT_ARRAY_SIZE = 1001
@@ -17,10 +20,60 @@ def available() -> bool:
     return shutil.which("sbatch") is not None
 
 
-def known_jobs() -> frozenset[str] | None:
-    """Ids of this user's jobs that are pending, running or requeued (array elements as `123_4`); None if unknown."""
-    answer = _ask("squeue", "--me", "--noheader", "--array", "--format=%i")
-    return None if answer is None else frozenset(answer.split())
+def known_jobs() -> dict[str, str] | None:
+    """This user's jobs that are pending, running or requeued: id (array elements as `123_4`) → why it waits.
+
+    None where that cannot be asked.
+    """
+    answer = _ask("squeue", "--me", "--noheader", "--array", "--format=%i %r")
+    return None if answer is None else dict(line.strip().partition(" ")[::2] for line in answer.splitlines())
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Some equal nodes of one partition."""
+
+    partition: str
+    default: bool  # where jobs go that name no partition
+    count: int
+    cpus: int
+    memory_mb: int
+    gpus: int
+    minutes: int | None  # time limit of the partition; None where there is none
+
+
+def nodes() -> list[Nodes]:
+    """What the cluster consists of, busy or not; empty where that cannot be asked."""
+    answer = _ask("sinfo", "--noheader", "--exact", "--format=%P|%D|%c|%m|%G|%l") or ""
+    rows = [line.strip().split("|") for line in answer.splitlines()]
+    return [_nodes(*row) for row in rows if len(row) == 6]
+
+
+def _nodes(name: str, count: str, cpus: str, memory: str, gres: str, limit: str) -> Nodes:
+    return Nodes(
+        partition=name.removesuffix("*"),
+        default=name.endswith("*"),
+        count=int(count),
+        cpus=int(cpus.rstrip("+")),
+        memory_mb=int(memory.rstrip("+")),
+        gpus=sum(int(number) for number in re.findall(r"gpu:(?:[^:,(]+:)?(\d+)", gres)),
+        minutes=_minutes(limit),
+    )
+
+
+def _minutes(limit: str) -> int | None:
+    """Slurm's [days-]hours:minutes:seconds, or minutes:seconds."""
+    if not (found := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)):
+        return None
+    days, hours, minutes, _ = (int(part or 0) for part in found.groups())
+    return 1440 * days + 60 * hours + minutes
+
+
+def accounts() -> list[str]:
+    """The accounts that this user may charge; empty where that cannot be asked."""
+    user = f"user={getpass.getuser()}"
+    answer = _ask("sacctmgr", "--noheader", "--parsable2", "show", "associations", user, "format=account") or ""
+    return sorted(set(answer.split()))
 
 
 def largest_array() -> int:
@@ -48,6 +101,16 @@ def requeue(job: str) -> bool:
     """
     state = _ask("squeue", "--noheader", "--jobs", job, "--format=%T")
     return (state or "").strip() == "RUNNING" and _ask("scontrol", "requeue", job) is not None
+
+
+def delay(job: str, seconds: float) -> bool:
+    """Let a pending job start in so many seconds at the earliest; False when Slurm refuses, as it may for a moment."""
+    command = ("scontrol", "update", f"JobId={job}", f"StartTime=now+{round(seconds)}")
+    for _ in range(3):
+        if _ask(*command) is not None:
+            return True
+        time.sleep(1.0)
+    return False
 
 
 def _ask(*command: str) -> str | None:

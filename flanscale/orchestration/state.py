@@ -1,4 +1,4 @@
-"""How far is a run? Its record `state.json`: written whole or not at all, and only under the run's lock."""
+"""How far is a run? Its record `state.json`: written whole or not at all, and only by who has claimed the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from flanscale.checks import ConfigError
 
 STATE_FILE = "state.json"
-FORMAT = 1
+FORMAT = 2  # 1 had no `stalled` and `reached`, and `process_started` since the epoch
 STATES = ("planned", "queued", "running", "preempted", "finished", "failed")
 FAILURE_CLASSES = (
     "config",
@@ -55,37 +55,51 @@ class RunState:
     failure: Failure | None = None
     host: str | None = None
     pid: int | None = None
-    process_started: float | None = None  # seconds since the epoch; a pid alone may have been given out again
+    process_started: float | None = None  # see `liveness.Process`; a pid alone may have been given out again
     job: str | None = None  # the Slurm job that holds the run now; None for a local process
     job_ids: tuple[str, ...] = ()  # every Slurm job it ever had
     seconds: float = 0.0  # spent in attempts that have ended
     updated: float = 0.0  # of the last transition, seconds since the epoch
+    stalled: int = 0  # attempts in a row that were cut off and had got no further
+    reached: int = 0  # the step at which the present or last attempt began
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last transition, never less than none: clocks of other hosts may be ahead."""
+        return max(time.time() - self.updated, 0.0)
 
     def queued(self, *, host: str, pid: int, process_started: float, job: str | None = None) -> RunState:
         """Handed to an executor; the process is the dispatcher's until the job's own claims the run."""
         here = {"host": host, "pid": pid, "process_started": process_started}
-        return self._next("queued", **here, **self._held_by(job), failure=None)
+        stalled = 0 if self.state == "failed" else self.stalled  # somebody asked for it to be tried again
+        return self._next("queued", **here, **self._held_by(job), failure=None, stalled=stalled)
 
-    def running(self, *, host: str, pid: int, process_started: float, job: str | None = None) -> RunState:
-        """An attempt begins."""
+    def running(
+        self,
+        *,
+        host: str,
+        pid: int,
+        process_started: float,
+        job: str | None = None,
+        reached: int = 0,
+        stalled: int = 0,
+    ) -> RunState:
+        """An attempt begins, at the step that is reached."""
         here = {"host": host, "pid": pid, "process_started": process_started}
-        return self._next("running", attempt=self.attempt + 1, **here, **self._held_by(job), failure=None)
+        progress = {"attempt": self.attempt + 1, "reached": reached, "stalled": stalled}
+        return self._next("running", **here, **progress, **self._held_by(job), failure=None)
 
-    def finished(self) -> RunState:
-        """The cell's results are complete."""
-        return self._ended("finished", None)
+    def finished(self, spent: float = 0.0) -> RunState:
+        """The cell's results are complete, after so many seconds in this attempt."""
+        return self._next("finished", failure=None, seconds=self.seconds + spent, stalled=0)
 
-    def preempted(self, failure: Failure) -> RunState:
-        """Stopped from outside after a checkpoint; goes on from there when started again."""
-        return self._ended("preempted", failure)
+    def preempted(self, failure: Failure, spent: float = 0.0) -> RunState:
+        """Cut off; goes on from the last checkpoint when started again."""
+        return self._next("preempted", failure=failure, seconds=self.seconds + spent)
 
-    def failed(self, failure: Failure) -> RunState:
+    def failed(self, failure: Failure, spent: float = 0.0) -> RunState:
         """Ended with an error."""
-        return self._ended("failed", failure)
-
-    def _ended(self, state: str, failure: Failure | None) -> RunState:
-        spent = time.time() - self.updated if self.state == "running" else 0.0
-        return self._next(state, failure=failure, seconds=self.seconds + max(spent, 0.0))
+        return self._next("failed", failure=failure, seconds=self.seconds + spent)
 
     def _held_by(self, job: str | None) -> dict[str, Any]:
         known = job is None or job in self.job_ids
@@ -99,19 +113,25 @@ def read_state(run_dir: Path) -> RunState:
     """The state of a run; `planned` where nothing has been recorded yet.
 
     Raises:
-        ConfigError: the record is damaged, which an interrupted flanscale never leaves behind.
+        ConfigError: it cannot be read, is from a newer flanscale, or damaged, which an interrupted one never leaves.
     """
     path = run_dir / STATE_FILE
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        if fields.pop("format") != FORMAT or fields["state"] not in STATES:
-            raise ValueError(f"not a format {FORMAT} record")
+        if (written := fields.pop("format")) > FORMAT:
+            raise ConfigError(f"{path} is from a newer flanscale (format {written}, not {FORMAT}): update flanscale")
+        if written < 1 or fields["state"] not in STATES:
+            raise ValueError("not a record")
         failure = fields.pop("failure")
         fields["job_ids"] = tuple(fields["job_ids"])
         return RunState(failure=Failure.from_json(failure) if failure else None, **fields)
+    except ConfigError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         return RunState()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}): delete the run directory to start it over") from error
 
 

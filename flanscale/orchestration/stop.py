@@ -39,8 +39,8 @@ def stop_requests(*numbers: signal.Signals) -> Iterator[StopRequest]:
 
 
 @contextmanager
-def leaving_within(seconds: float, leave: Callable[[], None]) -> Iterator[None]:
-    """Calls `leave` in a thread when the block has not ended so many seconds after a stop signal.
+def leaving_within(seconds: float, leave: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Calls `leave` with the signal, in a thread, when the block has not ended so many seconds after a stop signal.
 
     The handlers above run only between two instructions of the main thread, of which a compilation may be one; the byte
     that the system writes for every signal comes at once. Only signals that have a handler count.
@@ -51,8 +51,9 @@ def leaving_within(seconds: float, leave: Callable[[], None]) -> Iterator[None]:
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
     def wait() -> None:
-        if os.read(reading, 1) and not over.is_set() and not over.wait(seconds):
-            leave()
+        number = os.read(reading, 1)
+        if number and not over.is_set() and not over.wait(seconds):
+            leave(signal.Signals(number[0]))
 
     thread = threading.Thread(target=wait, name="leaving", daemon=True)
     thread.start()

@@ -54,7 +54,7 @@ def _write_whole_files() -> None:
         target = Path(str(self.path)) / f"{key}-cache"
         if target.exists():
             return
-        partial = target.with_name(f".{os.getpid()}.partial")
+        partial = target.with_name(f".{os.uname().nodename}.{os.getpid()}.partial")
         partial.write_bytes(value)
         partial.replace(target)
 

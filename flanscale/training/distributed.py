@@ -5,8 +5,10 @@ Every process runs the same program on the same global arrays; what it holds of 
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -15,39 +17,64 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from flanscale.checks import ConfigError
 from flanscale.models import Batch, batch_sharding
+from flanscale.processes import own_gpus, started_by_hand, this_rank
 from flanscale.training.metrics import Size
+
+COLLECTIVE_ERRORS = (jax.errors.JaxRuntimeError, ValueError)  # the latter where JAX finds out as it dispatches
+LOST = ("Gloo", "NCCL", "UNAVAILABLE")  # what is in a collective's error when a process is gone
 
 
 def join(environment: Mapping[str, str] = os.environ) -> None:
     """Joins the other processes of this job, if there are any. Call it before anything touches a device.
 
-    They are found by what starts them: `srun` (one process a node or a device), a TPU pod, or by hand
-    JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    They are found by what starts them: `srun` (see `flanscale.processes`), a TPU pod, or by hand.
 
     Raises:
-        RuntimeError: the others do not come.
+        ConfigError: the devices do not divide among the processes of a node.
+        JaxRuntimeError: the others do not come.
     """
-    if jax.distributed.is_initialized():
+    rank = this_rank(environment)
+    if rank.count == 1 or jax.distributed.is_initialized():
         return
-    if "JAX_COORDINATOR_ADDRESS" in environment and "JAX_NUM_PROCESSES" in environment:
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from our own handler
+    if started_by_hand(environment):
         jax.distributed.initialize(
             environment["JAX_COORDINATOR_ADDRESS"],
-            num_processes=int(environment["JAX_NUM_PROCESSES"]),
-            process_id=int(environment["JAX_PROCESS_ID"]),
+            num_processes=rank.count,
+            process_id=rank.index,
             cluster_detection_method="deactivate",
         )
-    elif spans_processes(environment):
-        jax.distributed.initialize()
+    else:
+        jax.distributed.initialize(local_device_ids=own_gpus(environment))
 
 
-def spans_processes(environment: Mapping[str, str]) -> bool:
-    """Whether Slurm or a TPU pod started this process as one of several.
+@contextmanager
+def together(agreed: type[BaseException]) -> Iterator[None]:
+    """After an error in this block, this process waits for no other when it exits: they may be waiting for it.
 
-    A batch script has its job's SLURM_NTASKS but is one process; only a step started by srun has the step's own number.
+    JAX lets every process wait for all others before it exits, for five minutes.
+
+    Args:
+        agreed: what all processes raise at the same moment; they do leave together.
+
+    Raises:
+        JaxRuntimeError: UNAVAILABLE, in place of what a collective says when a process is gone.
     """
-    slurm = int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1
-    return slurm or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+    try:
+        yield
+    except agreed:
+        raise
+    except BaseException as error:
+        if jax.distributed.is_initialized():
+            atexit.register(os._exit, 1)  # runs before what JAX has registered
+            if isinstance(error, COLLECTIVE_ERRORS) and any(word in str(error) for word in LOST):
+                said = str(error).split("\n", 1)[0]
+                raise jax.errors.JaxRuntimeError(
+                    f"UNAVAILABLE: another process of this cell is gone; its log.<rank>.txt may tell why ({said})"
+                ) from error
+        raise
 
 
 def host_of(mesh: Mesh, rows: int) -> tuple[int, int]:
@@ -56,8 +83,15 @@ def host_of(mesh: Mesh, rows: int) -> tuple[int, int]:
     Processes that hold the same rows, because a model is split between them, have the same part.
 
     Raises:
-        ValueError: the rows of this process are not one such part.
+        ConfigError: the rows of this process are not one such part, or a process has no device of the mesh.
     """
+    if jax.process_count() == 1:
+        return 0, 1
+    if len({device.process_index for device in mesh.devices.flat}) < jax.process_count():
+        raise ConfigError(
+            f"trainer.mesh {dict(mesh.shape)} leaves processes without work: their product must be the"
+            f" {jax.device_count()} devices of this cell's {jax.process_count()} processes"
+        )
     places = batch_sharding(mesh).devices_indices_map((rows,))
     held = {places[device][0].indices(rows)[:2] for device in mesh.local_devices}
     first, end = min(start for start, _ in held), max(stop for _, stop in held)
@@ -67,7 +101,7 @@ def host_of(mesh: Mesh, rows: int) -> tuple[int, int]:
         or first % (end - first)
         or count * (end - first) != rows
     ):
-        raise ValueError(
+        raise ConfigError(
             f"trainer.mesh {dict(mesh.shape)} gives process {jax.process_index()} of {jax.process_count()} the rows "
             f"{sorted(held)} of {rows}, which are not one equal part: let data × fsdp be a multiple of the processes"
         )

@@ -32,7 +32,9 @@ def write_config(config: ModelConfig, rows: int, *, eos_id: int, dtype: str = "f
     try:
         check_config(config, rows, given, own_head=not config.tie_embeddings, where=f"transformers' {CLASSES[family]}")
     except WeightsError as error:
-        raise WeightsError(f"this model cannot be exported, {error}") from error
+        raise WeightsError(
+            f"no class of transformers computes {config.name}, so it cannot be exported: {error}"
+        ) from error
     return given
 
 

@@ -20,8 +20,12 @@ from flanscale.weights.vocabulary import check_vocabulary, vocabulary_of
 NOT_OF_THE_TREE = ("name", "dropout", "prefix_lm", "bos_id", "max_positions")  # of the model; may differ from a run's
 
 
-def settle(config: RunConfig) -> None:
+def settle(config: RunConfig, planned: RunConfig | None = None) -> None:
     """Make `init.*` absolute, take the weights' own vocabulary where none is given, and fingerprint the start.
+
+    Args:
+        config: the cell.
+        planned: what runs in the directory `init.run`, where that need not exist yet.
 
     Raises:
         WeightsError: there are no such weights, or they are not this cell's model or vocabulary.
@@ -39,8 +43,12 @@ def settle(config: RunConfig) -> None:
                 _check_vocabulary(path, Path(config.tokenizer.vocabulary).expanduser())
         config.fingerprints["init"] = _fingerprint(path)
     if config.init.run is not None:
-        directory = find_run(config.init.run, Path(config.paths.runs).expanduser())
-        _check_run(config, directory)
+        if planned:
+            directory, other = Path(config.init.run), planned
+        else:
+            directory = find_run(config.init.run, Path(config.paths.runs).expanduser())
+            other = _configuration(directory)
+        _check_run(config, other)
         config.init.run = str(directory.resolve())
         config.fingerprints["init"] = f"run {directory.name.split('-')[0]}"
 
@@ -54,17 +62,15 @@ def find_run(name: str, runs: Path) -> Path:
     for path in (Path(name).expanduser(), runs / name):
         if (path / "config.yaml").is_file():
             return path
-    found = sorted(path for path in runs.glob(f"{name}*") if (path / "config.yaml").is_file()) if name else []
+    near = runs.glob(f"{name}*") if name and not Path(name).expanduser().is_absolute() else ()
+    found = sorted(path for path in near if (path / "config.yaml").is_file())
     if len(found) != 1:
         what = "no run directory" if not found else f"{len(found)} run directories"
         raise WeightsError(f"{name}: {what} of that name in {runs}/; give the run's identity or its directory")
     return found[0]
 
 
-def _check_run(config: RunConfig, directory: Path) -> None:
-    from flanscale.config import load
-
-    other = load(directory / "config.yaml")
+def _check_run(config: RunConfig, other: RunConfig) -> None:
     was, now = asdict(other.model), asdict(config.model)
     scope = [name for name in now if name not in (*NOT_OF_THE_TREE, "scan", "remat") and was[name] != now[name]]
     if scope:
@@ -86,6 +92,13 @@ def _check_run(config: RunConfig, directory: Path) -> None:
 
 
 # A plan asks for the same weights cell after cell.
+
+
+@cache
+def _configuration(directory: Path) -> RunConfig:
+    from flanscale.config import load
+
+    return load(directory / "config.yaml")
 
 
 @cache

@@ -1,0 +1,112 @@
+"""What does this cell's job ask for? The cluster's values, with those that `cluster.by_model` gives for its model."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from flanscale.checks import ConfigError, check_value, did_you_mean, one_line
+from flanscale.config import conf_path
+from flanscale.schema import ClusterConfig, MeshConfig, RunConfig
+
+FOR_ALL = ("name", "by_model", "notify")  # of the study, not of a model
+THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # follow cluster.cpus where conf/ sets them to it
+PLATFORM = "JAX_PLATFORMS"
+
+
+def resources_of(config: RunConfig) -> ClusterConfig:
+    """The resources of one cell, `by_model` applied and emptied.
+
+    A Slurm job that asks for GPUs must get them: it fails rather than train on the CPU.
+
+    Raises:
+        ConfigError: `by_model` has an unknown model, key or value; processes, GPUs and mesh do not fit together.
+    """
+    cluster = config.cluster
+    for model, values in cluster.by_model.items():
+        if _name_of(model) == config.model.name or model == config.model.name:
+            cluster = _changed(cluster, model, values)
+    _check(cluster, config.trainer.mesh)
+    environment = dict(cluster.environment)
+    if cluster.name == "slurm" and cluster.gpus:
+        environment.setdefault(PLATFORM, "cuda")
+    return dataclasses.replace(cluster, by_model={}, environment=environment)
+
+
+@cache
+def _name_of(model: str) -> str:
+    """What `conf/model/<model>.yaml` calls its model, or the name itself where it is one."""
+    folders = (conf_path() / "model", Path.cwd() / "conf" / "model")
+    files = {file.stem: file for folder in folders for file in folder.glob("*.yaml")}
+    if model in files:
+        return str(yaml.safe_load(files[model].read_text(encoding="utf-8")).get("name", model))
+    names = {_name_of(stem) for stem in files}
+    if model not in names:
+        near = get_close_matches(model, [*files, *names], n=2, cutoff=0.5)
+        raise ConfigError(f"cluster.by_model.{model}: no such model{did_you_mean(near)}")
+    return model
+
+
+def _changed(cluster: ClusterConfig, model: str, values: Any) -> ClusterConfig:
+    """The cluster with other values of its keys."""
+    section = f"cluster.by_model.{model}"
+    known = {field.name: field for field in dataclasses.fields(cluster) if field.name not in FOR_ALL}
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{section}: expected keys of cluster with their values, got {values!r}; e.g. {{gpus: 4}}")
+    merged = OmegaConf.structured(cluster)
+    for key, value in values.items():
+        if key not in known:
+            near = get_close_matches(str(key), known, n=2, cutoff=0.5)
+            raise ConfigError(f"{section}.{key}: not a resource of a cell{did_you_mean(near)}")
+        try:
+            merged.merge_with({key: value})
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{section}.{key}={value}: {one_line(error)}") from error
+        check_value(f"{section}.{key}", known[key].metadata, getattr(OmegaConf.to_object(merged), key))
+    changed = typing.cast(ClusterConfig, OmegaConf.to_object(merged))
+    given = values.get("environment", {})
+    follows = {key for key in THREADS if cluster.environment.get(key) == str(cluster.cpus) and key not in given}
+    changed.environment |= dict.fromkeys(sorted(follows), str(changed.cpus))
+    return changed
+
+
+def _check(cluster: ClusterConfig, mesh: MeshConfig) -> None:
+    gpus, tasks, nodes = cluster.gpus, cluster.tasks_per_node, cluster.nodes
+    if cluster.name != "slurm":
+        if tasks > 1 or nodes > 1:
+            raise ConfigError(
+                f"cluster={cluster.name} runs a cell as one process, not cluster.nodes × cluster.tasks_per_node ="
+                f" {nodes} × {tasks}: set both to 1, or use cluster=slurm"
+            )
+        return
+    if gpus % tasks:
+        raise ConfigError(
+            f"cluster.tasks_per_node={tasks} with cluster.gpus={gpus}: the processes of a node share its GPUs equally;"
+            f" set cluster.tasks_per_node to {gpus}, one of its divisors, or 1"
+        )
+    devices = mesh.data * mesh.fsdp * mesh.tensor
+    if gpus and devices != nodes * gpus:
+        raise ConfigError(
+            f"trainer.mesh has data × fsdp × tensor = {mesh.data} × {mesh.fsdp} × {mesh.tensor} = {devices} devices,"
+            f" and the job cluster.nodes × cluster.gpus = {nodes} × {gpus} = {nodes * gpus}: {_fitting(cluster, mesh)}"
+        )
+
+
+def _fitting(cluster: ClusterConfig, mesh: MeshConfig) -> str:
+    """Which number to change: the mesh's copies where they can make up for it, else the GPUs."""
+    wanted, shards = cluster.nodes * cluster.gpus, mesh.fsdp * mesh.tensor
+    if wanted % shards == 0:
+        return f"set trainer.mesh.data={wanted // shards}, or as many GPUs as the mesh has devices"
+    devices = mesh.data * shards
+    if devices % cluster.nodes == 0:
+        return f"set cluster.gpus={devices // cluster.nodes}"
+    return f"set cluster.nodes and cluster.gpus so that their product is {devices}"

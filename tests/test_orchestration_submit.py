@@ -1,0 +1,260 @@
+"""A plan becomes job arrays: what each asks for and waits for, and what is left when Slurm says no."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_slurm import FakeSlurm, open_slurm
+from little_study import Workplace, open_workplace
+from rich.console import Console
+
+from flanscale.checks import ConfigError
+from flanscale.orchestration import closing, launcher
+from flanscale.orchestration.launch import launch
+from flanscale.orchestration.plan import Plan
+from flanscale.orchestration.reserve import create_run_dir
+from flanscale.orchestration.state import Failure, RunState, read_state, write_state
+
+SLURM = ("cluster=slurm", "cluster.gpus=0")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    return open_workplace(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def slurm(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    return open_slurm(place.folder / "bin", monkeypatch)
+
+
+def with_parents(plan: Plan, parents: Sequence[Sequence[int]]) -> Plan:
+    """The plan whose cells start from those with these numbers."""
+    ids = [cell.id for cell in plan.cells]
+    pairs = zip(plan.cells, parents, strict=True)
+    return replace(plan, cells=tuple(replace(cell, parents=tuple(ids[n] for n in own)) for cell, own in pairs))
+
+
+def submit(plan: Plan, report: closing.Report | None = None, order: str = "grid") -> str:
+    console = Console(file=io.StringIO(), width=200)
+    assert launch(plan, console, again="launch again", report=report, order=order) == 0
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_cells_of_one_shape_are_one_array_with_its_cap_and_the_controller_is_asked_once(
+    place: Workplace, slurm: FakeSlurm
+) -> None:
+    said = submit(place.plan(*SLURM, "cluster.parallelism=3"))
+    assert said.splitlines() == [
+        "submitted 4 cells to Slurm: job 101",
+        "4 queued",
+        "watch with: flanscale status little --watch",
+        "stop with: flanscale cancel little",
+    ]
+    assert slurm.option(101, "array") == "0-3%3"
+    assert slurm.option(101, "dependency") is None
+    assert [read_state(run).job for run in sorted(place.runs(), key=lambda run: read_state(run).job or "")] == [
+        f"101_{n}" for n in range(4)
+    ]
+    assert slurm.asked("scontrol") == slurm.asked("sinfo") == 1
+    assert submit(place.plan(*SLURM)).splitlines()[0] == "4 queued"
+    assert len(slurm.scripts()) == 1
+
+
+def test_each_shape_is_an_array_of_its_own(place: Workplace, slurm: FakeSlurm) -> None:
+    plan = place.plan(*SLURM, "cluster.cpus=1")
+    big = [replace(cell.config, cluster=replace(cell.config.cluster, cpus=8, gpus=2)) for cell in plan.cells[2:]]
+    submit(
+        replace(
+            plan, cells=(*plan.cells[:2], *(replace(c, config=b) for c, b in zip(plan.cells[2:], big, strict=True)))
+        )
+    )
+    assert [slurm.option(job, "cpus-per-task") for job in (101, 102)] == ["1", "8"]
+    assert [slurm.option(job, "gpus-per-node") for job in (101, 102)] == [None, "2"]
+    assert [slurm.option(job, "array") for job in (101, 102)] == ["0-1%2", "0-1%2"]
+
+
+def test_several_nodes_are_one_step_with_all_its_tasks(place: Workplace, slurm: FakeSlurm) -> None:
+    cluster = ("cluster=slurm", "cluster.nodes=2", "cluster.gpus=4", "trainer.batch_rows=32")
+    one_each = place.plan(*cluster, "trainer.mesh.data=8", "cluster.tasks_per_node=4")
+    submit(one_each)
+    assert [slurm.option(101, name) for name in ("nodes", "ntasks-per-node", "cpus-per-task")] == ["2", "4", "2"]
+    script = slurm.scripts()[0]
+    assert "--kill-on-bad-exit=1" in script
+
+
+def test_arrays_are_no_larger_than_slurm_allows_and_share_the_cap(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = open_slurm(place.folder / "bin", monkeypatch, largest_array=2)
+    said = submit(place.plan(*SLURM, "cluster.parallelism=2"))
+    assert said.startswith("submitted 4 cells to Slurm: jobs 101, 102\n")
+    assert [slurm.option(job, "array") for job in (101, 102)] == ["0-1%1", "0-1%1"]
+
+
+def test_children_wait_for_their_own_parents_only(place: Workplace, slurm: FakeSlurm) -> None:
+    submit(with_parents(place.plan(*SLURM), [[], [0], [0], [1]]))
+    assert [slurm.option(job, "dependency") for job in (101, 102, 103)] == [None, "afterok:101", "afterok:102_0"]
+    assert [slurm.option(job, "array") for job in (101, 102, 103)] == [None, "0-1%2", None]
+    assert [slurm.option(job, "kill-on-invalid-dep") for job in (101, 102, 103)] == [None, "yes", "yes"]
+
+
+def test_arrays_that_correspond_one_to_one_wait_element_by_element(place: Workplace, slurm: FakeSlurm) -> None:
+    plan = with_parents(place.plan(*SLURM), [[], [], [1], [0]])
+    submit(plan)
+    assert slurm.option(102, "dependency") == "aftercorr:101"
+    jobs = [read_state(plan.directory(cell)).job for cell in plan.cells]
+    assert jobs == ["101_0", "101_1", "102_1", "102_0"]
+
+
+def test_a_cell_of_several_parents_waits_for_all_of_them(place: Workplace, slurm: FakeSlurm) -> None:
+    submit(with_parents(place.plan(*SLURM), [[], [], [0], [0, 1]]))
+    assert sorted(slurm.option(job, "dependency") or "" for job in (102, 103)) == ["afterok:101", "afterok:101_0"]
+
+
+def test_a_finished_parent_is_not_waited_for_and_one_of_another_launch_by_its_job(
+    place: Workplace, slurm: FakeSlurm
+) -> None:
+    plan = place.plan(*SLURM)
+    write_state(create_run_dir(plan.cells[0].config), RunState(state="finished", attempt=1))
+    elsewhere = RunState(state="queued", job="77", host="login2", pid=1, process_started=1.0)
+    write_state(create_run_dir(plan.cells[1].config), elsewhere)
+    with (slurm.folder / "queue").open("a") as queue:
+        queue.write("77\n")
+    submit(with_parents(plan, [[], [], [0], [1]]))
+    assert [slurm.option(job, "dependency") for job in (101, 102)] == [None, "afterok:77"]
+
+
+def test_a_failed_parent_leaves_its_children_planned_and_is_told_once(place: Workplace, slurm: FakeSlurm) -> None:
+    plan = with_parents(place.plan(*SLURM), [[], [0], [1], []])
+    failed = RunState(attempt=1).failed(Failure("data", "no instances"))
+    write_state(create_run_dir(plan.cells[0].config), failed)
+    said = submit(plan).splitlines()
+    assert said[:3] == [
+        "1 cell failed before (1 data): flanscale retry little",
+        "submitted 1 cells to Slurm: job 101",
+        f"2 cells are left for a later launch: they start from {plan.cells[0].run}, which failed",
+    ]
+    assert [plan.directory(cell).exists() for cell in plan.cells] == [True, False, False, True]
+
+
+def test_cells_that_failed_start_again_when_their_class_is_asked_for(place: Workplace, slurm: FakeSlurm) -> None:
+    plan = place.plan(*SLURM)
+    for cell, kind in zip(plan.cells, ("data", "node", "config", "data"), strict=True):
+        write_state(create_run_dir(cell.config), RunState(attempt=1).failed(Failure(kind, "x")))
+    console = Console(file=io.StringIO(), width=200)
+    launch(plan, console, again="", retry=("data",))
+    said = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert said[0] == "1 cell failed before (1 config): flanscale retry little"
+    assert said[1] == "submitted 3 cells to Slurm: job 101"
+
+
+def test_what_another_study_asks_for_does_not_rewrite_its_index(place: Workplace, slurm: FakeSlurm) -> None:
+    from flanscale.orchestration.ledger import ledger_of
+
+    plan = place.plan(*SLURM)
+    index = ledger_of(plan)
+    launch(replace(plan, cells=plan.cells[:1]), Console(file=io.StringIO()), again="", index=index)
+    assert not index.path.exists()
+    assert len(place.runs()) == 1
+
+
+def test_a_refusal_midway_gives_back_what_was_reserved_for_it_and_keeps_what_is_queued(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = open_slurm(place.folder / "bin", monkeypatch, largest_array=2)
+    slurm.refuse("[ $(cat count) = 101 ]", "Batch job submission failed: Job violates accounting/QOS policy")
+    with pytest.raises(ConfigError, match=r"QOS policy.*limit of queued jobs .*the rest has not been submitted: again"):
+        launch(place.plan(*SLURM), Console(file=io.StringIO()), again="again")
+    assert len(place.runs()) == 2
+    assert sorted(place.statuses().values()) == ["planned", "planned", "queued", "queued"]
+    (slurm.folder / "refuse").unlink()
+    assert submit(place.plan(*SLURM)).startswith("submitted 2 cells to Slurm: job 102\n")
+
+
+def test_a_silent_controller_is_asked_again_and_then_told_of(
+    place: Workplace, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "PAUSES", (0.0, 0.0))
+    silent = "Batch job submission failed: Unable to contact slurm controller (connect failure)"
+    slurm.refuse("echo >> tries && [ $(wc -l < tries) -lt 3 ]", silent)
+    assert "submitted 4 cells" in submit(place.plan(*SLURM))
+    slurm.refuse("true", silent)
+    with pytest.raises(ConfigError, match=r"controller does not answer \(Unable to contact .*\); asked 3 times"):
+        submit(place.plan(*SLURM, "seed=5"))
+    assert len(place.runs()) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["cluster.partition=lnog"],
+            "cluster.partition=lnog: no such partition; did you mean long.; there are long, main",
+        ),
+        (["cluster.cpus=9"], "cluster.cpus=9: no node of partition main has more than 8 cores"),
+        (["cluster.memory_gb=16"], "cluster.memory_gb=16: no node of partition main has more than 15 GB of memory"),
+        (["cluster.nodes=3"], "cluster.nodes=3: partition main has 2 with these resources"),
+        (["cluster.partition=long", "cluster.timeout_minutes=2881"], "partition long ends jobs after 2880 minutes"),
+        (["cluster.gpus=5", "trainer.mesh.data=5", "trainer.batch_rows=20"], "cluster.gpus=5: .* more than 4 GPUs"),
+    ],
+)
+def test_what_no_node_has_is_said_before_anything_is_made(
+    place: Workplace, slurm: FakeSlurm, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        submit(place.plan(*SLURM, *overrides))
+    assert not (place.folder / "runs").exists()
+    assert not slurm.scripts()
+
+
+def test_an_unknown_account_is_told_with_those_there_are(place: Workplace, slurm: FakeSlurm) -> None:
+    words = "Batch job submission failed: Invalid account or account/partition combination specified"
+    slurm.refuse("true", words)
+    with pytest.raises(
+        ConfigError, match=r"cluster.account=lba: Slurm refused: Invalid account .*; you may charge lab"
+    ):
+        submit(place.plan(*SLURM, "cluster.account=lba"))
+    assert place.runs() == []
+
+
+def test_without_slurm_and_inside_a_cell_nothing_is_submitted(
+    place: Workplace, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = {"FLANSCALE_SNAPSHOT": "0123", "SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "7"}
+    with monkeypatch.context() as patch:
+        for key, value in inside.items():
+            patch.setenv(key, value)
+        with pytest.raises(ConfigError, match="this is Slurm job 7, a cell of a study"):
+            submit(place.plan(*SLURM))
+    monkeypatch.setenv("PATH", str(place.folder))
+    with pytest.raises(ConfigError, match="no sbatch on this host"):
+        submit(place.plan(*SLURM))
+    assert not (place.folder / "runs").exists()
+
+
+def test_the_report_is_a_small_job_after_all_others(place: Workplace, slurm: FakeSlurm) -> None:
+    said = submit(
+        with_parents(
+            place.plan(*SLURM, "cluster.cpus=8", "cluster.sbatch={exclusive: true, qos: long}"), [[], [], [0], [0]]
+        ),
+        report=closing.print_report,
+    )
+    assert "the report is drawn by job 103, when these have ended" in said
+    assert slurm.option(103, "dependency") == "afterany:101:102"
+    assert (slurm.option(103, "cpus-per-task"), slurm.option(103, "qos")) == ("1", "long")
+    assert "exclusive" not in slurm.scripts()[2]
+
+
+def test_cells_that_left_the_study_and_run_on_are_told_with_how_to_cancel_them(
+    place: Workplace, slurm: FakeSlurm
+) -> None:
+    submit(place.plan(*SLURM))
+    said = submit(place.plan(*SLURM, "seed=0"))
+    assert said.startswith(
+        "2 cells of an earlier launch left the study and run on: flanscale cancel little --removed\n"
+    )
