@@ -31,9 +31,9 @@ import numpy_cells  # noqa: E402
 from machines import SAVED_SECONDS, Machines, set_node  # noqa: E402
 
 from flanscale import config  # noqa: E402
-from flanscale.orchestration import slurm  # noqa: E402
-from flanscale.orchestration.liveness import process_alive  # noqa: E402
-from flanscale.orchestration.state import RunState, read_state  # noqa: E402
+from flanscale.orchestration.dispatch import slurm  # noqa: E402
+from flanscale.orchestration.running.liveness import process_alive  # noqa: E402
+from flanscale.orchestration.running.state import RunState, read_state  # noqa: E402
 from flanscale.tracking import METRICS_FILE, read_metrics  # noqa: E402
 
 STUDY = "faults"
@@ -229,7 +229,7 @@ def undisturbed(run: Path, folder: Path, real: bool) -> Path:
     copy.mkdir(parents=True)
     (copy / config.CONFIG_FILE).write_bytes((run / config.CONFIG_FILE).read_bytes())
     if real:
-        code = "import sys; from flanscale.orchestration.job import start; start(sys.argv[1])"
+        code = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1])"
         subprocess.run([sys.executable, "-c", code, str(copy)], check=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
     else:
         cell = config.load(copy / config.CONFIG_FILE)

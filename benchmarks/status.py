@@ -64,9 +64,9 @@ def refreshes(index: Path, repeat: int) -> dict[str, list[tuple[float, float]]]:
     """Wall and processor seconds of looking again, without and with drawing it."""
     from rich.console import Console
 
-    from flanscale.orchestration.ledger import read_ledger
-    from flanscale.orchestration.live import Choice, picture
-    from flanscale.orchestration.monitor import Observer
+    from flanscale.orchestration.watching.ledger import read_ledger
+    from flanscale.orchestration.watching.live import Choice, picture
+    from flanscale.orchestration.watching.monitor import Observer
 
     observer = Observer(read_ledger(index))
     running = [cell for cell in observer.look().cells if cell.status == "running"]
@@ -92,9 +92,9 @@ def refreshes(index: Path, repeat: int) -> dict[str, list[tuple[float, float]]]:
 def make_study(folder: Path, cells: int) -> Path:
     """Write `studies/large.json` and the run directories; returns the index."""
     from flanscale.config import Composer, save
-    from flanscale.orchestration.liveness import this_process
-    from flanscale.orchestration.state import FORMAT as STATE_FORMAT
-    from flanscale.orchestration.state import Failure, RunState
+    from flanscale.orchestration.running.liveness import this_process
+    from flanscale.orchestration.running.state import FORMAT as STATE_FORMAT
+    from flanscale.orchestration.running.state import Failure, RunState
 
     failure = Failure("nonfinite_loss", "not finite at step 50", "at step 50\n" * 40, 50)
     entries: dict[str, dict[str, Any]] = {}

@@ -70,8 +70,8 @@ def plan(
     Without a study, show what one cell takes and on which mesh of which chip it fits:
     flanscale plan model=palm_540b optimizer=adafactor cluster.chip=tpu_v4
     """
-    from flanscale.orchestration.display import open_console
-    from flanscale.orchestration.preview import make_plan, print_cell, print_plan
+    from flanscale.orchestration.planning.preview import make_plan, print_cell, print_plan
+    from flanscale.orchestration.watching.display import open_console
 
     given = [*([study] if study else []), *(overrides or [])]
     if given and "=" in given[0]:
@@ -102,10 +102,10 @@ def launch(
     Launching again starts nothing that is finished or running and resumes what was interrupted; what failed for
     another reason waits for `flanscale retry`.
     """
-    from flanscale.orchestration import launch as launching
-    from flanscale.orchestration.closing import print_report
-    from flanscale.orchestration.display import open_console
-    from flanscale.orchestration.preview import check_budget, make_plan
+    from flanscale.orchestration.dispatch import launch as launching
+    from flanscale.orchestration.dispatch.closing import print_report
+    from flanscale.orchestration.planning.preview import check_budget, make_plan
+    from flanscale.orchestration.watching.display import open_console
 
     made = make_plan(study, overrides or [])
     if budget is not None:
@@ -121,9 +121,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="folder for its files; by default reports/")] = None,
 ) -> None:
     """Draw the curves of a launched study and print its table."""
-    from flanscale.orchestration.closing import print_report
-    from flanscale.orchestration.display import open_console
-    from flanscale.orchestration.ledger import find_ledger
+    from flanscale.orchestration.dispatch.closing import print_report
+    from flanscale.orchestration.watching.display import open_console
+    from flanscale.orchestration.watching.ledger import find_ledger
     from flanscale.schema import PathsConfig
 
     index = find_ledger(study, _studies())
@@ -133,7 +133,7 @@ def report(
 def _named(study: str | None) -> str:
     """Raises `ConfigError` where no study is named."""
     from flanscale.checks import ConfigError
-    from flanscale.orchestration.study import available_studies
+    from flanscale.orchestration.planning.study import available_studies
 
     if study is None:
         raise ConfigError(f"plan what? a study ({', '.join(sorted(available_studies()))}) or a cell's overrides")
@@ -148,7 +148,7 @@ def _studies() -> Path:
 
 def main() -> None:
     """The entry point: mistakes of the user end in one line and exit code 2."""
-    from flanscale.orchestration.failure import is_user_error
+    from flanscale.orchestration.running.failure import is_user_error
 
     try:
         app()

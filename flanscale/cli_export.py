@@ -16,10 +16,11 @@ def export(
     precision: Annotated[str, typer.Option(help="float32 (bit for bit), bfloat16 or float16")] = "float32",
 ) -> None:
     """Write a run as a folder that transformers and vLLM load: weights, configuration, tokenizer and model card."""
+    from flanscale.orchestration.watching.finding import find_run
     from flanscale.schema import PathsConfig
-    from flanscale.weights.origin import find_run
 
-    run_dir = find_run(run, Path(PathsConfig().runs))
+    paths = PathsConfig()
+    run_dir = find_run(run, Path(paths.runs), Path(paths.studies))
     if precision not in ("float32", "bfloat16", "float16"):
         raise ConfigError(f"--precision {precision}: must be float32, bfloat16 or float16")
     from flanscale.weights.export import export_run  # JAX comes in here

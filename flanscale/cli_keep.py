@@ -32,11 +32,12 @@ def rerun(
     ] = False,
 ) -> None:
     """Recreate a run: what differs here today, and a folder with its packages, configuration, code and commands."""
-    from flanscale.orchestration import replay
-    from flanscale.orchestration.rerun import differences, last_attempt, write_folder
-    from flanscale.weights.origin import find_run
+    from flanscale.orchestration.keeping import replay
+    from flanscale.orchestration.keeping.rerun import differences, last_attempt, write_folder
+    from flanscale.orchestration.watching.finding import find_run
 
-    run_dir = find_run(run, Path(PathsConfig().runs)).absolute()
+    paths = PathsConfig()
+    run_dir = find_run(run, Path(paths.runs), Path(paths.studies))
     attempt = last_attempt(run_dir)
     found = differences(run_dir, attempt)
     if found:
@@ -76,8 +77,8 @@ def sync(
 
     Without a W&B login on this machine it only says what it would send.
     """
-    from flanscale.orchestration import sync as syncing
-    from flanscale.orchestration.liveness import asking_rarely
+    from flanscale.orchestration.keeping import sync as syncing
+    from flanscale.orchestration.running.liveness import asking_rarely
 
     paths, known_jobs = PathsConfig(), asking_rarely()
     parcels, going_on, unread = [], 0, 0
@@ -114,7 +115,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Say what this machine has and lacks, and what to do about it; code 1 if something necessary is missing."""
-    from flanscale.orchestration.doctor import examine
+    from flanscale.orchestration.keeping.doctor import examine
 
     findings = examine(*_places(overrides or []), devices=devices)
     if as_json:

@@ -31,8 +31,8 @@ def prepare(
     workers: Workers = None,
 ) -> None:
     """Tokenise every mixture of a study into the store, so that its cells start at once."""
-    from flanscale.orchestration.display import open_console
-    from flanscale.orchestration.preview import make_plan
+    from flanscale.orchestration.planning.preview import make_plan
+    from flanscale.orchestration.watching.display import open_console
     from flanscale.pipeline.feed import open_feed
     from flanscale.pipeline.tokenizers import load_tokenizer
 

@@ -14,9 +14,9 @@ import typer
 from flanscale.checks import ConfigError
 
 if TYPE_CHECKING:
-    from flanscale.orchestration.cancel import Cancelled
-    from flanscale.orchestration.retry import Retry
-    from flanscale.orchestration.targets import Seen
+    from flanscale.orchestration.steering.cancel import Cancelled
+    from flanscale.orchestration.steering.retry import Retry
+    from flanscale.orchestration.steering.targets import Seen
     from flanscale.schema import PathsConfig
 
 WITHOUT_ASKING = 10  # cells that are cancelled at one word
@@ -61,9 +61,9 @@ def retry(
     """
     from rich.console import Console
 
-    from flanscale.orchestration.closing import print_report
-    from flanscale.orchestration.display import open_console
-    from flanscale.orchestration.retry import LOST, carry_out, make_retry
+    from flanscale.orchestration.dispatch.closing import print_report
+    from flanscale.orchestration.steering.retry import LOST, carry_out, make_retry
+    from flanscale.orchestration.watching.display import open_console
 
     overrides = [name for name in names if "=" in name]
     states = _known_states(state, LOST) | ({"failed"} if failed else set())
@@ -90,7 +90,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Stop cells: those that wait are planned again, those that run save a checkpoint first and are not requeued."""
-    from flanscale.orchestration.cancel import ASKED_FOR, cancel, cancellable
+    from flanscale.orchestration.steering.cancel import ASKED_FOR, cancel, cancellable
 
     if removed and where:
         raise ConfigError("--removed --where: what has left a study's file has no place in its grid; leave out --where")
@@ -125,8 +125,8 @@ def prune(
 
     What an unfinished run goes on from is never touched.
     """
-    from flanscale.orchestration.display import open_console
-    from flanscale.orchestration.pruning import pruned_table, survey
+    from flanscale.orchestration.steering.pruning import pruned_table, survey
+    from flanscale.orchestration.watching.display import open_console
 
     if everything == (study is not None):
         raise ConfigError("prune what? one study, or --all")
@@ -165,7 +165,7 @@ def _paths() -> PathsConfig:
 
 
 def _known_states(texts: list[str] | None, known: tuple[str, ...]) -> frozenset[str]:
-    from flanscale.orchestration.filters import known_words
+    from flanscale.orchestration.steering.filters import known_words
 
     return known_words("--state", texts or [], known)
 
@@ -183,9 +183,9 @@ def _look(
     Raises:
         ConfigError: no name is given, or something that is not there.
     """
-    from flanscale.orchestration.filters import Filter, known_classes
-    from flanscale.orchestration.liveness import asking_rarely
-    from flanscale.orchestration.targets import find_targets, look_at
+    from flanscale.orchestration.running.liveness import asking_rarely
+    from flanscale.orchestration.steering.filters import Filter, known_classes
+    from flanscale.orchestration.steering.targets import find_targets, look_at
 
     if not names:
         raise ConfigError("no study or run is named; `flanscale status` lists the studies")
@@ -205,7 +205,7 @@ def _several(words: Iterable[str]) -> str:
 
 
 def _retry_line(plan: Retry) -> str:
-    from flanscale.orchestration.filters import failure_class
+    from flanscale.orchestration.steering.filters import failure_class
 
     why = _several(failure_class(cell.view) or cell.view.status for cell in plan.again)
     left = _several(left.reason for left in plan.left)

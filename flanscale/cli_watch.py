@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from flanscale.orchestration.ledger import Ledger
+    from flanscale.orchestration.watching.ledger import Ledger
 
 EXIT_INTERRUPTED = 130
 
@@ -32,7 +32,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Show how far the cells of a study are, from their run directories alone."""
-    from flanscale.orchestration import ledger
+    from flanscale.orchestration.watching import ledger
 
     if study is not None:
         _one(ledger.read_ledger(ledger.find_ledger(study, _studies())), watch, state, where, map_, as_json)
@@ -48,9 +48,9 @@ def status(
 def _one(
     index: Ledger, watch: bool, state: list[str] | None, where: list[str] | None, map_: str | None, as_json: bool
 ) -> None:
-    from flanscale.orchestration import display, heatmap, selection
-    from flanscale.orchestration.monitor import Observer
-    from flanscale.orchestration.status_json import as_json as document
+    from flanscale.orchestration.watching import display, heatmap, selection
+    from flanscale.orchestration.watching.monitor import Observer
+    from flanscale.orchestration.watching.status_json import as_json as document
 
     states, axes = selection.states(state or []), heatmap.map_axes(index, map_)
     observer = Observer(selection.where(index, where or []))
@@ -68,9 +68,9 @@ def _one(
 def _all(as_json: bool) -> None:
     """Every launched study, in a line each."""
     from flanscale.checks import ConfigError
-    from flanscale.orchestration import display, heatmap, ledger
-    from flanscale.orchestration.monitor import Observer
-    from flanscale.orchestration.status_json import as_json as document
+    from flanscale.orchestration.watching import display, heatmap, ledger
+    from flanscale.orchestration.watching.monitor import Observer
+    from flanscale.orchestration.watching.status_json import as_json as document
 
     documents, paths = [], list(ledger.launched_studies(_studies()))
     for path in paths:
@@ -107,9 +107,9 @@ def logs(
 ) -> None:
     """Show the log of a run, of all its attempts."""
     from flanscale.checks import ConfigError
-    from flanscale.orchestration import transcript
-    from flanscale.orchestration.finding import find_run
-    from flanscale.orchestration.state import read_state
+    from flanscale.orchestration.running.state import read_state
+    from flanscale.orchestration.watching import transcript
+    from flanscale.orchestration.watching.finding import find_run
     from flanscale.schema import PathsConfig
 
     found = transcript.Transcript(find_run(run, Path(PathsConfig().runs), _studies()), rank)

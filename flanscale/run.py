@@ -178,8 +178,8 @@ def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def _run_cell(composed: DictConfig) -> None:
     """Run one composed cell here and now, in its run directory under `paths.runs`."""
-    from flanscale.orchestration.job import start
-    from flanscale.orchestration.reserve import create_run_dir
+    from flanscale.orchestration.dispatch.reserve import create_run_dir
+    from flanscale.orchestration.running.job import start
 
     start(str(create_run_dir(resolve(checked(composed)))), echo=True)
 
@@ -188,7 +188,7 @@ def main() -> None:
     """Plain Hydra: `python -m flanscale.run [--multirun] [overrides]`; mistakes end in one line and exit code 2."""
     import hydra
 
-    from flanscale.orchestration.study import register_sweeps
+    from flanscale.orchestration.planning.study import register_sweeps
 
     register_schema()
     register_sweeps()
@@ -202,7 +202,7 @@ def main() -> None:
 
 def _check_arguments(arguments: list[str]) -> None:
     """Find a wrong override before Hydra does, which takes many lines to say it."""
-    from flanscale.orchestration.multirun import check_arguments
+    from flanscale.orchestration.dispatch.multirun import check_arguments
 
     overrides = [text for text in arguments if "=" in text and not text.lstrip("+~").startswith(("-", "hydra"))]
     if {"-m", "--multirun"} & set(arguments):

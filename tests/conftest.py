@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import submitit  # noqa: F401  its first import closes all log handlers, and absl's close their stream with them
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["WANDB_MODE"] = "offline"

@@ -86,10 +86,10 @@ def _replace(path: Path, text: str) -> None:
 
 def main() -> None:
     """Launch a study of such cells; `--no-wait` and `--wait` as in `flanscale launch`."""
-    from flanscale.orchestration.display import open_console
-    from flanscale.orchestration.failure import is_user_error
-    from flanscale.orchestration.launch import launch
-    from flanscale.orchestration.preview import make_plan
+    from flanscale.orchestration.dispatch.launch import launch
+    from flanscale.orchestration.planning.preview import make_plan
+    from flanscale.orchestration.running.failure import is_user_error
+    from flanscale.orchestration.watching.display import open_console
 
     wait = {"--wait": True, "--no-wait": False}.get(sys.argv[1])
     study, *overrides = sys.argv[1:] if wait is None else sys.argv[2:]

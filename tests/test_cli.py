@@ -12,7 +12,7 @@ import pytest
 from little_study import Workplace, open_workplace
 
 from flanscale.cli import main
-from flanscale.orchestration.state import Failure, RunState, write_state
+from flanscale.orchestration.running.state import Failure, RunState, write_state
 
 HEAVY = ("jax", "flax", "pandas", "scipy", "matplotlib", "wandb", "submitit", "numpy")
 

@@ -20,15 +20,15 @@ from rich.console import Console
 
 from flanscale.checks import ConfigError
 from flanscale.cli import main
-from flanscale.orchestration import live, transcript
-from flanscale.orchestration.display import following
-from flanscale.orchestration.finding import find_run
-from flanscale.orchestration.ledger import ledger_of, read_ledger, write_ledger
-from flanscale.orchestration.liveness import this_process
-from flanscale.orchestration.monitor import Observer
-from flanscale.orchestration.reserve import create_run_dir
-from flanscale.orchestration.state import Failure, RunState, read_state, write_state
-from flanscale.orchestration.transcript import Transcript
+from flanscale.orchestration.dispatch.reserve import create_run_dir
+from flanscale.orchestration.running.liveness import this_process
+from flanscale.orchestration.running.state import Failure, RunState, read_state, write_state
+from flanscale.orchestration.watching import live, transcript
+from flanscale.orchestration.watching.display import following
+from flanscale.orchestration.watching.finding import find_run
+from flanscale.orchestration.watching.ledger import ledger_of, read_ledger, write_ledger
+from flanscale.orchestration.watching.monitor import Observer
+from flanscale.orchestration.watching.transcript import Transcript
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "flanscale.cli"]

@@ -16,10 +16,10 @@ import pytest
 from little_study import attempts, begun, kill, wait_until
 from steering import Steering, failed, record
 
-from flanscale.orchestration import cancel, scancel
-from flanscale.orchestration.ledger import read_ledger, write_ledger
-from flanscale.orchestration.liveness import this_host, this_process
-from flanscale.orchestration.state import RunState, read_state
+from flanscale.orchestration.running.liveness import this_host, this_process
+from flanscale.orchestration.running.state import RunState, read_state
+from flanscale.orchestration.steering import cancel, scancel
+from flanscale.orchestration.watching.ledger import read_ledger, write_ledger
 
 LONG = ("trainer.steps=2000", "cluster.parallelism=2")
 

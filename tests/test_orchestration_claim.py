@@ -19,9 +19,9 @@ import psutil
 import pytest
 from little_study import kill, wait_until
 
-from flanscale.orchestration import claim as claims
-from flanscale.orchestration.claim import RECORD, RUN, Lease, claim
-from flanscale.orchestration.liveness import process_alive, this_process
+from flanscale.orchestration.running import claim as claims
+from flanscale.orchestration.running.claim import RECORD, RUN, Lease, claim
+from flanscale.orchestration.running.liveness import process_alive, this_process
 
 HOUR = 3600.0
 SILENCE = 0.6
@@ -29,7 +29,7 @@ ROUNDS = 100
 DEAD = 2**22 + 1  # above the largest pid there is
 HOLDER = (
     "import sys, time, pathlib\n"
-    "from flanscale.orchestration.claim import claim\n"
+    "from flanscale.orchestration.running.claim import claim\n"
     "with claim(pathlib.Path(sys.argv[1]), sys.argv[2]) as mine:\n"
     "    print(bool(mine), flush=True)\n"
     "    time.sleep(60)\n"

@@ -13,10 +13,10 @@ from rich.console import Console
 from flanscale import config
 from flanscale.checks import ConfigError
 from flanscale.config import Composer
-from flanscale.orchestration.cost import Pace, cost_of, devices, estimate, finished_runs, pace_of, size_of
-from flanscale.orchestration.plan import Cell
-from flanscale.orchestration.preview import Preview, check_budget, print_cell, print_plan
-from flanscale.orchestration.state import RunState, write_state
+from flanscale.orchestration.planning.cost import Pace, cost_of, devices, estimate, finished_runs, pace_of, size_of
+from flanscale.orchestration.planning.plan import Cell
+from flanscale.orchestration.planning.preview import Preview, check_budget, print_cell, print_plan
+from flanscale.orchestration.running.state import RunState, write_state
 from flanscale.schema import RunConfig
 
 H100 = ("cluster.chip=h100", "cluster.mfu=0.5")

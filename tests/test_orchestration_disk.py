@@ -13,8 +13,8 @@ import pytest
 from little_study import Workplace, attempts, open_workplace, wait_until
 from test_orchestration_job import make_run, start, start_with
 
-from flanscale.orchestration.liveness import look
-from flanscale.orchestration.state import Failure, read_state
+from flanscale.orchestration.running.liveness import look
+from flanscale.orchestration.running.state import Failure, read_state
 
 LONG = ("trainer.steps=100",)  # two seconds
 
@@ -118,7 +118,7 @@ def test_a_file_system_that_is_lost_for_good_ends_the_process(place: Workplace) 
 def test_words_that_the_log_has_no_room_for_are_lost_and_nothing_else(tmp_path: Path) -> None:
     script = (
         "import logging, os, pathlib, sys\n"
-        "from flanscale.orchestration.logs import logging_to\n"
+        "from flanscale.orchestration.running.logs import logging_to\n"
         "with logging_to(pathlib.Path('/dev/full'), echo=False):\n"
         "    logging.getLogger('flanscale.x').info('lost')\n"
         "    print('lost', flush=True); print('lost', file=sys.stderr)\n"
@@ -131,7 +131,7 @@ def test_words_that_the_log_has_no_room_for_are_lost_and_nothing_else(tmp_path: 
 def test_a_log_that_cannot_be_opened_goes_to_standard_error(tmp_path: Path) -> None:
     script = (
         "import logging, pathlib, sys\n"
-        "from flanscale.orchestration.logs import logging_to\n"
+        "from flanscale.orchestration.running.logs import logging_to\n"
         "with logging_to(pathlib.Path(sys.argv[1]), echo=False):\n"
         "    logging.getLogger('flanscale.x').info('what it would say')\n"
     )
@@ -148,7 +148,7 @@ def test_an_attempt_begins_its_words_on_a_line_of_its_own(tmp_path: Path) -> Non
     log.write_text("a word that was cut o")
     script = (
         "import logging, pathlib, sys\n"
-        "from flanscale.orchestration.logs import logging_to\n"
+        "from flanscale.orchestration.running.logs import logging_to\n"
         "with logging_to(pathlib.Path(sys.argv[1]), echo=False):\n"
         "    print('printed')\n"
         "    logging.getLogger('flanscale.x').info('logged')\n"

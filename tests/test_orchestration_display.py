@@ -16,18 +16,18 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from flanscale.checks import ConfigError
-from flanscale.orchestration.heatmap import heat_map, make_map, map_axes
-from flanscale.orchestration.ledger import Entry, Ledger
-from flanscale.orchestration.live import Choice, picture, print_status
-from flanscale.orchestration.liveness import View
-from flanscale.orchestration.monitor import STATUSES, CellStatus, StudyStatus
-from flanscale.orchestration.plan import Point
-from flanscale.orchestration.progress import Progress
-from flanscale.orchestration.selection import only, states, where
-from flanscale.orchestration.sheet import Column, Sheet, fitted, plain
-from flanscale.orchestration.state import Failure, RunState
-from flanscale.orchestration.status_json import as_json
-from flanscale.orchestration.tables import hidden, shown, status_table
+from flanscale.orchestration.planning.plan import Point
+from flanscale.orchestration.running.liveness import View
+from flanscale.orchestration.running.state import Failure, RunState
+from flanscale.orchestration.watching.heatmap import heat_map, make_map, map_axes
+from flanscale.orchestration.watching.ledger import Entry, Ledger
+from flanscale.orchestration.watching.live import Choice, picture, print_status
+from flanscale.orchestration.watching.monitor import STATUSES, CellStatus, StudyStatus
+from flanscale.orchestration.watching.progress import Progress
+from flanscale.orchestration.watching.selection import only, states, where
+from flanscale.orchestration.watching.sheet import Column, Sheet, fitted, plain
+from flanscale.orchestration.watching.status_json import as_json
+from flanscale.orchestration.watching.tables import hidden, shown, status_table
 
 AXES = {"model": ["nano", "micro"], "mixture.count": [0, 9, 89], "cot": [False, True]}
 DOCUMENT = Path(__file__).parents[1] / "docs" / "watching.md"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flanscale.orchestration import claim, devices, doctor
+from flanscale.orchestration.keeping import devices, doctor
+from flanscale.orchestration.running import claim
 from flanscale.schema import DataConfig, PathsConfig
 
 

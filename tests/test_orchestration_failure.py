@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from flanscale.orchestration.failure import classify, failure_of
+from flanscale.orchestration.running.failure import classify, failure_of
 
 
 class ModuleError(MemoryError):

@@ -8,8 +8,8 @@ import pytest
 
 from flanscale.checks import ConfigError
 from flanscale.config import available, parse_override
-from flanscale.orchestration.grid import as_override, parse_sweep, point_overrides, points, with_overrides
-from flanscale.orchestration.study import Study
+from flanscale.orchestration.planning.grid import as_override, parse_sweep, point_overrides, points, with_overrides
+from flanscale.orchestration.planning.study import Study
 
 STUDY = Study("s", {"mixture.count": (0, 9), "cot": (False, True), "seed": (0, 1)}, base=("model=nano",))
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from little_study import PATH_OF_PROCESSES, Workplace, attempts, begun, kill, open_workplace, wait_until
 
-from flanscale.orchestration.liveness import look
-from flanscale.orchestration.reserve import create_run_dir
-from flanscale.orchestration.state import read_state
+from flanscale.orchestration.dispatch.reserve import create_run_dir
+from flanscale.orchestration.running.liveness import look
+from flanscale.orchestration.running.state import read_state
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def make_run(place: Workplace, *overrides: str) -> Path:
 
 def start(run: Path, **environment: str) -> subprocess.Popen[bytes]:
     """A job, as an executor starts it."""
-    payload = "import sys; from flanscale.orchestration.job import start; start(sys.argv[1], 'fake_cells')"
+    payload = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1], 'fake_cells')"
     return subprocess.Popen(
         [sys.executable, "-c", payload, str(run)], env=os.environ | {"PYTHONPATH": PATH_OF_PROCESSES} | environment
     )
@@ -120,7 +120,9 @@ def test_a_stop_signal_lets_the_run_save_a_checkpoint_and_a_new_attempt_goes_on_
 def start_with(run: Path, **constants: float) -> subprocess.Popen[str]:
     """A job with other constants of the module `job`, whose standard error can be read."""
     setting = "".join(f"job.{name} = {value}; " for name, value in constants.items())
-    payload = f"import sys; from flanscale.orchestration import job; {setting}job.start(sys.argv[1], 'fake_cells')"
+    payload = (
+        f"import sys; from flanscale.orchestration.running import job; {setting}job.start(sys.argv[1], 'fake_cells')"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", payload, str(run)],
         env=os.environ | {"PYTHONPATH": PATH_OF_PROCESSES},
@@ -167,7 +169,7 @@ def test_attempts_that_are_stopped_again_and_again_before_they_get_further_end_a
     (place.folder / "eager.py").write_text(
         "class Preempted(Exception): ...\ndef run(*_, **__):\n    raise Preempted('stopped at step 0')\n"
     )
-    payload = "import sys; from flanscale.orchestration.job import start; start(sys.argv[1], 'eager')"
+    payload = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1], 'eager')"
     command = [sys.executable, "-c", payload, str(run)]
     codes = [
         subprocess.run(command, env=os.environ | {"PYTHONPATH": str(place.folder)}, check=False).returncode
@@ -186,7 +188,7 @@ def test_the_environment_of_the_cluster_is_set_before_the_runner_is_imported(pla
         "    (run_dir / 'seen').write_text(str(SEEN))\n"
     )
     run = make_run(place, "cluster.environment.XLA_FLAGS='--some_flag'")
-    payload = "import sys; from flanscale.orchestration.job import start; start(sys.argv[1], 'nosy')"
+    payload = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1], 'nosy')"
     subprocess.run(
         [sys.executable, "-c", payload, str(run)], env=os.environ | {"PYTHONPATH": str(place.folder)}, check=True
     )

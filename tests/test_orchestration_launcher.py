@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flanscale.orchestration import slurm
-from flanscale.orchestration.launcher import _reason, _scrubbed_environment, slurm_parameters
-from flanscale.orchestration.local import slots
+from flanscale.orchestration.dispatch import slurm
+from flanscale.orchestration.dispatch.launcher import _reason, _scrubbed_environment, slurm_parameters
+from flanscale.orchestration.dispatch.local import slots
 from flanscale.schema import ClusterConfig
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from little_study import Workplace, open_workplace
 
-from flanscale.orchestration import local
-from flanscale.orchestration.plan import Plan
-from flanscale.orchestration.reserve import create_run_dir
-from flanscale.orchestration.state import Failure, RunState, read_state, write_state
-from flanscale.orchestration.stop import StopRequest
+from flanscale.orchestration.dispatch import local
+from flanscale.orchestration.dispatch.reserve import create_run_dir
+from flanscale.orchestration.planning.plan import Plan
+from flanscale.orchestration.running.state import Failure, RunState, read_state, write_state
+from flanscale.orchestration.running.stop import StopRequest
 from flanscale.schema import ClusterConfig
 
 

@@ -21,7 +21,7 @@ from flanscale.flops import parameter_count
 from flanscale.layout import parameters
 from flanscale.memory import RESERVE, Footprint, footprint
 from flanscale.models import build_model
-from flanscale.orchestration.memory import fits, footprint_of, slice_of, smallest_fit
+from flanscale.orchestration.planning.memory import fits, footprint_of, slice_of, smallest_fit
 from flanscale.schema import MeshConfig, ModelConfig, OptimizerConfig, RunConfig, TrainerConfig
 from flanscale.training import step
 from flanscale.training.footprint import abstract_rows
@@ -176,9 +176,8 @@ def test_a_slice_has_enough_chips_and_even_sides() -> None:
 
 
 def test_estimating_loads_no_jax() -> None:
-    code = (
-        "import sys, flanscale.memory, flanscale.orchestration.memory; assert not {'jax', 'numpy'} & set(sys.modules)"
-    )
+    imports = "import sys, flanscale.memory, flanscale.orchestration.planning.memory; "
+    code = imports + "assert not {'jax', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from little_study import Workplace, open_workplace
 
-from flanscale.orchestration import monitor
-from flanscale.orchestration.display import axis_values, duration, quantity
-from flanscale.orchestration.forecast import Work, makespan, remaining
-from flanscale.orchestration.ledger import Ledger, ledger_of
-from flanscale.orchestration.liveness import this_process
-from flanscale.orchestration.monitor import Observer
-from flanscale.orchestration.plan import Point
-from flanscale.orchestration.progress import Progress
-from flanscale.orchestration.state import Failure, RunState, write_state
-from flanscale.orchestration.status_json import as_json
+from flanscale.orchestration.planning.plan import Point
+from flanscale.orchestration.running.liveness import this_process
+from flanscale.orchestration.running.state import Failure, RunState, write_state
+from flanscale.orchestration.watching import monitor
+from flanscale.orchestration.watching.display import axis_values, duration, quantity
+from flanscale.orchestration.watching.forecast import Work, makespan, remaining
+from flanscale.orchestration.watching.ledger import Ledger, ledger_of
+from flanscale.orchestration.watching.monitor import Observer
+from flanscale.orchestration.watching.progress import Progress
+from flanscale.orchestration.watching.status_json import as_json
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from little_study import Workplace, open_workplace
 
 from flanscale.checks import ConfigError
-from flanscale.orchestration.ledger import read_ledger
-from flanscale.orchestration.multirun import plan_arguments, plan_batch
-from flanscale.orchestration.preview import make_plan
+from flanscale.orchestration.dispatch.multirun import plan_arguments, plan_batch
+from flanscale.orchestration.planning.preview import make_plan
+from flanscale.orchestration.watching.ledger import read_ledger
 
 
 @pytest.fixture

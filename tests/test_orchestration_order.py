@@ -9,9 +9,9 @@ import pytest
 
 from flanscale.checks import ConfigError
 from flanscale.config import Composer
-from flanscale.orchestration.order import ORDERS, halvings, in_order
-from flanscale.orchestration.plan import Cell, Plan, plan_study
-from flanscale.orchestration.study import Parent, Study
+from flanscale.orchestration.planning.order import ORDERS, halvings, in_order
+from flanscale.orchestration.planning.plan import Cell, Plan, plan_study
+from flanscale.orchestration.planning.study import Parent, Study
 
 GRID = Study(
     "grid", {"mixture.count": (1, 9, 20, 89, 282), "cot": (False, True), "seed": (0, 1, 2)}, base=("model=nano",)

@@ -14,14 +14,14 @@ from rich.console import Console
 from flanscale.checks import ConfigError
 from flanscale.config import Composer
 from flanscale.identity import identity, run_name
-from flanscale.orchestration.cost import estimated_seconds
-from flanscale.orchestration.ledger import ledger_of, read_ledger, write_ledger
-from flanscale.orchestration.liveness import View
-from flanscale.orchestration.order import in_order
-from flanscale.orchestration.plan import Plan, decide, plan_study
-from flanscale.orchestration.preview import print_plan
-from flanscale.orchestration.state import Failure, RunState, write_state
-from flanscale.orchestration.study import Study
+from flanscale.orchestration.planning.cost import estimated_seconds
+from flanscale.orchestration.planning.order import in_order
+from flanscale.orchestration.planning.plan import Plan, decide, plan_study
+from flanscale.orchestration.planning.preview import print_plan
+from flanscale.orchestration.planning.study import Study
+from flanscale.orchestration.running.liveness import View
+from flanscale.orchestration.running.state import Failure, RunState, write_state
+from flanscale.orchestration.watching.ledger import ledger_of, read_ledger, write_ledger
 
 COUNTS = Study(
     "counts", {"mixture.count": (0, 9), "cot": (False, True), "seed": (0, 1)}, title="Counts", base=("model=nano",)

@@ -15,8 +15,8 @@ import pytest
 
 from flanscale.checks import ConfigError
 from flanscale.config import CONFIG_FILE, Composer, save
-from flanscale.orchestration import sources
-from flanscale.orchestration.provenance import PROVENANCE_FILE, read_attempts, record_attempt
+from flanscale.orchestration.keeping import sources
+from flanscale.orchestration.keeping.provenance import PROVENANCE_FILE, read_attempts, record_attempt
 
 CELL = Composer().compose(["tracker=disabled", "data.niv2=/data/niv2"])
 CELL.fingerprints = {"tasks": "abc"}

@@ -17,11 +17,11 @@ from little_study import wait_until
 from steering import Steering, failed, record
 
 from flanscale import config
-from flanscale.orchestration import snapshot
-from flanscale.orchestration.claim import RUN, claim
-from flanscale.orchestration.ledger import read_ledger, write_ledger
-from flanscale.orchestration.liveness import this_process
-from flanscale.orchestration.state import RunState, read_state
+from flanscale.orchestration.dispatch import snapshot
+from flanscale.orchestration.running.claim import RUN, claim
+from flanscale.orchestration.running.liveness import this_process
+from flanscale.orchestration.running.state import RunState, read_state
+from flanscale.orchestration.watching.ledger import read_ledger, write_ledger
 
 STEPS = (10, 15, 20)
 LEAVES = 12  # files of one checkpoint

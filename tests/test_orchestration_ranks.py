@@ -12,8 +12,8 @@ import pytest
 from little_study import Workplace, open_workplace, wait_until
 
 from flanscale.checks import ConfigError
-from flanscale.orchestration.ranks import Rank, announce, this_rank
-from flanscale.orchestration.reserve import create_run_dir
+from flanscale.orchestration.dispatch.reserve import create_run_dir
+from flanscale.orchestration.running.ranks import Rank, announce, this_rank
 from flanscale.processes import own_gpus
 
 RUNNER = """
@@ -46,7 +46,7 @@ def start_second(run: Path) -> subprocess.Popen[bytes]:
     payload = """
 import sys
 from pathlib import Path
-from flanscale.orchestration.ranks import follow, this_rank
+from flanscale.orchestration.running.ranks import follow, this_rank
 follow(Path(sys.argv[1]), "little_runner", this_rank())
 """
     environment = os.environ | STEP | {"SLURM_PROCID": "1", "PYTHONPATH": str(run.parents[1])}

@@ -11,9 +11,10 @@ import pytest
 from little_study import open_workplace, wait_until
 from test_orchestration_job import make_run
 
-from flanscale.orchestration import launcher, repeat, slurm
-from flanscale.orchestration.repeat import ended, reached, stalled_before, too_early, wait_seconds
-from flanscale.orchestration.state import Failure, RunState, read_state
+from flanscale.orchestration.dispatch import launcher, slurm
+from flanscale.orchestration.running import repeat
+from flanscale.orchestration.running.repeat import ended, reached, stalled_before, too_early, wait_seconds
+from flanscale.orchestration.running.state import Failure, RunState, read_state
 from flanscale.schema import ClusterConfig
 
 CLUSTER = ClusterConfig(retries=3, backoff_seconds=60.0)

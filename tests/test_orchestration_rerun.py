@@ -16,9 +16,9 @@ from flanscale.checks import ConfigError
 from flanscale.cli import app
 from flanscale.config import CONFIG_FILE, Composer, save
 from flanscale.identity import resolve, run_name
-from flanscale.orchestration import replay, rerun
-from flanscale.orchestration.devices import NoAnswer
-from flanscale.orchestration.provenance import PROVENANCE_FILE, record_attempt
+from flanscale.orchestration.keeping import replay, rerun
+from flanscale.orchestration.keeping.devices import NoAnswer
+from flanscale.orchestration.keeping.provenance import PROVENANCE_FILE, record_attempt
 
 CELL = resolve(Composer().compose(["model=nano", "tracker=online", "trainer.steps=4", "mixture.count=9"]))
 

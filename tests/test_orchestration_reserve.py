@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flanscale.checks import ConfigError
-from flanscale.orchestration.reserve import check_writable
+from flanscale.orchestration.dispatch.reserve import check_writable
 
 
 def test_many_launchers_may_look_whether_a_folder_is_writable_at_once(tmp_path: Path) -> None:

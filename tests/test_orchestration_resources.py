@@ -8,7 +8,7 @@ import pytest
 
 from flanscale.checks import ConfigError
 from flanscale.config import Composer
-from flanscale.orchestration.resources import resources_of
+from flanscale.orchestration.planning.resources import resources_of
 from flanscale.schema import ClusterConfig, RunConfig
 
 

@@ -12,12 +12,12 @@ from steering import Steering, failed, record
 
 from flanscale import config
 from flanscale.identity import identity
-from flanscale.orchestration.filters import Filter
-from flanscale.orchestration.ledger import read_ledger
-from flanscale.orchestration.resources import THREADS
-from flanscale.orchestration.retry import make_retry
-from flanscale.orchestration.state import RunState, read_state
-from flanscale.orchestration.targets import Target, look_at
+from flanscale.orchestration.planning.resources import THREADS
+from flanscale.orchestration.running.state import RunState, read_state
+from flanscale.orchestration.steering.filters import Filter
+from flanscale.orchestration.steering.retry import make_retry
+from flanscale.orchestration.steering.targets import Target, look_at
+from flanscale.orchestration.watching.ledger import read_ledger
 from flanscale.schema import PathsConfig
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 import flanscale
-from flanscale.orchestration import snapshot
-from flanscale.orchestration.state import RunState, write_state
+from flanscale.orchestration.dispatch import snapshot
+from flanscale.orchestration.running.state import RunState, write_state
 
 CLONE = Path(flanscale.__file__).parents[1]
 TAKE = (
-    "from flanscale.orchestration import snapshot; print(snapshot.take(__import__('pathlib').Path('runs'), ['a']).path)"
+    "from pathlib import Path; from flanscale.orchestration.dispatch import snapshot; "
+    "print(snapshot.take(Path('runs'), ['a']).path)"
 )
 
 

@@ -16,11 +16,11 @@ from rich.console import Console
 
 from flanscale.checks import ConfigError
 from flanscale.config import Composer, load
-from flanscale.orchestration.ledger import ledger_of, read_ledger, write_ledger
-from flanscale.orchestration.plan import Cell, Plan, plan_study
-from flanscale.orchestration.preview import print_plan
-from flanscale.orchestration.reserve import create_run_dir
-from flanscale.orchestration.study import Parent, Rule, Study
+from flanscale.orchestration.dispatch.reserve import create_run_dir
+from flanscale.orchestration.planning.plan import Cell, Plan, plan_study
+from flanscale.orchestration.planning.preview import print_plan
+from flanscale.orchestration.planning.study import Parent, Rule, Study
+from flanscale.orchestration.watching.ledger import ledger_of, read_ledger, write_ledger
 
 STUDY = Study(
     "stages",

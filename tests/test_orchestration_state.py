@@ -16,10 +16,10 @@ import pytest
 from little_study import kill, wait_until
 
 from flanscale.checks import ConfigError
-from flanscale.orchestration import liveness
-from flanscale.orchestration.claim import RECORD, RUN, claim
-from flanscale.orchestration.liveness import SILENCE_SECONDS, look, this_process
-from flanscale.orchestration.state import Failure, RunState, read_state, write_state
+from flanscale.orchestration.running import liveness
+from flanscale.orchestration.running.claim import RECORD, RUN, claim
+from flanscale.orchestration.running.liveness import SILENCE_SECONDS, look, this_process
+from flanscale.orchestration.running.state import Failure, RunState, read_state, write_state
 
 HERE = socket.gethostname()
 FAILURE = Failure("data", "no instances", "Traceback …", step=3, host="h")
@@ -114,7 +114,7 @@ def test_a_writer_that_is_killed_leaves_the_old_record_or_the_new_one(tmp_path: 
     write_state(tmp_path, RunState())
     writer = (
         "import sys, pathlib\n"
-        "from flanscale.orchestration.state import *\n"
+        "from flanscale.orchestration.running.state import *\n"
         "state, n = RunState(), 0\n"
         "while True:\n"
         "    n += 1\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from test_run import make_cell
 
-from flanscale.orchestration.stop import leaving_within, stop_requests
+from flanscale.orchestration.running.stop import leaving_within, stop_requests
 
 # A cell that is inside one long instruction, as a compilation is, when the signal comes: no handler of Python's runs.
 BUSY = """
@@ -24,7 +24,7 @@ def run(config, run_dir, *, attempt, should_stop):
 JOB = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from flanscale.orchestration import job
+from flanscale.orchestration.running import job
 job.PATIENCE_SECONDS = 1
 job.start(sys.argv[1], runner="busy")
 """

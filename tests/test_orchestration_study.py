@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flanscale.checks import ConfigError
-from flanscale.orchestration.study import available_studies, load_study
+from flanscale.orchestration.planning.study import available_studies, load_study
 
 GOOD = """
 title: Tasks

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from flanscale.config import Composer, save
-from flanscale.orchestration import sync
-from flanscale.orchestration.claim import RUN, claim
-from flanscale.orchestration.liveness import this_process
-from flanscale.orchestration.state import RunState, write_state
+from flanscale.orchestration.keeping import sync
+from flanscale.orchestration.running.claim import RUN, claim
+from flanscale.orchestration.running.liveness import this_process
+from flanscale.orchestration.running.state import RunState, write_state
 
 FAKE = Path(__file__).parent / "fake_wandb"
 CELL = Composer().compose(["tracker=disabled", "model=nano", "tracker.project=scaling", "tracker.group=study"])
@@ -157,7 +157,7 @@ def test_a_name_that_is_neither_study_nor_run_is_one_line(folder: Path) -> None:
     done = flanscale("nonsense")
     assert (done.returncode, done.stderr) == (
         2,
-        "flanscale: nonsense: neither a study in studies/ nor a run in runs/\n",
+        "flanscale: nonsense: no such run among the 0 of runs/ and studies/\n",
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from flanscale import config, identity, run
-from flanscale.orchestration.state import read_state
+from flanscale.orchestration.running.state import read_state
 from flanscale.tracking import METRICS_FILE, read_metrics
 
 CELL = [
@@ -97,7 +97,7 @@ def test_a_cell_stopped_in_training_and_evaluation_tells_the_same(
 
 
 def start_job(directory: Path) -> subprocess.Popen[bytes]:
-    code = "import sys; from flanscale.orchestration.job import start; start(sys.argv[1])"
+    code = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1])"
     return subprocess.Popen([sys.executable, "-c", code, str(directory)])
 
 

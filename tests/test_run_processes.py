@@ -14,7 +14,7 @@ import pytest
 from little_study import wait_until
 from test_run import make_cell, predictions, told
 
-from flanscale.orchestration.state import read_state
+from flanscale.orchestration.running.state import read_state
 from flanscale.tracking import METRICS_FILE, read_metrics
 
 COMPILED = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])  # kept between test runs
@@ -22,7 +22,7 @@ CELL = [
     "cot=false", "evaluation.examples_per_task=1", "evaluation.direct_tokens=8", "trainer.mesh.data=2",
     "trainer.steps=40", "trainer.checkpoint_every=100", f"paths.cache={COMPILED.parent}",
 ]  # fmt: skip
-START = "import sys; from flanscale.orchestration.job import start; start(sys.argv[1])"
+START = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1])"
 
 
 def begin(directory: Path, processes: int, devices: int = 2) -> list[subprocess.Popen[bytes]]:

@@ -11,8 +11,8 @@ import yaml
 from tiny_data import tiny_data
 
 from flanscale.config import Composer, sweeps_path
-from flanscale.orchestration.plan import Plan, plan_study
-from flanscale.orchestration.study import available_studies, load_study, parse_study
+from flanscale.orchestration.planning.plan import Plan, plan_study
+from flanscale.orchestration.planning.study import available_studies, load_study, parse_study
 
 DOCS = Path(__file__).parents[1] / "docs" / "studies.md"
 STEPS = {  # Chung et al. 2022, table 22

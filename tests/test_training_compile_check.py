@@ -7,8 +7,8 @@ import pytest
 from flanscale.checks import ConfigError
 from flanscale.config import Composer
 from flanscale.memory import footprint
-from flanscale.orchestration.cost import rows_of_embedding
-from flanscale.orchestration.memory import Compiled, compiled_memory, footprint_of
+from flanscale.orchestration.planning.cost import rows_of_embedding
+from flanscale.orchestration.planning.memory import Compiled, compiled_memory, footprint_of
 from flanscale.schema import RunConfig
 
 SMALL = ("model=smollm2_135m", "model.n_layers=4", "model.vocab_size=2048", "trainer.batch_rows=8")

@@ -127,6 +127,7 @@ def test_one_process_asked_to_stop_stops_both_and_any_number_goes_on(tmp_path: P
     np.testing.assert_allclose(one["first"], alone["first"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_another_number_of_devices(tmp_path: Path, alone: dict[str, Any]) -> None:
     for folder, (first, then) in {"grow": (1, 8), "shrink": (8, 1)}.items():
         meshes = {1: (1, 1, 1), 8: (2, 2, 2)}

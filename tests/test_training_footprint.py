@@ -9,7 +9,7 @@ import pytest
 from tiny import ADAM, ARCHITECTURES, SortingBatches, model, replaced, trainer
 
 from flanscale.models import build_mesh
-from flanscale.orchestration.failure import failure_of
+from flanscale.orchestration.running.failure import failure_of
 from flanscale.schema import MeshConfig, OptimizerConfig
 from flanscale.training import OutOfMemory, build_optimizer, train
 from flanscale.training.footprint import Setting, advice, footprint

@@ -99,9 +99,9 @@ def _note(path: Path, attempt: int) -> None:
 
 def main() -> None:
     """Launch a study of such cells and return at once."""
-    from flanscale.orchestration.display import open_console
-    from flanscale.orchestration.launch import launch
-    from flanscale.orchestration.preview import make_plan
+    from flanscale.orchestration.dispatch.launch import launch
+    from flanscale.orchestration.planning.preview import make_plan
+    from flanscale.orchestration.watching.display import open_console
 
     plan = make_plan(sys.argv[1], sys.argv[2:])
     raise SystemExit(launch(plan, open_console(), again="launch again", wait=False, runner="numpy_cells"))

@@ -10,8 +10,8 @@ import numpy_cells
 import pytest
 
 from flanscale import config
-from flanscale.orchestration.reserve import create_run_dir
-from flanscale.orchestration.state import RunState, write_state
+from flanscale.orchestration.dispatch.reserve import create_run_dir
+from flanscale.orchestration.running.state import RunState, write_state
 from flanscale.tracking import METRICS_FILE
 
 ROOT = Path(__file__).parents[2]

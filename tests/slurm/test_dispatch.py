@@ -17,10 +17,10 @@ from little_study import PATH_OF_PROCESSES, TESTS, Workplace, attempts, begun, o
 from rich.console import Console
 
 from flanscale.checks import ConfigError
-from flanscale.orchestration import slurm
-from flanscale.orchestration.launch import launch
-from flanscale.orchestration.plan import Plan
-from flanscale.orchestration.state import read_state
+from flanscale.orchestration.dispatch import slurm
+from flanscale.orchestration.dispatch.launch import launch
+from flanscale.orchestration.planning.plan import Plan
+from flanscale.orchestration.running.state import read_state
 
 pytestmark = pytest.mark.slurm
 SMALL = ("cluster=slurm", "cluster.cpus=1", "cluster.gpus=0", "cluster.timeout_minutes=60", "cluster.backoff_seconds=0")
@@ -120,8 +120,8 @@ def test_a_queued_cell_runs_the_code_that_was_there_when_it_was_launched(place: 
         "    (run_dir / 'mark').write_text(MARK)\n"
     )
     code = (
-        "from rich.console import Console; from flanscale.orchestration.launch import launch;"
-        "from flanscale.orchestration.preview import make_plan; import sys;"
+        "from rich.console import Console; from flanscale.orchestration.dispatch.launch import launch;"
+        "from flanscale.orchestration.planning.preview import make_plan; import sys;"
         "launch(make_plan('little', sys.argv[1:]), Console(), again='', runner='marks')"
     )
     path = os.pathsep.join([str(project), str(place.folder)])
@@ -133,7 +133,7 @@ def test_a_queued_cell_runs_the_code_that_was_there_when_it_was_launched(place: 
     )
     (run,) = place.runs()
     (project / "flanscale" / "_mark.py").write_text("MARK = 'edited'\n")
-    (project / "flanscale" / "orchestration" / "job.py").write_text("raise SystemExit('edited')\n")
+    (project / "flanscale" / "orchestration" / "running" / "job.py").write_text("raise SystemExit('edited')\n")
     subprocess.run(["scontrol", "release", read_state(run).job or ""], check=True)
     wait_until_finished([run])
     assert (run / "mark").read_text() == "as launched"

@@ -15,12 +15,12 @@ from test_run import make_cell, predictions, told
 from test_run_processes import CELL, assert_near, begin, learning, leave
 
 from flanscale import config
-from flanscale.orchestration.job import RUNNER
-from flanscale.orchestration.launcher import submit_slurm
-from flanscale.orchestration.state import RunState, read_state
+from flanscale.orchestration.dispatch.launcher import submit_slurm
+from flanscale.orchestration.running.job import RUNNER
+from flanscale.orchestration.running.state import RunState, read_state
 from flanscale.tracking import METRICS_FILE
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 PROCESSES = 4
 FOUR = [
     *CELL, "trainer.mesh.fsdp=2", "trainer.batch_rows=8", "evaluation.batch_size=16", "cluster=slurm",

@@ -9,8 +9,8 @@ import pytest
 from little_study import attempts, wait_until
 from steering import Steering
 
-from flanscale.orchestration import slurm
-from flanscale.orchestration.state import read_state
+from flanscale.orchestration.dispatch import slurm
+from flanscale.orchestration.running.state import read_state
 
 pytestmark = pytest.mark.slurm
 ALL = ("cluster=slurm", "cluster.cpus=1", "cluster.gpus=0", "cluster.timeout_minutes=60", "mixture.count=9")

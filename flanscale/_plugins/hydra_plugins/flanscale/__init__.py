@@ -26,7 +26,7 @@ class FlanscaleLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Launch what another sweeper has planned, one list of overrides a cell."""
-        from flanscale.orchestration.multirun import launch_planned, plan_batch
+        from flanscale.orchestration.dispatch.multirun import launch_planned, plan_batch
 
         launch_planned(lambda: plan_batch(job_overrides))
         done = []
@@ -47,8 +47,8 @@ class FlanscaleSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Plan and launch."""
         from flanscale.checks import ConfigError
-        from flanscale.orchestration.multirun import launch_planned, plan_arguments
-        from flanscale.orchestration.plan import Plan
+        from flanscale.orchestration.dispatch.multirun import launch_planned, plan_arguments
+        from flanscale.orchestration.planning.plan import Plan
 
         def make() -> Plan:
             if self.launcher_class != f"{NAME}.FlanscaleLauncher":

@@ -1,0 +1,76 @@
+"""What happens when a study has ended? Its report is drawn, and whoever wanted to know is told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from flanscale.orchestration.running.failure import is_user_error
+from flanscale.orchestration.watching.ledger import read_ledger
+from flanscale.orchestration.watching.monitor import Observer, StudyStatus
+
+NOTIFY_SECONDS = 60
+
+Report = Callable[[Path, Path, Console], None]  # index, folder of the report's files, where to print
+Say = Callable[[str], None]
+
+
+def close(index: str, reports: str, notify: str | None) -> None:
+    """The job that comes after all others of a study.
+
+    Args:
+        index: path of the study's index.
+        reports: folder of the report's files.
+        notify: a shell command, see `cluster.notify`.
+    """
+    console = Console(width=120)
+    study = Observer(read_ledger(Path(index))).look()
+    draw(study, print_report, Path(reports), console)
+    if study.settled:
+        tell(notify, study, console.print)
+    else:
+        console.print("some of its cells are in the hands of a later launch: nobody is told yet")
+
+
+def draw(study: StudyStatus, report: Report | None, reports: Path, console: Console) -> None:
+    """Draw the report of what is finished; what keeps it from being drawn is one line."""
+    if report is None or not study.counts["finished"]:
+        return
+    try:
+        report(study.ledger.path, reports, console)
+    except Exception as error:
+        if not is_user_error(error):
+            raise
+        console.print(f"no report: {error}", markup=False, highlight=False, soft_wrap=True)
+
+
+def tell(notify: str | None, study: StudyStatus, say: Say) -> None:
+    """Run the user's command; that it fails is one line, and nothing else fails for it."""
+    if notify is None:
+        return
+    outcome = "finished" if study.counts["finished"] == len(study.cells) else "failed"
+    environment = os.environ | {"FLANSCALE_STUDY": study.ledger.study, "FLANSCALE_OUTCOME": outcome}
+    try:
+        done = subprocess.run(
+            notify, shell=True, env=environment, capture_output=True, text=True, timeout=NOTIFY_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        say(f"cluster.notify: {notify}: not over after {NOTIFY_SECONDS} s")
+        return
+    if done.returncode:
+        last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").split("\n")[-1]
+        say(f"cluster.notify: {notify}: exit code {done.returncode}: {last}")
+
+
+def print_report(index: Path, out: Path, console: Console) -> None:
+    """Build the report of a study, print its table and where its files are."""
+    from analysis import report
+
+    built = report.build(index, out)
+    console.print(built.text)
+    for path in (built.figure_png, built.figure_svg, built.csv, built.html):
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,247 @@
+"""How does a cell become a process? Hands runs to submitit's executors; nothing else in flanscale calls submitit.
+
+A job is `job.start` with a run directory's path: no closures travel, so what a job does is in the code and in
+`config.yaml`. submitit is imported on first use.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from flanscale.checks import ConfigError
+from flanscale.orchestration.dispatch.request import refusal
+from flanscale.orchestration.dispatch.snapshot import Snapshot
+from flanscale.orchestration.running import job
+from flanscale.orchestration.running.logs import standard_streams_to
+from flanscale.schema import ClusterConfig
+
+JOBS_FOLDER = ".submitit"  # inside the runs folder: pickles, batch scripts, what a job printed before it had its log
+CONTROLLER_LOG = "controller.log"
+LONGEST_NOTICE_SECONDS = 120  # from the stop signal to the kill: one step, one checkpoint, Slurm's minute of leeway
+PAUSES = (2.0, 5.0, 10.0)  # seconds before each time that a controller that is silent is asked again
+SILENT = re.compile(r"[Uu]nable to contact slurm controller|timed out|Zero Bytes|Connection (?:refused|reset)")
+CLOSING_MINUTES = 60
+CLOSING_GB = 4
+OF_THE_USER = ("qos", "reservation")  # options of sbatch that do not ask for resources
+INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "PMI_", "PMIX_")
+
+
+@dataclass(frozen=True)
+class LocalJob:
+    """A cell's process on this machine, behind submitit's controller process."""
+
+    folder: Path
+    handle: Any  # submitit.LocalJob
+
+    def done(self) -> bool:
+        """Whether the process has ended."""
+        return bool(self.handle.done())
+
+    def stop(self) -> None:
+        """Ask it to leave after a checkpoint; the controller passes the signal on."""
+        os.kill(int(self.handle.job_id), signal.SIGTERM)
+
+    def words(self) -> str:
+        """The last thing that the process printed before it had its own log, if it never came so far."""
+        files = [*self.folder.glob("*_log.err"), self.folder / CONTROLLER_LOG]
+        lines = [line for file in files for line in file.read_text().splitlines() if line]
+        return lines[-1] if lines else ""
+
+    def forget(self) -> None:
+        """Remove submitit's files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def start_local(run_dir: Path, cluster: ClusterConfig, runner: str, snapshot: Snapshot | None = None) -> LocalJob:
+    """Start one cell as a process on this machine, from a copy of the sources or from the installed ones."""
+    import submitit
+
+    folder = _fresh_folder(run_dir.parent / JOBS_FOLDER, run_dir.name)
+    environment = dict(cluster.environment)
+    if snapshot:
+        environment |= snapshot.environment({**os.environ, **environment})
+    executor = submitit.LocalExecutor(folder)
+    executor.update_parameters(
+        timeout_min=cluster.timeout_minutes,
+        signal_delay_s=_notice(cluster),
+        gpus_per_node=cluster.gpus,  # the first ones; a cell that asks for none sees none
+    )
+    with (
+        _scrubbed_environment(environment),
+        _ignored(signal.SIGINT, signal.SIGHUP),
+        (folder / CONTROLLER_LOG).open("a") as words,
+        standard_streams_to(words),  # a pipe that this process writes to must end when this process does
+    ):
+        return LocalJob(folder, executor.submit(job.start, str(run_dir), runner))
+
+
+def submit_slurm(
+    run_dirs: Sequence[Path],
+    cluster: ClusterConfig,
+    runner: str,
+    name: str,
+    *,
+    dependency: str = "",
+    snapshot: Snapshot | None = None,
+) -> list[str]:
+    """Submit cells of one resource shape as one job array; returns their job ids in the order of `run_dirs`.
+
+    Args:
+        run_dirs: one a cell.
+        cluster: the resources of each.
+        runner: see `job.start`.
+        name: of the array, as squeue shows it.
+        dependency: what the cells wait for, in the words of sbatch; a job whose turn can never come is cancelled.
+        snapshot: the copy of the sources that they run; None: the installed ones.
+
+    Raises:
+        ConfigError: Slurm refuses or does not answer; the message is Slurm's own, in one line.
+    """
+    calls = [(job.start, str(run_dir), runner) for run_dir in run_dirs]
+    parameters = slurm_parameters(cluster, name, len(run_dirs), dependency, snapshot)
+    return _submitted(calls, run_dirs[0].parent, cluster, name, parameters)
+
+
+def submit_after(
+    jobs: Sequence[str],
+    call: tuple[Any, ...],
+    runs: Path,
+    cluster: ClusterConfig,
+    name: str,
+    snapshot: Snapshot | None = None,
+) -> str:
+    """Submit one small job, a function with its arguments, for when other jobs have ended; returns its id.
+
+    Raises:
+        ConfigError: as `submit_slurm`.
+    """
+    small = replace(cluster, cpus=1, gpus=0, nodes=1, tasks_per_node=1, timeout_minutes=CLOSING_MINUTES)
+    small.environment = {**cluster.environment, "JAX_PLATFORMS": "cpu"}
+    small.memory_gb = CLOSING_GB if cluster.memory_gb else None
+    small.sbatch = {key: value for key, value in cluster.sbatch.items() if key in OF_THE_USER}
+    parameters = slurm_parameters(small, name, 1, f"afterany:{':'.join(jobs)}", snapshot)
+    return _submitted([call], runs, cluster, name, parameters)[0]
+
+
+def _submitted(
+    calls: Sequence[tuple[Any, ...]], runs: Path, cluster: ClusterConfig, name: str, parameters: Mapping[str, Any]
+) -> list[str]:
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    folder = _fresh_folder(runs / JOBS_FOLDER, name)
+    for pause in (*PAUSES, None):
+        try:
+            with _scrubbed_environment({}), redirect_stderr(StringIO()):  # submitit repeats there what it raises
+                executor = submitit.AutoExecutor(folder, cluster="slurm")
+                executor.update_parameters(**parameters)
+                with executor.batch():
+                    jobs = [executor.submit(*call) for call in calls]
+            return [handle.job_id for handle in jobs]
+        except (FailedJobError, FailedSubmissionError) as error:
+            words = str(error)
+            if pause is None or not SILENT.search(words):
+                shutil.rmtree(folder)
+                raise ConfigError(_complaint(words, cluster)) from error
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        time.sleep(pause)
+    raise AssertionError("the last try returns or raises")
+
+
+def slurm_parameters(
+    cluster: ClusterConfig, name: str, cells: int, dependency: str = "", snapshot: Snapshot | None = None
+) -> dict[str, Any]:
+    """What submitit's Slurm executor is told."""
+    exports = [f"export {key}={shlex.quote(value)}" for key, value in cluster.environment.items()]
+    waits = {"dependency": dependency, "kill-on-invalid-dep": "yes"} if dependency else {}
+    parameters: dict[str, Any] = {
+        "name": name,
+        "nodes": cluster.nodes,
+        "tasks_per_node": cluster.tasks_per_node,
+        "cpus_per_task": max(1, cluster.cpus // cluster.tasks_per_node),
+        "timeout_min": cluster.timeout_minutes,
+        "slurm_array_parallelism": cluster.parallelism or cells,
+        "slurm_signal_delay_s": _notice(cluster),
+        "slurm_setup": [*exports, *cluster.setup, *(snapshot.exports() if snapshot else [])],
+        "slurm_srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
+        "slurm_additional_parameters": {**waits, **cluster.sbatch},
+    }
+    optional = {
+        "gpus_per_node": cluster.gpus or None,
+        "mem_gb": cluster.memory_gb,
+        "slurm_partition": cluster.partition,
+        "slurm_account": cluster.account,
+    }
+    return parameters | {key: value for key, value in optional.items() if value is not None}
+
+
+def _notice(cluster: ClusterConfig) -> int:
+    """Seconds between the stop signal and the end of the time limit."""
+    return min(LONGEST_NOTICE_SECONDS, cluster.timeout_minutes * 60 // 4)
+
+
+def _fresh_folder(parent: Path, name: str) -> Path:
+    """A new folder for every start: submitit names its files by pid, and pids come round again."""
+    for number in range(1, 1_000_000):
+        folder = parent / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise ConfigError(f"{parent} is full; delete it")
+
+
+@contextmanager
+def _scrubbed_environment(additions: Mapping[str, str]) -> Iterator[None]:
+    """Without what an enclosing Slurm job left in the environment (but SLURM_CONF), with the job's own variables."""
+    before = dict(os.environ)
+    for key in before:
+        if key.startswith(INHERITED) and key != "SLURM_CONF":
+            del os.environ[key]
+    os.environ.update(additions)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _ignored(*numbers: signal.Signals) -> Iterator[None]:
+    """Children started inside ignore these signals for life: Ctrl-C reaches the launcher, which asks cells to leave."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _complaint(message: str, cluster: ClusterConfig) -> str:
+    """What submitit's error means for the user."""
+    words = _reason(message)
+    if SILENT.search(message):
+        return f"Slurm's controller does not answer ({words}); asked {len(PAUSES) + 1} times: try again later"
+    return refusal(words, cluster)
+
+
+def _reason(message: str) -> str:
+    """Slurm's own words out of submitit's error."""
+    found = re.search(r"sbatch: error: (?!Batch job submission failed)(.+)", message) or re.search(
+        r"(?:sbatch: )?(?:error: )?Batch job submission failed: (.+)", message
+    )
+    return found.group(1).strip() if found else message.strip().split("\n")[-1]

@@ -1,0 +1,118 @@
+"""What do people see of a plan? Its cells as a table, what its rules did, and what an earlier launch had besides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from flanscale.chips import CHIPS, GIB
+from flanscale.memory import Footprint
+from flanscale.orchestration.planning.cost import Estimate
+from flanscale.orchestration.planning.grid import Axes, matches, points
+from flanscale.orchestration.planning.plan import Cell, Decision, Plan, Point
+from flanscale.orchestration.planning.study import Parent, Rule, described, worded
+from flanscale.orchestration.watching.ledger import Entry
+from flanscale.orchestration.watching.words import axis_title, duration, quantity
+
+COLOURS = {"done": "green", "wait": "cyan", "resume": "yellow", "retry": "yellow", "failed": "red"}  # of actions
+MOST_NAMED = 3
+
+
+def plan_table(
+    plan: Plan,
+    cells: Sequence[Cell],
+    decisions: Mapping[str, Decision],
+    estimates: Mapping[str, Estimate | None],
+    footprints: Mapping[str, Footprint],
+) -> Table:
+    """What a launch would do, cell by cell; with the memory on each device where the chip is known."""
+    places = _places(plan)
+    table = Table(box=None, pad_edge=False, collapse_padding=True, padding=(0, 1), header_style="bold")
+    for column in ("cell", *(("stage",) if plan.stages else ()), *plan.study.axes):
+        table.add_column(axis_title(column), no_wrap=True)
+    for column in ("params", "tokens", "FLOPs", *(("GiB",) if footprints else ()), "time"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("action", overflow="fold")
+    by_id = {cell.id: cell for cell in plan.cells}
+    for cell in cells:
+        decision, guess = decisions[cell.id], estimates.get(cell.id)
+        action = Text(decision.action, COLOURS.get(decision.action, "default"))
+        table.add_row(
+            cell.id,
+            *((str(_stage(cell, by_id)),) if plan.stages else ()),
+            *places[cell.id],
+            quantity(cell.cost.parameters),
+            quantity(cell.cost.tokens),
+            quantity(cell.cost.flops),
+            *((_memory(cell, footprints),) if footprints else ()),
+            duration(guess.seconds if guess else None) if decision.action != "done" else "",
+            action if decision.action in ("start", "done") else action.append(f": {decision.reason}"),
+        )
+    return table
+
+
+def _stage(cell: Cell, by_id: Mapping[str, Cell]) -> int:
+    """1 without parents, else the one after its parents'."""
+    return 1 + max((_stage(by_id[parent], by_id) for parent in cell.parents), default=0)
+
+
+def _places(plan: Plan) -> dict[str, list[str]]:
+    """Each cell's values on every axis; all of them where it answers for several points, none that a parent lacks."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for point in (*plan.points, *plan.stages):
+        place = values.setdefault(point.cell, {})
+        for key, value in point.axes.items():
+            if worded(value) not in place.setdefault(key, []):
+                place[key].append(worded(value))
+    return {cell: ["/".join(place.get(key, ())) for key in plan.study.axes] for cell, place in values.items()}
+
+
+def _memory(cell: Cell, footprints: Mapping[str, Footprint]) -> Text:
+    """What a step takes on each device of the chip's memory, in GiB."""
+    taken, chip = footprints.get(cell.id), cell.config.cluster.chip
+    if taken is None or chip is None:
+        return Text("?")
+    words = f"{taken.total / GIB:.3g}/{CHIPS[chip].gib:g}"
+    return Text(words, "default" if taken.fits(CHIPS[chip].memory) else "red")
+
+
+def rule_lines(plan: Plan) -> list[str]:
+    """How many points each exclusion removed and each rule changed; nothing where there are none."""
+    study = plan.study
+    product = points(study.axes, ())
+    lines = []
+    if study.exclude:
+        left = len(plan.points)
+        lines.append(f"exclude removes {len(product) - left} of {len(product)} points: {_each(study.exclude, product)}")
+    if study.rules:
+        lines.append(f"set changes points: {_each([rule.when for rule in study.rules], _axes(plan.points))}")
+    for depth, rules in enumerate(_rules_of_stages(study.parent), start=1):
+        if rules:
+            where = f"{'parent.' * depth}set"
+            lines.append(f"{where} changes parents: {_each([rule.when for rule in rules], _axes(plan.stages))}")
+    return lines
+
+
+def _rules_of_stages(stage: Parent | None) -> Iterable[tuple[Rule, ...]]:
+    while stage:
+        yield stage.rules
+        stage = stage.parent
+
+
+def _axes(places: Iterable[Point]) -> list[dict[str, object]]:
+    return [place.axes for place in places]
+
+
+def _each(conditions: Sequence[Axes], places: Sequence[Mapping[str, object]]) -> str:
+    """Conditions, each with the number of places that it matches."""
+    counts = [sum(matches(place, entry) for place in places) for entry in conditions]
+    return "; ".join(f"{described(entry)} {count}" for entry, count in zip(conditions, counts, strict=True))
+
+
+def removed_line(study: str, removed: Sequence[Entry]) -> str:
+    """What an earlier launch had and this study has no more, and how to end it."""
+    names = ", ".join(entry.run for entry in removed[:MOST_NAMED])
+    more = f" and {len(removed) - MOST_NAMED} more" if len(removed) > MOST_NAMED else ""
+    return f"no longer in the study, begun and unfinished: {names}{more}; flanscale cancel {study} --removed"

@@ -1,0 +1,181 @@
+"""On which mesh of which chip does a cell fit? Searches meshes with the estimate of `flanscale.memory`; no JAX."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from flanscale.checks import ConfigError
+from flanscale.chips import CHIPS, Chip
+from flanscale.memory import Footprint, footprint
+from flanscale.orchestration.planning.cost import devices, rows_of_embedding
+from flanscale.schema import MeshConfig, ModelConfig, RunConfig
+
+MOST_DEVICES = 8192
+COMPILE_SECONDS = 1800
+# Orders instructions to save memory, as the compilers of accelerators do, instead of for parallel threads.
+SAVING = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+
+
+def footprint_of(config: RunConfig) -> Footprint:
+    """The memory of a cell's step on its own mesh."""
+    return footprint(config.model, rows_of_embedding(config), config.optimizer, config.trainer)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A way to run a cell: so many devices of a chip, in a mesh, with a `model.remat`."""
+
+    chip: str
+    remat: str
+    mesh: MeshConfig
+    footprint: Footprint
+
+    @property
+    def devices(self) -> int:
+        return self.mesh.data * self.mesh.fsdp * self.mesh.tensor
+
+    @property
+    def fits(self) -> bool:
+        return self.footprint.fits(CHIPS[self.chip].memory)
+
+
+def fits(config: RunConfig, chips: Sequence[str]) -> list[Fit]:
+    """For every chip, and every `model.remat` from the cell's own on, the smallest mesh that fits, and the next count.
+
+    A chip that no mesh of its fits is left out.
+    """
+    policies = ("none", "dots", "full")
+    found = []
+    for remat in policies[policies.index(config.model.remat) :]:
+        table = _Table(replace(config, model=replace(config.model, remat=remat)))
+        for chip in chips:
+            count = table.smallest(CHIPS[chip])
+            if count is None:
+                continue
+            for number in (count, 2 * count) if len(chips) == 1 else (count,):
+                if number in table.meshes:
+                    found.append(Fit(chip, remat, *table.best(number, CHIPS[chip])))
+    return sorted(found, key=lambda fit: (chips.index(fit.chip), policies.index(fit.remat), fit.devices))
+
+
+def smallest_fit(config: RunConfig, chip: str) -> Fit | None:
+    """The fewest devices of a chip, in powers of two, that a cell fits on as it is; None where no mesh is enough."""
+    table = _Table(config)
+    count = table.smallest(CHIPS[chip])
+    return None if count is None else Fit(chip, config.model.remat, *table.best(count, CHIPS[chip]))
+
+
+class _Table:
+    """The footprints of a cell on every mesh that divides it, by the number of devices."""
+
+    def __init__(self, config: RunConfig) -> None:
+        vocab, trainer = rows_of_embedding(config), config.trainer
+        self.meshes: dict[int, list[tuple[MeshConfig, Footprint]]] = {}
+        for mesh in _meshes(config.model, trainer.batch_rows, trainer.microbatches):
+            taken = footprint(config.model, vocab, config.optimizer, replace(trainer, mesh=mesh))
+            self.meshes.setdefault(mesh.data * mesh.fsdp * mesh.tensor, []).append((mesh, taken))
+
+    def smallest(self, chip: Chip) -> int | None:
+        return min((n for n, some in self.meshes.items() if any(f.fits(chip.memory) for _, f in some)), default=None)
+
+    def best(self, count: int, chip: Chip) -> tuple[MeshConfig, Footprint]:
+        """Of those that fit, the one that communicates least: fewest tensor shards, then most copies."""
+        fitting = [entry for entry in self.meshes[count] if entry[1].fits(chip.memory)]
+        if fitting:
+            return min(fitting, key=lambda entry: (entry[0].tensor, -entry[0].data))
+        return min(self.meshes[count], key=lambda entry: entry[1].total)
+
+
+def _meshes(model: ModelConfig, batch_rows: int, microbatches: int) -> Iterator[MeshConfig]:
+    """Meshes of powers of two that divide rows and heads, as training asks."""
+    powers = [2**n for n in range(MOST_DEVICES.bit_length())]
+    for tensor in (n for n in powers if model.n_heads % n == 0):
+        for fsdp in powers:
+            for data in powers:
+                if batch_rows % (data * fsdp * microbatches) == 0 and data * fsdp * tensor <= MOST_DEVICES:
+                    yield MeshConfig(data, fsdp, tensor)
+
+
+# --- compiling ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What the compiler plans for a step, bytes on each device."""
+
+    arguments: float  # the state and the rows
+    output: float
+    alias: float  # of the output, where the state was
+    temporary: float
+    seconds: float  # that compiling took
+    compiler: str
+
+    @property
+    def total(self) -> float:
+        return self.arguments + self.output - self.alias + self.temporary
+
+
+def compiled_memory(config: RunConfig) -> Compiled:
+    """Compiles a cell's step in a process of its own, without any accelerator.
+
+    For a TPU by its own compiler where libtpu is installed, else for as many virtual CPU devices as the mesh has.
+
+    Raises:
+        ConfigError: it cannot be compiled, on a TPU also because its memory is too small; with the compiler's words.
+    """
+    count, chip = devices(config), CHIPS.get(config.cluster.chip or "")
+    topology = slice_of(chip.topology, count) if chip and chip.topology and _has_libtpu() else None
+    given: dict[str, Any] = {
+        "model": asdict(config.model),
+        "vocab_size": rows_of_embedding(config),
+        "optimizer": asdict(config.optimizer),
+        "trainer": asdict(config.trainer),
+        "topology": topology,
+    }
+    done = _run(given, f"--xla_force_host_platform_device_count={count}", SAVING)
+    if "Unknown flag" in done.stderr:  # of another version of XLA
+        done = _run(given, f"--xla_force_host_platform_device_count={count}")
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it ended without a word"]
+        said = next((line for line in reversed(lines) if "RESOURCE_EXHAUSTED" in line), lines[-1])
+        raise ConfigError(f"the step cannot be compiled for {topology or f'{count} virtual CPU devices'}: {said}")
+    where = f"libtpu, {topology}" if topology else f"CPU backend, {count} virtual device{'s' * (count > 1)}"
+    return Compiled(**json.loads(done.stdout.splitlines()[-1]), compiler=where)
+
+
+def _run(given: dict[str, Any], *flags: str) -> subprocess.CompletedProcess[str]:
+    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()}
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "flanscale.training.compile_check"],
+            input=json.dumps(given),
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMPILE_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"the step was not compiled within {COMPILE_SECONDS // 60} minutes") from None
+
+
+def slice_of(topology: str, count: int) -> str:
+    """The name of the smallest slice with at least so many chips, grown from `topology` by doubling shortest sides."""
+    name, _, shape = topology.partition(":")
+    sides = [int(side) for side in shape.split("x")]
+    while math.prod(sides) < count:
+        shortest = min(range(len(sides)), key=lambda i: (sides[i], -i))
+        sides[shortest] *= 2
+    return f"{name}:{'x'.join(map(str, sides))}"
+
+
+def _has_libtpu() -> bool:
+    return importlib.util.find_spec("libtpu") is not None

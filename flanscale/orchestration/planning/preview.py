@@ -1,0 +1,209 @@
+"""What would a launch do, and what would it cost? Compares a plan with the run directories; touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+from rich.console import Console
+
+from flanscale.checks import ConfigError
+from flanscale.config import Composer
+from flanscale.orchestration.planning import memory
+from flanscale.orchestration.planning.bill import totals
+from flanscale.orchestration.planning.cost import (
+    Estimate,
+    Pace,
+    cost_of,
+    devices,
+    estimate,
+    estimated_seconds,
+    finished_runs,
+    pace_of,
+    run_of,
+    size_of,
+)
+from flanscale.orchestration.planning.display_memory import compiled_line, memory_lines, memory_table
+from flanscale.orchestration.planning.display_plan import plan_table, removed_line, rule_lines
+from flanscale.orchestration.planning.order import in_order
+from flanscale.orchestration.planning.plan import Cell, Decision, Plan, decide, plan_study
+from flanscale.orchestration.planning.study import load_study
+from flanscale.orchestration.running.liveness import View, asking_rarely, look
+from flanscale.orchestration.watching.ledger import ledger_of
+from flanscale.orchestration.watching.words import hours, quantity
+from flanscale.schema import RunConfig
+
+COMMON = ("b200", "h200", "h100", "a100", "tpu_v4", "tpu_v5e", "tpu_v5p", "tpu_v6e")  # shown where no chip is chosen
+
+
+def make_plan(study: str, overrides: Sequence[str]) -> Plan:
+    """Plan a study by its name.
+
+    Raises:
+        ConfigError: no such study, a wrong override, or a cell that cannot be run.
+    """
+    return plan_study(load_study(study), overrides, Composer())
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A plan beside what is in the run directories."""
+
+    plan: Plan
+    views: Mapping[str, View]  # by cell id
+    decisions: Mapping[str, Decision]
+
+    @staticmethod
+    def of(plan: Plan) -> Preview:
+        known_jobs = asking_rarely()
+        views = {cell.id: look(plan.directory(cell), known_jobs) for cell in plan.cells}
+        return Preview(plan, views, {cell: decide(view) for cell, view in views.items()})
+
+    def that(self, *actions: str) -> list[Cell]:
+        """The cells about which a launch does one of these."""
+        return [cell for cell in self.plan.cells if self.decisions[cell.id].action in actions]
+
+    @property
+    def starts(self) -> list[Cell]:
+        """The cells that a launch would start."""
+        return self.that("start", "resume", "retry")
+
+    @cached_property
+    def sizes(self) -> dict[str, str]:
+        """Of every cell, by its id."""
+        return {cell.id: size_of(cell.config) for cell in self.plan.cells}
+
+    @cached_property
+    def estimates(self) -> dict[str, Estimate | None]:
+        """Of every cell that is not done."""
+        done = {cell.id: self.views[cell.id].state.seconds for cell in self.that("done")}
+        by_flops = estimated_seconds({cell.id: cell.cost.flops for cell in self.plan.cells}, done) or {}
+        ahead = [cell for cell in self.plan.cells if cell.id not in done]
+        paces = self._paces(ahead)
+        return {
+            cell.id: estimate(cell.config, cell.cost, paces[self.sizes[cell.id]], by_flops.get(cell.id))
+            for cell in ahead
+        }
+
+    def _paces(self, ahead: Sequence[Cell]) -> dict[str, Pace | None]:
+        """By size: of the plan's own finished cells, or of others in the runs folder."""
+        own = [run_of(cell.config, self.plan.directory(cell), self.views[cell.id].state) for cell in self.that("done")]
+        one_of = {self.sizes[cell.id]: cell.config for cell in ahead}
+        return {
+            size: pace_of(chain((run for run in own if run.size == size), finished_runs(self.plan.runs, config)))
+            for size, config in one_of.items()
+        }
+
+    def device_hours(self, cells: Sequence[Cell]) -> float | None:
+        """Of cells that are not done; None where one of them is not known."""
+        hours = [guess.device_hours if (guess := self.estimates[cell.id]) else None for cell in cells]
+        return None if None in hours else sum(hour for hour in hours if hour is not None)
+
+    @property
+    def spent(self) -> float:
+        """Device-hours of what is done."""
+        return sum(self.views[cell.id].state.seconds * devices(cell.config) / 3600 for cell in self.that("done"))
+
+
+def print_plan(
+    plan: Plan, console: Console, *, order: str = "grid", with_memory: bool = False, compiled: bool = False
+) -> None:
+    """Show what a launch would do about every cell, and the sum of it.
+
+    Args:
+        plan: the study.
+        console: where to show it.
+        order: in which the cells are shown, one of `order.ORDERS`.
+        with_memory: add what each size takes on its devices.
+        compiled: add what the compiler says to that.
+
+    Raises:
+        ConfigError: there is no such order.
+    """
+    cells = in_order(plan, plan.cells, order)
+    seen = Preview.of(plan)
+    footprints = {cell.id: memory.footprint_of(cell.config) for cell in plan.cells if cell.config.cluster.chip}
+    console.print(plan.study.title, style="bold", markup=False, highlight=False)
+    console.print(plan_table(plan, cells, seen.decisions, seen.estimates, footprints))
+    for line in totals(seen):
+        console.print(line, highlight=False, soft_wrap=True)
+    sizes = list({seen.sizes[cell.id]: cell.config for cell in plan.cells}.values())
+    for config in sizes:
+        if with_memory or compiled or (config.cluster.chip and not memory.footprint_of(config).fits(_memory(config))):
+            _print_memory(config, console, compiled=compiled)
+    ahead = [cell for cell in plan.cells if seen.decisions[cell.id].action != "done"]
+    waiting, failed, parents = len(seen.that("wait")), len(seen.that("failed")), len({s.cell for s in plan.stages})
+    for line in rule_lines(plan):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if removed := ledger_of(plan).removed:
+        console.print(removed_line(plan.study.name, removed), highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"{len(plan.points)} points, {len(plan.cells)} distinct cells"
+        f"{f' with {parents} parents' if parents else ''}, {len(plan.cells) - len(ahead)} done"
+        f"{f', {waiting} queued or running' if waiting else ''}"
+        f"{f', {failed} failed and waiting for `flanscale retry`' if failed else ''};"
+        f" to do: {quantity(sum(cell.cost.flops for cell in ahead))}FLOP of training",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_cell(overrides: Sequence[str], console: Console, *, compiled: bool = False) -> None:
+    """Show what one cell takes, and on which mesh of which chip it fits. Needs none of its data.
+
+    Raises:
+        ConfigError: a wrong override.
+    """
+    config = Composer().compose(overrides)
+    console.print(_cell_words(config), highlight=False, soft_wrap=True)
+    _print_memory(config, console, compiled=compiled)
+    chips = [config.cluster.chip] if config.cluster.chip else COMMON
+    console.print(memory_table(memory.fits(config, chips)))
+
+
+def _cell_words(config: RunConfig) -> str:
+    """What a cell is and, where its chip is known, how long the chips would take."""
+    cost, cluster = cost_of(config), config.cluster
+    words = (
+        f"{quantity(cost.parameters)} parameters; {cost.steps:,} steps: {quantity(cost.tokens)} tokens,"
+        f" {quantity(cost.flops)}FLOP of training"
+    )
+    if guess := estimate(config, cost, None, None):
+        words += f", {hours(guess.device_hours)} {cluster.chip}-hours at an MFU of {cluster.mfu:.0%} (cluster.mfu)"
+    return words
+
+
+def check_budget(plan: Plan, hours: float) -> None:
+    """Refuse a launch that would take more device-hours than there are.
+
+    Raises:
+        ConfigError: it would, or nobody can tell.
+    """
+    seen = Preview.of(plan)
+    needed = seen.device_hours(seen.starts)
+    if needed is None:
+        raise ConfigError(
+            f"--budget {hours:g}: nothing says how long these cells take; give cluster.chip=<name>, or let one finish"
+        )
+    if needed > hours:
+        bases = "measured" if all(e.basis == "measured" for e in seen.estimates.values() if e) else "estimated"
+        raise ConfigError(
+            f"--budget {hours:g}: the {len(seen.starts)} cells to start need {needed:.3g} device-hours ({bases}),"
+            f" {needed - hours:.3g} more; raise it, or launch fewer cells"
+        )
+
+
+def _memory(config: RunConfig) -> float:
+    return memory.CHIPS[config.cluster.chip].memory if config.cluster.chip else float("inf")
+
+
+def _print_memory(config: RunConfig, console: Console, *, compiled: bool) -> None:
+    taken = memory.footprint_of(config)
+    chip = config.cluster.chip
+    other = memory.smallest_fit(config, chip) if chip and not taken.fits(_memory(config)) else None
+    for line in memory_lines(config, taken, other):
+        console.print(line, highlight=False, soft_wrap=True)
+    if compiled:
+        console.print(compiled_line(memory.compiled_memory(config), taken), highlight=False, soft_wrap=True)

@@ -1,0 +1,220 @@
+"""What does a study ask? Reads a study file (`sweeps/*.yaml`) strictly: axes, exclusions, what cells share, stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from flanscale import config
+from flanscale.checks import ConfigError, check_key
+from flanscale.orchestration.planning.grid import Axes, matches, points, same
+from flanscale.orchestration.planning.strict_yaml import read_yaml
+
+KEYS = ("title", "description", "base", "axes", "exclude", "set", "parent")
+PARENT_KEYS = ("inherit", "base", "set", "parent")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Overrides of the points that match: have, on every axis of `when`, one of its values."""
+
+    when: Axes
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A stage that points start from: one cell for each combination of the inherited axes' values."""
+
+    inherit: tuple[str, ...] = ()  # axes of the study
+    base: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    parent: Parent | None = None  # the stage before this one
+
+
+@dataclass(frozen=True)
+class Study:
+    """The question: every combination of the axes' values, less the exclusions."""
+
+    name: str
+    axes: Axes
+    title: str = ""
+    description: str = ""
+    base: tuple[str, ...] = ()  # Hydra overrides of every point
+    exclude: tuple[Axes, ...] = ()  # a point is left out when it matches all keys of one entry
+    rules: tuple[Rule, ...] = ()  # overrides of some points, over `base`; later ones win
+    parent: Parent | None = None
+    overrides: tuple[str, ...] = ()  # the user's, over base and rules
+
+
+def load_study(name: str) -> Study:
+    """Read a study by name (the user's own `sweeps/` first, then the shipped ones) or by the path of its file.
+
+    Raises:
+        ConfigError: there is no such study, or its file breaks a rule; the message names the file and the key.
+    """
+    path = find_study(name)
+    text = read_yaml(path)
+    try:
+        return parse_study(path.stem, text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def find_study(name: str) -> Path:
+    """The file of a study.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        if Path(name).is_file():
+            return Path(name)
+        raise ConfigError(f"no study file at {name}")
+    known = available_studies()
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=2, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise ConfigError(f"no study {name!r}: {hint}there are {', '.join(sorted(known)) or 'none'}")
+
+
+def available_studies() -> dict[str, Path]:
+    """Every study's file by name; one in the working directory's `sweeps/` hides a shipped one of the same name."""
+    folders = (config.sweeps_path(), Path.cwd() / "sweeps")
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
+
+
+def register_sweeps() -> None:
+    """Make every study known to Hydra as a choice of the config group `sweep`: `--multirun +sweep=NAME`."""
+    from hydra.core.config_store import ConfigStore
+
+    for name in available_studies():
+        ConfigStore.instance().store(group="sweep", name=name, node={"name": name})
+
+
+def parse_study(name: str, text: Any) -> Study:
+    """Check the content of a study file.
+
+    Raises:
+        ConfigError: an unknown or missing key; an axis, exclusion, rule or stage that makes no sense.
+    """
+    if not isinstance(text, dict) or not isinstance(text.get("axes"), dict) or not text["axes"]:
+        raise ConfigError("expected a mapping with at least `axes: {<config key>: [values]}`")
+    _check_keys(text, KEYS, "a study")
+    for key in ("title", "description"):
+        if not isinstance(text.get(key, ""), str):
+            raise ConfigError(f"{key}: expected text, got {text[key]!r}")
+    axes = {str(key): _axis(str(key), values) for key, values in text["axes"].items()}
+    exclude = tuple(_conditions("exclude", entry, axes) for entry in _entries("exclude", text))
+    grid = points(axes, exclude)  # raises when nothing is left
+    study = Study(
+        name=name,
+        title=text.get("title", name),
+        description=text.get("description", "").strip(),
+        base=_overrides("base", text.get("base") or [], axes),
+        axes=MappingProxyType(axes),
+        exclude=exclude,
+        rules=_rules("set", text, axes),
+        parent=_parent("parent", text["parent"], axes) if "parent" in text else None,
+    )
+    for rule in study.rules:
+        if not any(matches(point, rule.when) for point in grid):
+            raise ConfigError(f"set: {described(rule.when)} matches no point: `exclude` leaves them all out")
+    return study
+
+
+def described(conditions: Axes) -> str:
+    """Conditions in a few words."""
+    return ", ".join(f"{key.rsplit('.', 1)[-1]}={'|'.join(map(worded, values))}" for key, values in conditions.items())
+
+
+def worded(value: Any) -> str:
+    """An axis value as tables show it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_keys(text: Mapping[Any, Any], keys: Sequence[str], what: str) -> None:
+    for key in text:
+        if key not in keys:
+            near = get_close_matches(str(key), keys, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"unknown key {key!r}{hint}; {what} has {', '.join(keys)}")
+
+
+def _entries(where: str, text: Mapping[str, Any]) -> list[Any]:
+    entries = text.get(where.rsplit(".", 1)[-1]) or []
+    if not isinstance(entries, list):
+        raise ConfigError(f"{where}: expected a list, got {entries!r}")
+    return entries
+
+
+def _axis(key: str, values: Any) -> tuple[Any, ...]:
+    check_key(key)
+    if not isinstance(values, list):
+        raise ConfigError(f"axes.{key}: expected a list of values, got {values!r}; write [{values}]")
+    if not values:
+        raise ConfigError(f"axes.{key}: the list of values is empty")
+    for position, value in enumerate(values):
+        if isinstance(value, dict):
+            raise ConfigError(f"axes.{key}: a value is a number, a word or a list, not a mapping: {value!r}")
+        if value in values[:position] and type(value) is type(values[values.index(value)]):
+            raise ConfigError(f"axes.{key}: {value!r} is listed twice")
+        if key in config.GROUPS:
+            config.check_choice(key, str(value))
+    return tuple(values)
+
+
+def _overrides(where: str, overrides: Any, axes: Mapping[str, Any]) -> tuple[str, ...]:
+    if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
+        raise ConfigError(f"{where}: expected a list of overrides such as trainer.steps=500, got {overrides!r}")
+    for text in overrides:
+        key, _ = config.parse_override(text)
+        if key in axes:
+            raise ConfigError(f"{where}: {text} sets {key}, which is an axis")
+    return tuple(overrides)
+
+
+def _conditions(where: str, entry: Any, axes: Axes) -> Axes:
+    if not isinstance(entry, dict) or not entry:
+        raise ConfigError(f"{where}: expected {{axis: value}}, got {entry!r}")
+    for key, wanted in entry.items():
+        if key not in axes:
+            raise ConfigError(f"{where}: {key!r} is no axis of this study; its axes are {', '.join(axes)}")
+        for value in wanted if isinstance(wanted, list) else [wanted]:
+            if not any(same(value, known) for known in axes[key]):
+                raise ConfigError(f"{where}: {key}={value} matches no point; the values of {key} are {list(axes[key])}")
+    return {key: tuple(value) if isinstance(value, list) else (value,) for key, value in entry.items()}
+
+
+def _rules(where: str, text: Mapping[str, Any], axes: Axes) -> tuple[Rule, ...]:
+    rules = []
+    for entry in _entries(where, text):
+        if not isinstance(entry, dict) or set(entry) != {"when", "set"} or not entry["set"]:
+            raise ConfigError(f"{where}: expected {{when: {{axis: value}}, set: [overrides]}}, got {entry!r}")
+        rules.append(Rule(_conditions(f"{where}.when", entry["when"], axes), _overrides(where, entry["set"], axes)))
+    return tuple(rules)
+
+
+def _parent(where: str, text: Any, axes: Axes) -> Parent:
+    """A stage; `axes` are those that it may inherit."""
+    if not isinstance(text, dict) or not text:
+        raise ConfigError(f"{where}: expected {{inherit: [axes], base: [overrides]}}, got {text!r}")
+    _check_keys(text, PARENT_KEYS, f"a {where}")
+    inherit = text.get("inherit") or []
+    if not isinstance(inherit, list):
+        raise ConfigError(f"{where}.inherit: expected a list of axes, got {inherit!r}")
+    for key in inherit:
+        if key not in axes:
+            raise ConfigError(f"{where}.inherit: {key!r} is none of the axes {', '.join(axes) or '(there are none)'}")
+    own = {key: axes[key] for key in inherit}
+    return Parent(
+        inherit=tuple(inherit),
+        base=_overrides(f"{where}.base", text.get("base") or [], own),
+        rules=_rules(f"{where}.set", text, own),
+        parent=_parent(f"{where}.parent", text["parent"], own) if "parent" in text else None,
+    )

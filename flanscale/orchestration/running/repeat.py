@@ -1,0 +1,97 @@
+"""Is an attempt that was cut off repeated by itself, and when? As long as it gets on, or a few times in a row."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from flanscale.orchestration.dispatch import slurm
+from flanscale.orchestration.running.state import Failure, RunState
+from flanscale.orchestration.watching.progress import read_progress
+from flanscale.schema import ClusterConfig
+
+REPEATED = ("preempted", "timeout", "node")  # classes of failure that are no fault of the cell's
+LONGEST_WAIT_SECONDS = 3600.0
+CHECKPOINTS = "checkpoints"
+CONTROLLER_SECONDS = 120.0  # a restart of Slurm's controller takes less
+CONTROLLER_POLL_SECONDS = 5.0
+
+log = logging.getLogger("flanscale.job")
+
+
+class CutOff(Exception):
+    """The attempts before this one were ended by their nodes, too many in a row."""
+
+
+def reached(run_dir: Path) -> int:
+    """The step that a run has got to: logged, or saved in a checkpoint."""
+    saved = (int(path.name) for path in (run_dir / CHECKPOINTS).glob("[0-9]*") if path.name.isdecimal())
+    return max([read_progress(run_dir).step or 0, *saved])
+
+
+def ended(state: RunState, failure: Failure, *, reached: int, retries: int, spent: float) -> RunState:
+    """How an attempt that did not finish is recorded: as failed, or as preempted, from where it will go on.
+
+    Args:
+        state: of the attempt while it ran.
+        failure: why it ended.
+        reached: the step it has got to.
+        retries: how many attempts in a row may be cut off without having got any further.
+        spent: seconds that it took.
+    """
+    if failure.kind not in REPEATED:
+        return state.failed(failure, spent)
+    stalled = 0 if reached > state.reached else state.stalled + 1
+    state = replace(state, stalled=stalled)
+    if stalled <= retries:
+        return state.preempted(replace(failure, traceback=None) if failure.kind != "node" else failure, spent)
+    advice = "; raise cluster.timeout_minutes" if failure.kind == "timeout" else ""
+    message = f"{failure.message} ({stalled} attempts in a row got no further than step {reached}{advice})"
+    return state.failed(replace(failure, message=message), spent)
+
+
+def stalled_before(state: RunState, *, job: str | None, reached: int) -> int:
+    """How many attempts in a row got no further, as the next attempt of a run finds it.
+
+    One whose process left no record of its end counts where Slurm started the job again by itself, as it does when a
+    node is lost; where a person launched the run again it does not.
+    """
+    if state.state == "running" and job is not None and job == state.job:
+        return 0 if reached > state.reached else state.stalled + 1
+    return state.stalled
+
+
+def wait_seconds(state: RunState, cluster: ClusterConfig) -> float:
+    """How long to wait before a preempted run is taken up again: twice as long each time that it got no further."""
+    if state.stalled == 0 and (state.failure is None or state.failure.kind != "node"):
+        return 0.0
+    return min(cluster.backoff_seconds * 2.0 ** max(state.stalled - 1, 0), LONGEST_WAIT_SECONDS)
+
+
+def put_back(job: str, seconds: float) -> bool:
+    """Put this process's own job back into Slurm's queue, to start in so many seconds at the earliest.
+
+    False when Slurm is not running it any more, or does not answer for two minutes.
+    """
+    deadline = time.monotonic() + CONTROLLER_SECONDS
+    while not slurm.requeue(job):
+        if slurm.known_jobs() is not None or time.monotonic() > deadline:
+            return False
+        time.sleep(CONTROLLER_POLL_SECONDS)
+    if seconds >= 1 and not slurm.delay(job, seconds):
+        log.warning("Slurm would not let job %s wait: it is sent back if it starts too early", job)
+    return True
+
+
+def too_early(before: RunState, job: str | None, cluster: ClusterConfig) -> float:
+    """Seconds that a job which Slurm has started again by itself still ought to have waited.
+
+    Slurm sets a start time of its own when a requeued job has left its node, whatever `put_back` has asked for.
+    """
+    if before.state != "preempted" or job is None or job != before.job:
+        return 0.0
+    wait = wait_seconds(before, cluster)
+    rest = before.updated + wait - time.time()
+    return rest if 1.0 <= rest <= wait else 0.0  # more than all of it: a clock has been set
