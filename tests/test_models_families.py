@@ -39,7 +39,9 @@ def allowed(family: str, number: int, inputs: int) -> np.ndarray:
 
 
 # One family for each kind of mask: causal, with a prefix, with no start token, with local layers.
-@pytest.mark.parametrize("family", ["palm", "palm_prefix", "neox", "gemma2"])
+@pytest.mark.parametrize(
+    "family", ["palm_prefix", "gemma2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("palm", "neox"))]
+)
 def test_no_position_sees_a_later_one_nor_another_segment(family: str) -> None:
     tiny = decoder(family)
     first, second = list(range(2, 10)), list(range(10, 19))

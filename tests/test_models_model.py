@@ -37,6 +37,7 @@ def test_logits_are_float32_of_every_target_position(architecture: str) -> None:
         assert result.dtype == jnp.float32
 
 
+@pytest.mark.slow
 @BOTH
 def test_bfloat16_activations_stay_near_float32(architecture: str) -> None:
     batch = packed(architecture, *examples(np.random.default_rng(0), 3))
@@ -105,7 +106,7 @@ def test_padding_changes_nothing(architecture: str) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_cached_decoding_gives_the_logits_of_the_full_forward_pass(architecture: str, dtype: str) -> None:
     tiny = model(architecture, dtype)
     params = initial(tiny, 4)

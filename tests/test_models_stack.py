@@ -31,7 +31,8 @@ def by_loop(request: pytest.FixtureRequest) -> tuple[str, Params, Any]:
 
 
 @pytest.mark.parametrize(
-    ("scan", "remat"), [(True, "dots"), (False, "full"), pytest.param(True, "none", marks=pytest.mark.slow)]
+    ("scan", "remat"),
+    [(True, "dots"), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((False, "full"), (True, "none")))],
 )
 def test_neither_a_scan_nor_computing_again_changes_the_loss_or_its_gradient(
     by_loop: tuple[str, Params, Any], scan: bool, remat: str

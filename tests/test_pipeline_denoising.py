@@ -539,7 +539,7 @@ def test_the_objective_is_part_of_a_cells_identity_and_name(corpus: Path) -> Non
     assert "-ul2r-" in identity.run_name(one)
 
 
-@pytest.mark.parametrize("model", ["nano", "t5_micro"])
+@pytest.mark.parametrize("model", ["nano", pytest.param("t5_micro", marks=pytest.mark.slow)])
 def test_a_pretraining_cell_trains_and_tells_its_held_in_loss(
     corpus: Path, model: str, run_cell: Callable[..., Any]
 ) -> None:

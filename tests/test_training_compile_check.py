@@ -24,7 +24,7 @@ def ratio(config: RunConfig, compiled: Compiled) -> float:
     return footprint_of(config).total / compiled.total
 
 
-@pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 4, 1)])
+@pytest.mark.parametrize("mesh", [pytest.param((1, 1, 1), marks=pytest.mark.slow), (2, 4, 1)])
 def test_the_estimate_is_within_a_quarter_of_the_compilers_plan(mesh: tuple[int, int, int]) -> None:
     config = cell(*SMALL, *LONG, *(f"trainer.mesh.{name}={n}" for name, n in zip(("data", "fsdp"), mesh, strict=False)))
     compiled = compiled_memory(config)

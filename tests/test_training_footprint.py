@@ -24,7 +24,7 @@ def setting(architecture: str = "decoder", optimizer: OptimizerConfig = ADAM, **
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("microbatches", [1, 4])
+@pytest.mark.parametrize("microbatches", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_the_estimate_is_near_what_the_compiled_step_takes(architecture: str, microbatches: int) -> None:
     given = setting(architecture, microbatches=microbatches)
     abstract = abstract_state(given.model, rule := build_optimizer(ADAM, 10), build_mesh(MeshConfig()))

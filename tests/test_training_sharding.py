@@ -53,10 +53,8 @@ print(json.dumps(results))
 """
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    [pytest.param(each, marks=pytest.mark.slow) if each == "encoder_decoder" else each for each in MESHES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", MESHES)
 def test_every_mesh_of_eight_devices_trains_and_decodes_as_one_device_does(architecture: str) -> None:
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])

@@ -100,7 +100,7 @@ def stepped(architecture: str, microbatches: int, batch: dict[str, np.ndarray], 
 
 
 @BOTH
-@pytest.mark.parametrize("microbatches", [2, 8])
+@pytest.mark.parametrize("microbatches", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_microbatches_of_very_uneven_tokens_add_up_to_the_whole_batch(architecture: str, microbatches: int) -> None:
     batch = ragged(architecture)
     whole, parts = (stepped(architecture, count, batch) for count in (1, microbatches))

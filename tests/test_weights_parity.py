@@ -29,6 +29,7 @@ def test_logits_loss_and_every_gradient_are_those_of_transformers(name, golden, 
         assert relative(sketch(key, ours[key]), theirs) < TOLERANCE, key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_greedy_generation_says_what_transformers_says(name, golden, tmp_path):
     model, params = loaded(name, golden_folder(name, tmp_path), scan=True)
