@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from analysis.runs import AnalysisError, Study, from_directories, read_index
-from flanscale.tracking import METRICS_FILE, read_metrics
+from flanscale.tracking.tracker import METRICS_FILE, read_metrics
 
 LOCAL = ("paths", "cluster", "data", "tracker")
 """Parts of a config that say where a run happened, not what it was."""

@@ -17,8 +17,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from flanscale import tracking
-from flanscale.tracking import METRICS_FILE, read_metrics
+from flanscale.errors import UserError
+from flanscale.tracking import tracker
+from flanscale.tracking.tracker import METRICS_FILE, read_metrics
 
 COLUMNS = {"model": "model", "mixture.count": "count", "cot": "cot", "mixture.order_seed": "draw", "seed": "seed"}
 """Axes that the analysis knows by a short name; every other axis keeps its own."""
@@ -33,7 +34,7 @@ points of the score, take the benchmark's tasks as given (`stderr`) or as drawn 
 BOOKKEEPING = frozenset({"step", "attempt", "time"})
 
 
-class AnalysisError(ValueError):
+class AnalysisError(UserError):
     """A study that cannot be analysed; the message is one line for the user."""
 
 
@@ -209,23 +210,23 @@ def scores(record: RunRecord) -> dict[tuple[str, str], dict[str, float]]:
         parts = key.split("/")
         if parts[0] == "eval" and len(parts) == 4:
             found.setdefault((parts[1], parts[2]), {})[parts[3]] = float(value)
-    if found and tracking.AVERAGE in last:
+    if found and tracker.AVERAGE in last:
         members = [found[member] for member in average_members(record)]
         worst = sum(-100 * row["lower_bound"] / (100 - row["lower_bound"]) for row in members) / len(members)
         scale = (100 - worst) / 100
         found[AVERAGE] = {
-            "score": (float(last[tracking.AVERAGE]) - worst) / scale,
-            "stderr": float(last[f"{tracking.AVERAGE}_stderr"]) / scale,
+            "score": (float(last[tracker.AVERAGE]) - worst) / scale,
+            "stderr": float(last[f"{tracker.AVERAGE}_stderr"]) / scale,
             "n": sum(row["n"] for row in members),
             "lower_bound": -worst / scale,
-            "normalized": float(last[tracking.AVERAGE]),
+            "normalized": float(last[tracker.AVERAGE]),
         }
     return found
 
 
 def average_members(record: RunRecord) -> list[tuple[str, str]]:
     """The (benchmark, setting) pairs that make up the normalized average of a run; none before it is evaluated."""
-    names = [name.rpartition("/") for name in record.last.get(f"{tracking.AVERAGE}_members", ())]
+    names = [name.rpartition("/") for name in record.last.get(f"{tracker.AVERAGE}_members", ())]
     return [(benchmark, setting) for benchmark, _, setting in names]
 
 

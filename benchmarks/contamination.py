@@ -25,9 +25,9 @@ from flanscale.tasks.cot import Cot
 from flanscale.tasks.guard import Guard
 from flanscale.tasks.muffin import Muffin
 from flanscale.tasks.niv2 import Niv2
-from flanscale.tasks.reading import Skips, json_lines
+from flanscale.tasks.reading import json_lines
 from flanscale.tasks.t0sf import T0sf
-from flanscale.tasks.task import Example, Task
+from flanscale.tasks.task import Example, Skips, Task
 
 ALL = 1_000_000
 PARTS = ("niv2", "cot", "muffin", "t0sf", "other_p3")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flanscale.config import Composer
+from flanscale.config.compose import Composer
 from flanscale.pipeline.denoising import corrupt_spans
 from flanscale.pipeline.packing import pack
 from flanscale.pipeline.ragged import Ragged

@@ -56,7 +56,7 @@ def ours(folder: Path, cells: int) -> list[str]:
     (folder / "sweeps").mkdir()
     (folder / "sweeps" / "thousand.yaml").write_text(STUDY)
     options = ["cluster=slurm_cpu", "cluster.cpus=1", "cluster.timeout_minutes=60", "cluster.sbatch={hold: true}"]
-    return [sys.executable, "-m", "flanscale.cli", "launch", "thousand", f"seed=range({cells})", *options]
+    return [sys.executable, "-m", "flanscale.cli.main", "launch", "thousand", f"seed=range({cells})", *options]
 
 
 def peers(folder: Path, cells: int, python: str) -> list[str]:

@@ -30,11 +30,11 @@ sys.path[:0] = SEARCH
 import numpy_cells  # noqa: E402
 from machines import SAVED_SECONDS, Machines, set_node  # noqa: E402
 
-from flanscale import config  # noqa: E402
-from flanscale.orchestration.dispatch import slurm  # noqa: E402
+from flanscale.config.compose import CONFIG_FILE, load  # noqa: E402
+from flanscale.orchestration.running import slurm  # noqa: E402
 from flanscale.orchestration.running.liveness import process_alive  # noqa: E402
 from flanscale.orchestration.running.state import RunState, read_state  # noqa: E402
-from flanscale.tracking import METRICS_FILE, read_metrics  # noqa: E402
+from flanscale.tracking.tracker import METRICS_FILE, read_metrics  # noqa: E402
 
 STUDY = "faults"
 NODES = ("n1", "n2")
@@ -64,7 +64,7 @@ class Campaign:
     def launch(self) -> subprocess.Popen[bytes]:
         command = [str(ROOT / "tests" / "slurm" / "numpy_cells.py"), STUDY]
         if self.real:
-            command = ["-m", "flanscale.cli", "launch", "--no-wait", STUDY]
+            command = ["-m", "flanscale.cli.main", "launch", "--no-wait", STUDY]
         path = os.pathsep.join([*SEARCH, *filter(None, [os.environ.get("PYTHONPATH")])])
         with (self.folder / "launchers.log").open("a") as log:
             process = subprocess.Popen(
@@ -88,7 +88,7 @@ class Campaign:
     # --- what is seen of it ---------------------------------------------------------------------------------------
 
     def runs(self) -> list[Path]:
-        return sorted(path for path in (self.folder / "runs").glob("*") if (path / config.CONFIG_FILE).exists())
+        return sorted(path for path in (self.folder / "runs").glob("*") if (path / CONFIG_FILE).exists())
 
     def states(self) -> list[RunState]:
         return [read_state(run) for run in self.runs()]
@@ -227,12 +227,12 @@ def undisturbed(run: Path, folder: Path, real: bool) -> Path:
     """The same cell once more, without Slurm and without faults."""
     copy = folder / run.name
     copy.mkdir(parents=True)
-    (copy / config.CONFIG_FILE).write_bytes((run / config.CONFIG_FILE).read_bytes())
+    (copy / CONFIG_FILE).write_bytes((run / CONFIG_FILE).read_bytes())
     if real:
         code = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1])"
         subprocess.run([sys.executable, "-c", code, str(copy)], check=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
     else:
-        cell = config.load(copy / config.CONFIG_FILE)
+        cell = load(copy / CONFIG_FILE)
         numpy_cells.run(cell, copy, attempt=1, should_stop=lambda: False, step_seconds=0.0)
     return copy
 

@@ -38,7 +38,7 @@ def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     _, model = our_model(options)
     import jax
 
-    from flanscale.evaluation.decoding import greedy
+    from flanscale.inference.decoding import greedy
 
     params = jax.jit(model.init)(jax.random.key(0))
     leave_weights(options.folder, model, params)

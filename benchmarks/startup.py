@@ -30,7 +30,7 @@ def start(model: str, rows: int, tokens: tuple[int, int], cache: Path) -> None:
     sys.path.insert(0, str(ROOT))
     import numpy as np
 
-    from flanscale.config import Composer
+    from flanscale.config.compose import Composer
     from flanscale.models import build_model
     from flanscale.training import enable_compilation_cache, keep_freed_memory, train
 

@@ -52,7 +52,7 @@ def report(name: str, times: list[tuple[float, float]]) -> None:
 def cold(index: Path, words: list[str]) -> tuple[float, float]:
     """Wall and processor seconds of a new process."""
     verb, *rest = words
-    command = [sys.executable, "-m", "flanscale.cli", verb, str(index), *rest]
+    command = [sys.executable, "-m", "flanscale.cli.main", verb, str(index), *rest]
     began, used = time.perf_counter(), os.times()
     subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     now = os.times()
@@ -64,7 +64,7 @@ def refreshes(index: Path, repeat: int) -> dict[str, list[tuple[float, float]]]:
     """Wall and processor seconds of looking again, without and with drawing it."""
     from rich.console import Console
 
-    from flanscale.orchestration.watching.ledger import read_ledger
+    from flanscale.orchestration.planning.ledger import read_ledger
     from flanscale.orchestration.watching.live import Choice, picture
     from flanscale.orchestration.watching.monitor import Observer
 
@@ -91,7 +91,7 @@ def refreshes(index: Path, repeat: int) -> dict[str, list[tuple[float, float]]]:
 
 def make_study(folder: Path, cells: int) -> Path:
     """Write `studies/large.json` and the run directories; returns the index."""
-    from flanscale.config import Composer, save
+    from flanscale.config.compose import Composer, save
     from flanscale.orchestration.running.liveness import this_process
     from flanscale.orchestration.running.state import FORMAT as STATE_FORMAT
     from flanscale.orchestration.running.state import Failure, RunState

@@ -158,7 +158,7 @@ def begin(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 def our_model(options: argparse.Namespace, *overrides: str) -> tuple[Any, Any]:
     """(configuration, model), the process set up as a run of the project is."""
-    from flanscale.config import Composer
+    from flanscale.config.compose import Composer
     from flanscale.models import build_model
     from flanscale.training import keep_freed_memory
 
@@ -325,7 +325,7 @@ def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     for stack, tokens in (("encoder", inputs), ("decoder", targets)):
         batch[f"{stack}_segment_ids"] = np.ones_like(tokens)
         batch[f"{stack}_positions"] = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
-    from flanscale.flops import training_flops
+    from flanscale.sizing.flops import training_flops
 
     row = training_flops(step.model.config, step.model.vocab_size, *options.tokens)
     about = {"limit": fastest_products(), "flops": row / sum(options.tokens)}  # a second, a token

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flanscale import __version__
-from flanscale.checks import ConfigError, leaves, one_line
-from flanscale.pipeline.vocabulary import VocabularyError, find_vocabulary, named_end
+from flanscale.config.checks import leaves
+from flanscale.errors import ConfigError, DataError, UserError, one_line
+from flanscale.pipeline.vocabulary import find_vocabulary, named_end
 from flanscale.schema import CollectionConfig, DataConfig, MixtureConfig, ObjectiveConfig, RunConfig, TokenizerConfig
 from flanscale.tasks.registry import open_benchmarks, open_collection, open_wordings
 from flanscale.tasks.selection import select_tasks
-from flanscale.tasks.task import Collection, DataError
+from flanscale.tasks.task import Collection
 from flanscale.weights.origin import settle
-from flanscale.weights.source import WeightsError
 
 if TYPE_CHECKING:
     from flanscale.pipeline.tokenizers import Tokenizer
@@ -72,7 +72,7 @@ def resolve(config: RunConfig, parent: RunConfig | None = None) -> RunConfig:
             config.fingerprints["benchmarks"] = _benchmarks(key, config.mixture.contamination_words)
         if config.collection.name != "procedural":
             config.fingerprints["tasks"] = _fingerprint(key, (*names, *collection.held_out))
-    except (DataError, VocabularyError, WeightsError, OSError) as error:
+    except (UserError, OSError) as error:
         raise ConfigError(one_line(error)) from error
     return config
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from flanscale.checks import ConfigError
-from flanscale.config import Composer, checked, conf_path, register_schema
+from flanscale.config.compose import Composer, checked, conf_path, register_schema
+from flanscale.errors import ConfigError
 from flanscale.identity import identity, resolve
 from flanscale.schema import RunConfig
 
@@ -34,8 +34,8 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
         NonFiniteLoss: training diverged.
     """
     # JAX comes in here, after the job has set the environment that it reads once.
+    from flanscale.errors import Preempted
     from flanscale.training.distributed import join, together
-    from flanscale.training.loop import Preempted
 
     with together(agreed=Preempted):
         join()
@@ -45,8 +45,9 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
 def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[], bool]) -> None:
     import jax
 
+    from flanscale.errors import Preempted
     from flanscale.evaluation import heldout
-    from flanscale.evaluation.language_model import TrainedModel
+    from flanscale.inference.language_model import TrainedModel
     from flanscale.models import build_mesh, build_model
     from flanscale.pipeline.batches import PackedBatches
     from flanscale.pipeline.feed import open_feed
@@ -54,10 +55,10 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
     from flanscale.pipeline.tokenizers import load_tokenizer, padded_vocab_size
     from flanscale.tasks.mixture import realised
     from flanscale.tasks.registry import open_collection, open_wordings
-    from flanscale.tracking import Tracker
+    from flanscale.tracking.tracker import Tracker
     from flanscale.training.compilation import enable_compilation_cache
     from flanscale.training.distributed import AnyProcess, host_of
-    from flanscale.training.loop import Preempted, train
+    from flanscale.training.loop import train
     from flanscale.training.memory import keep_freed_memory
     from flanscale.training.validation import held_in_rows
     from flanscale.weights.initial import initial_params, starts_elsewhere
@@ -154,7 +155,7 @@ class _Untold:
 
 
 def _evaluation_row(scores: Iterable[Any], average: Any) -> dict[str, Any]:
-    from flanscale.tracking import AVERAGE, EVAL_FIELDS, eval_key
+    from flanscale.tracking.tracker import AVERAGE, EVAL_FIELDS, eval_key
 
     row = {eval_key(s.benchmark, s.setting, field): getattr(s, field) for s in scores for field in EVAL_FIELDS}
     return row | {AVERAGE: average.score, f"{AVERAGE}_stderr": average.stderr, f"{AVERAGE}_members": average.members}

@@ -1,7 +1,7 @@
 """Every knob of one cell, as plain dataclasses: the schema of `conf/` and the only configuration any room sees.
 
 Standard library only, so that every room can import it: on a login node without JAX, and on a bare training
-machine without Hydra. `knob(...)` attaches what `flanscale.config` checks before anything is created.
+machine without Hydra. `knob(...)` attaches what `flanscale.config.compose` checks before anything is created.
 """
 
 from __future__ import annotations

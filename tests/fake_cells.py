@@ -14,32 +14,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from flanscale.errors import DataError, NonFiniteLoss, Preempted
 from flanscale.schema import RunConfig
 
 STEP_SECONDS = 0.02
 SLOW_TO_LEAVE = 80  # the seed whose last checkpoint takes long
 
 
-class Preempted(Exception):
-    """As training.loop.Preempted."""
-
-
-class NonFiniteLoss(Exception):
-    """As training.loop.NonFiniteLoss."""
-
-
-class DataError(ValueError):
-    """As tasks.DataError."""
-
-
-class XlaRuntimeError(RuntimeError):
-    """As jaxlib's."""
-
-
 MISBEHAVIOUR: dict[int, BaseException] = {
     90: NonFiniteLoss("6 steps in a row had a non-finite gradient"),
     91: DataError("task0001: no instances"),
-    92: XlaRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12345 bytes"),
+    92: MemoryError("RESOURCE_EXHAUSTED: Out of memory allocating 12345 bytes"),
     93: RuntimeError("something else"),
     94: SystemExit("a library gave up"),
 }
@@ -86,19 +71,17 @@ def _replace(path: Path, text: str) -> None:
 
 def main() -> None:
     """Launch a study of such cells; `--no-wait` and `--wait` as in `flanscale launch`."""
+    from flanscale.errors import UserError
     from flanscale.orchestration.dispatch.launch import launch
     from flanscale.orchestration.planning.preview import make_plan
-    from flanscale.orchestration.running.failure import is_user_error
-    from flanscale.orchestration.watching.display import open_console
+    from flanscale.orchestration.watching.live import open_console
 
     wait = {"--wait": True, "--no-wait": False}.get(sys.argv[1])
     study, *overrides = sys.argv[1:] if wait is None else sys.argv[2:]
     try:
         plan = make_plan(study, overrides)
         code = launch(plan, open_console(), again="launch again", wait=wait, runner="fake_cells")
-    except Exception as error:
-        if not is_user_error(error):
-            raise
+    except UserError as error:
         print(f"flanscale: {error}", file=sys.stderr)
         code = 2
     raise SystemExit(code)

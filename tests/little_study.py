@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from flanscale.orchestration.dispatch.reserve import create_run_dir
+from flanscale.orchestration.planning.ledger import ledger_of, read_ledger, write_ledger
 from flanscale.orchestration.planning.plan import Plan
 from flanscale.orchestration.planning.preview import make_plan
 from flanscale.orchestration.running.liveness import look
 from flanscale.orchestration.running.state import RunState, write_state
-from flanscale.orchestration.watching.ledger import ledger_of, read_ledger, write_ledger
 
 TESTS = Path(__file__).parent
 PATH_OF_PROCESSES = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])  # finds fake_cells

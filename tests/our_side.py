@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from tiny_families import FAMILIES, NEW_TOKENS, rows
 
-from flanscale.evaluation.decoding import greedy
+from flanscale.inference.decoding import greedy
 from flanscale.models import Model, Params, build_mesh, build_model, parameter_shardings
 from flanscale.schema import MeshConfig
 from flanscale.training.step import loss_sums
 from flanscale.weights.load import load_params, tensors_of
 from flanscale.weights.names import homes
-from flanscale.weights.source import open_source
+from flanscale.weights.opening import open_source
 
 MODEL_TYPES = {"t5": "t5", "pythia": "gpt_neox", "gpt": "gpt_neox"}
 QUICK: Any = {"xla_backend_optimization_level": 0}  # compiled in half the time

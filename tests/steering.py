@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from little_study import PATH_OF_PROCESSES, Workplace, open_workplace
 
-from flanscale.cli import main
+from flanscale.cli.main import main
 from flanscale.orchestration.running.state import Failure, RunState, write_state
 from flanscale.orchestration.steering import retry
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from little_study import Workplace, open_workplace
 
-from flanscale.cli import main
+from flanscale.cli.main import main
 from flanscale.orchestration.running.state import Failure, RunState, write_state
 
 HEAVY = ("jax", "flax", "pandas", "scipy", "matplotlib", "wandb", "submitit", "numpy")
@@ -23,7 +23,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
 
 
 def flanscale(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flanscale.cli", *arguments]
+    command = [sys.executable, "-m", "flanscale.cli.main", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -37,7 +37,7 @@ def flanscale(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_verb_starts_within_a_second_and_loads_nothing_heavy(place: Workplace, arguments: list[str]) -> None:
     code = (
         "import sys, time\n"
-        "from flanscale.cli import main\n"
+        "from flanscale.cli.main import main\n"
         f"sys.argv = ['flanscale', *{arguments!r}]\n"
         "try:\n"
         "    main()\n"
@@ -97,10 +97,10 @@ def test_watching_a_settled_study_ends(place: Workplace) -> None:
     ("arguments", "message"),
     [
         (["plan"], "plan what? a study ("),
-        (["plan", "model=micro", "cluster.chip=h10"], "did you mean h100?"),
+        (["plan", "model=micro", "cluster.chip=h10"], "did you mean h100 "),
         (["launch", "little", "--budget", "1"], "--budget 1: nothing says how long these cells take"),
         (["launch", "little", "--budget", "0", "cluster.chip=h100"], "--budget 0: the 4 cells to start need"),
-        (["plan", "quikstart"], "no study 'quikstart': did you mean quickstart"),
+        (["plan", "quikstart"], "no study 'quikstart'; did you mean quickstart"),
         (["plan", "little", "sead=1"], "unknown key 'sead'; did you mean seed"),
         (["plan", "little", "trainer.steps=many"], "trainer.steps=many"),
         (["plan", "little", "model=mikro"], "model=mikro: no such choice; did you mean micro"),

@@ -34,7 +34,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def tasks(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flanscale.cli", "tasks", *arguments]
+    command = [sys.executable, "-m", "flanscale.cli.main", "tasks", *arguments]
     return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from niv2_folder import niv2_folder, niv2_record
 
-from flanscale.cli import main
+from flanscale.cli.main import main
 from flanscale.tasks.catalog import COUNTS, catalogued
 
 HEAVY = ("jax", "flax", "pandas", "scipy", "matplotlib", "wandb", "submitit")
@@ -48,7 +48,7 @@ def totals(output: str) -> dict[str, list[str]]:
 def test_it_starts_within_a_second_and_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys, time\n"
-        "from flanscale.cli import main\n"
+        "from flanscale.cli.main import main\n"
         f"sys.argv = ['flanscale', 'tasks', *{arguments!r}]\n"
         "try:\n"
         "    main()\n"

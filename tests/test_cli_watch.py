@@ -18,20 +18,20 @@ import pytest
 from little_study import Workplace, open_workplace
 from rich.console import Console
 
-from flanscale.checks import ConfigError
-from flanscale.cli import main
+from flanscale.cli.main import main
+from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.reserve import create_run_dir
+from flanscale.orchestration.planning.finding import find_run
+from flanscale.orchestration.planning.ledger import ledger_of, read_ledger, write_ledger
 from flanscale.orchestration.running.liveness import this_process
 from flanscale.orchestration.running.state import Failure, RunState, read_state, write_state
 from flanscale.orchestration.watching import live, transcript
-from flanscale.orchestration.watching.display import following
-from flanscale.orchestration.watching.finding import find_run
-from flanscale.orchestration.watching.ledger import ledger_of, read_ledger, write_ledger
+from flanscale.orchestration.watching.live import following
 from flanscale.orchestration.watching.monitor import Observer
 from flanscale.orchestration.watching.transcript import Transcript
 
 ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-m", "flanscale.cli"]
+COMMAND = [sys.executable, "-m", "flanscale.cli.main"]
 
 
 @pytest.fixture

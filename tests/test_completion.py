@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flanscale import completion
+from flanscale.cli import completion
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_folders_that_are_not_there_complete_nothing(tmp_path: Path, monkeypatch
 def test_the_shell_is_offered_them(folder: Path, line: str, offered: str) -> None:
     words = f"flanscale {line}"
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.argv[0] = 'flanscale'; from flanscale.cli import main; main()"],
+        [sys.executable, "-c", "import sys; sys.argv[0] = 'flanscale'; from flanscale.cli.main import main; main()"],
         env=os.environ
         | {"_FLANSCALE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))},
         capture_output=True,

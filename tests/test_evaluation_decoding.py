@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tiny import ARCHITECTURES, SortingBatches, examples, logits, model, packed, trainer
 
-from flanscale.evaluation.decoding import _generate, greedy
+from flanscale.inference.decoding import _generate, greedy
 from flanscale.models import Model, Params
 from flanscale.schema import OptimizerConfig
 from flanscale.training import train

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from flanscale.errors import DataError
 from flanscale.evaluation import heldout
 from flanscale.evaluation.scoring import exact_match, rouge_l
 from flanscale.schema import EvaluationConfig
 from flanscale.tasks.procedural import Procedural
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.tasks.task import Example, Task
 
 CONFIG = EvaluationConfig(examples_per_task=10)
 

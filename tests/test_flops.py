@@ -11,7 +11,7 @@ import pytest
 from families import DECODERS, decoder, row, tokens
 from tiny import ARCHITECTURES, model, model_config, packed
 
-from flanscale.flops import parameter_count, training_flops
+from flanscale.sizing.flops import parameter_count, training_flops
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -102,5 +102,5 @@ def test_a_models_own_table_goes_before_the_tokenizers() -> None:
 
 
 def test_counting_loads_neither_jax_nor_numpy() -> None:
-    code = "import sys, flanscale.flops; assert not {'jax', 'numpy', 'flax'} & set(sys.modules)"
+    code = "import sys, flanscale.sizing.flops; assert not {'jax', 'numpy', 'flax'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flanscale.masking import masked, masked_arguments, without_secrets
+from flanscale.tracking.masking import masked, masked_arguments, without_secrets
 
 
 @pytest.mark.parametrize(

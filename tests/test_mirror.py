@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from little_study import wait_until
 
-from flanscale import mirror, wandb_run
-from flanscale.config import Composer
+from flanscale.config.compose import Composer
 from flanscale.schema import RunConfig
-from flanscale.tracking import METRICS_FILE, Tracker, read_metrics
+from flanscale.tracking import mirror, wandb_run
+from flanscale.tracking.tracker import METRICS_FILE, Tracker, read_metrics
 
 FAKE = Path(__file__).parent / "fake_wandb"
 
@@ -150,7 +150,7 @@ def test_the_sender_outlives_a_killed_run_only_to_send_what_is_there(tmp_path: P
     run_dir = a_run(tmp_path)
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from flanscale.tracking import Tracker; from test_mirror import cell\n"
+        "from flanscale.tracking.tracker import Tracker; from test_mirror import cell\n"
         "tracker = Tracker(Path(sys.argv[1]), cell(), run_id='0123456789', attempt=1)\n"
         "for step in (10, 20, 30): tracker.log(step, {'train/loss': 1.0})\n"
         "time.sleep(60)"

@@ -6,10 +6,10 @@ import jax
 import pytest
 import yaml
 
-from flanscale.architecture import check_model
-from flanscale.flops import parameter_count
 from flanscale.models import build_model
 from flanscale.schema import ModelConfig
+from flanscale.sizing.architecture import check_model
+from flanscale.sizing.flops import parameter_count
 
 FOLDER = Path(__file__).parents[1] / "conf" / "model"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -16,10 +16,11 @@ import pytest
 from little_study import attempts, begun, kill, wait_until
 from steering import Steering, failed, record
 
+from flanscale.orchestration.planning.ledger import read_ledger, write_ledger
+from flanscale.orchestration.running import slurm as scancel
 from flanscale.orchestration.running.liveness import this_host, this_process
 from flanscale.orchestration.running.state import RunState, read_state
-from flanscale.orchestration.steering import cancel, scancel
-from flanscale.orchestration.watching.ledger import read_ledger, write_ledger
+from flanscale.orchestration.steering import cancel
 
 LONG = ("trainer.steps=2000", "cluster.parallelism=2")
 
@@ -65,7 +66,7 @@ def test_cancelling_a_study_ends_its_queue_and_two_cancels_at_once_do_no_harm(st
     place = steering.place
     with place.launch("little", *LONG) as queue:
         wait_until(lambda: sum(begun(run) for run in place.runs()) == 2, seconds=60)
-        command = [sys.executable, "-m", "flanscale.cli", "cancel", "little", "--json"]
+        command = [sys.executable, "-m", "flanscale.cli.main", "cancel", "little", "--json"]
         both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         told = [json.loads(each.communicate(timeout=60)[0]) for each in both]
         queue.communicate(timeout=60)

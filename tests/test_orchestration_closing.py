@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from little_study import Workplace, open_workplace
 
-from flanscale.orchestration.dispatch import closing, slurm
+from flanscale.orchestration.dispatch import closing
 from flanscale.orchestration.dispatch.reserve import create_run_dir
+from flanscale.orchestration.planning.ledger import ledger_of, write_ledger
+from flanscale.orchestration.running import slurm
 from flanscale.orchestration.running.state import Failure, RunState, write_state
-from flanscale.orchestration.watching.ledger import ledger_of, write_ledger
 from flanscale.orchestration.watching.monitor import Observer
 
 NOTIFY = 'echo "$FLANSCALE_STUDY $FLANSCALE_OUTCOME" >> told'

@@ -10,9 +10,8 @@ import pytest
 from little_study import Workplace, open_workplace
 from rich.console import Console
 
-from flanscale import config
-from flanscale.checks import ConfigError
-from flanscale.config import Composer
+from flanscale.config.compose import CONFIG_FILE, Composer, save
+from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.cost import Pace, cost_of, devices, estimate, finished_runs, pace_of, size_of
 from flanscale.orchestration.planning.plan import Cell
 from flanscale.orchestration.planning.preview import Preview, check_budget, print_cell, print_plan
@@ -31,7 +30,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
 def finish(directory: Path, made: RunConfig, *, seconds: float, per_step: float) -> None:
     """A run directory as a finished run leaves it: a quarter of its rows was padding."""
     directory.mkdir(parents=True)
-    config.save(made, directory / config.CONFIG_FILE)
+    save(made, directory / CONFIG_FILE)
     write_state(directory, RunState(state="finished", attempt=1, seconds=seconds))
     slots = made.trainer.batch_rows * (made.trainer.input_tokens + made.trainer.target_tokens)
     row = {"step": 10, "train/tokens_per_second": slots * 0.75 / per_step, "train/pad_fraction": 0.25}
@@ -80,7 +79,7 @@ def test_a_damaged_run_directory_is_passed_by(place: Workplace) -> None:
     plan = place.plan()
     broken = place.folder / "runs" / "0000000000-procedural-nano-9-direct-s9"
     broken.mkdir(parents=True)
-    (broken / config.CONFIG_FILE).write_text("model: [")
+    (broken / CONFIG_FILE).write_text("model: [")
     assert list(finished_runs(plan.runs, plan.cells[0].config)) == []
 
 

@@ -15,17 +15,17 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
+from flanscale.orchestration.planning.ledger import Entry, Ledger
 from flanscale.orchestration.planning.plan import Point
+from flanscale.orchestration.planning.sheet import Column, Sheet, fitted, plain
 from flanscale.orchestration.running.liveness import View
+from flanscale.orchestration.running.progress import Progress
 from flanscale.orchestration.running.state import Failure, RunState
 from flanscale.orchestration.watching.heatmap import heat_map, make_map, map_axes
-from flanscale.orchestration.watching.ledger import Entry, Ledger
 from flanscale.orchestration.watching.live import Choice, picture, print_status
 from flanscale.orchestration.watching.monitor import STATUSES, CellStatus, StudyStatus
-from flanscale.orchestration.watching.progress import Progress
-from flanscale.orchestration.watching.selection import only, states, where
-from flanscale.orchestration.watching.sheet import Column, Sheet, fitted, plain
+from flanscale.orchestration.watching.selection import only, part_of, states
 from flanscale.orchestration.watching.status_json import as_json
 from flanscale.orchestration.watching.tables import hidden, shown, status_table
 
@@ -218,10 +218,10 @@ def test_the_two_longest_axes_make_the_map_unless_others_are_asked_for() -> None
 
 def test_where_takes_a_part_of_the_grid() -> None:
     ledger = one_of_each().ledger
-    assert [entry.id for entry in where(ledger, ["count=9", "cot=true"]).entries] == ["0003", "0009"]
-    assert len(where(ledger, ["mixture.count=0,9", "model=nano"]).entries) == 4
-    assert len(where(ledger, ["count=0", "count=9"]).entries) == 8
-    assert where(ledger, []) is ledger
+    assert [entry.id for entry in part_of(ledger, ["count=9", "cot=true"]).entries] == ["0003", "0009"]
+    assert len(part_of(ledger, ["mixture.count=0,9", "model=nano"]).entries) == 4
+    assert len(part_of(ledger, ["count=0", "count=9"]).entries) == 8
+    assert part_of(ledger, []) is ledger
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_where_takes_a_part_of_the_grid() -> None:
 )
 def test_a_wrong_condition_is_told_with_what_there_is(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        where(one_of_each().ledger, [text])
+        part_of(one_of_each().ledger, [text])
 
 
 def test_state_lists_cells_of_these_states_alone() -> None:

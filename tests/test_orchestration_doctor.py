@@ -108,7 +108,7 @@ def test_a_jax_that_hangs_or_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) 
 
 def test_its_code_says_whether_something_necessary_is_missing(tmp_path: Path) -> None:
     def doctor_says(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flanscale.cli", "doctor", *arguments]
+        command = [sys.executable, "-m", "flanscale.cli.main", "doctor", *arguments]
         environment = os.environ | {"WANDB_API_KEY": "hunter2"}
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
 

@@ -6,16 +6,14 @@ import errno
 import os
 
 import pytest
+from jax.errors import JaxRuntimeError
 
+from flanscale.errors import DataError, NonFiniteLoss, Preempted, VocabularyError
 from flanscale.orchestration.running.failure import classify, failure_of
 
 
 class ModuleError(MemoryError):
     """A subclass, as libraries like to define them."""
-
-
-def named(name: str, message: str, base: type[Exception] = RuntimeError) -> Exception:
-    return type(name, (base,), {})(message)
 
 
 def caused(error: Exception, cause: Exception) -> Exception:
@@ -36,17 +34,17 @@ def lost(number: int) -> OSError:
         (OSError("something"), "unknown"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), "unknown"),
         (KeyboardInterrupt(), "unknown"),
-        (named("VocabularyError", "no file", ValueError), "config"),
-        (named("JaxRuntimeError", "INTERNAL: whatever"), "unknown"),
-        (named("JaxRuntimeError", "UNAVAILABLE: the coordination service is gone"), "node"),
-        (named("JaxRuntimeError", "INTERNAL: Gloo all-reduce failed: Connection closed by peer [10.0.0.2]:4"), "node"),
-        (named("XlaRuntimeError", "INTERNAL: NCCL operation failed: unhandled system error"), "node"),
-        (named("XlaRuntimeError", "RESOURCE_EXHAUSTED: Out of memory allocating 12345 bytes"), "out_of_memory"),
-        (named("ValueError", "RESOURCE_EXHAUSTED: Error writing d/0: No space left on device"), "node"),
-        (caused(named("DataError", "cannot read tasks.tsv", ValueError), lost(errno.EIO)), "node"),
-        (caused(named("DataError", "no such task", ValueError), KeyError("x")), "data"),
-        (caused(named("Preempted", "stopped at step 3"), lost(errno.ENOSPC)), "preempted"),
-        (caused(named("NonFiniteLoss", "6 steps in a row"), lost(errno.ENOSPC)), "nonfinite_loss"),
+        (VocabularyError("no file"), "config"),
+        (JaxRuntimeError("INTERNAL: whatever"), "unknown"),
+        (JaxRuntimeError("UNAVAILABLE: the coordination service is gone"), "node"),
+        (JaxRuntimeError("INTERNAL: Gloo all-reduce failed: Connection closed by peer [10.0.0.2]:4"), "node"),
+        (JaxRuntimeError("INTERNAL: NCCL operation failed: unhandled system error"), "node"),
+        (JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12345 bytes"), "out_of_memory"),
+        (ValueError("RESOURCE_EXHAUSTED: Error writing d/0: No space left on device"), "node"),
+        (caused(DataError("cannot read tasks.tsv"), lost(errno.EIO)), "node"),
+        (caused(DataError("no such task"), KeyError("x")), "data"),
+        (caused(Preempted("stopped at step 3"), lost(errno.ENOSPC)), "preempted"),
+        (caused(NonFiniteLoss("6 steps in a row"), lost(errno.ENOSPC)), "nonfinite_loss"),
     ],
 )
 def test_exceptions_are_sorted_into_classes(error: BaseException, kind: str) -> None:

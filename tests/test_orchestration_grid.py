@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from flanscale.checks import ConfigError
-from flanscale.config import available, parse_override
-from flanscale.orchestration.planning.grid import as_override, parse_sweep, point_overrides, points, with_overrides
-from flanscale.orchestration.planning.study import Study
+from flanscale.config.compose import available, parse_override
+from flanscale.errors import ConfigError
+from flanscale.orchestration.planning.grid import as_override, parse_sweep, points
+from flanscale.orchestration.planning.study import Study, point_overrides, with_overrides
 
 STUDY = Study("s", {"mixture.count": (0, 9), "cot": (False, True), "seed": (0, 1)}, base=("model=nano",))
 

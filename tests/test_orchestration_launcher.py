@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flanscale.orchestration.dispatch import slurm
 from flanscale.orchestration.dispatch.launcher import _reason, _scrubbed_environment, slurm_parameters
 from flanscale.orchestration.dispatch.local import slots
+from flanscale.orchestration.running import slurm
 from flanscale.schema import ClusterConfig
 
 

@@ -12,17 +12,16 @@ import jax
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
-from flanscale import memory
-from flanscale.architecture import check_heads
-from flanscale.checks import ConfigError
 from flanscale.chips import CHIPS, GIB
-from flanscale.config import Composer, available
-from flanscale.flops import parameter_count
-from flanscale.layout import parameters
-from flanscale.memory import RESERVE, Footprint, footprint
+from flanscale.config.compose import Composer, available
+from flanscale.errors import ConfigError
 from flanscale.models import build_model
 from flanscale.orchestration.planning.memory import fits, footprint_of, slice_of, smallest_fit
 from flanscale.schema import MeshConfig, ModelConfig, OptimizerConfig, RunConfig, TrainerConfig
+from flanscale.sizing import memory
+from flanscale.sizing.architecture import check_heads
+from flanscale.sizing.flops import parameter_count, parameters
+from flanscale.sizing.memory import RESERVE, Footprint, footprint
 from flanscale.training import step
 from flanscale.training.footprint import abstract_rows
 from flanscale.training.optimizers import build_optimizer
@@ -176,7 +175,7 @@ def test_a_slice_has_enough_chips_and_even_sides() -> None:
 
 
 def test_estimating_loads_no_jax() -> None:
-    imports = "import sys, flanscale.memory, flanscale.orchestration.planning.memory; "
+    imports = "import sys, flanscale.sizing.memory, flanscale.orchestration.planning.memory; "
     code = imports + "assert not {'jax', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from little_study import Workplace, open_workplace
 
+from flanscale.orchestration.planning.figures import axis_values, duration, quantity
+from flanscale.orchestration.planning.ledger import Ledger, ledger_of
 from flanscale.orchestration.planning.plan import Point
 from flanscale.orchestration.running.liveness import this_process
+from flanscale.orchestration.running.progress import Progress
 from flanscale.orchestration.running.state import Failure, RunState, write_state
 from flanscale.orchestration.watching import monitor
-from flanscale.orchestration.watching.display import axis_values, duration, quantity
 from flanscale.orchestration.watching.forecast import Work, makespan, remaining
-from flanscale.orchestration.watching.ledger import Ledger, ledger_of
 from flanscale.orchestration.watching.monitor import Observer
-from flanscale.orchestration.watching.progress import Progress
 from flanscale.orchestration.watching.status_json import as_json
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from little_study import Workplace, open_workplace
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.multirun import plan_arguments, plan_batch
+from flanscale.orchestration.planning.ledger import read_ledger
 from flanscale.orchestration.planning.preview import make_plan
-from flanscale.orchestration.watching.ledger import read_ledger
 
 
 @pytest.fixture

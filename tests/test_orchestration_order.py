@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flanscale.checks import ConfigError
-from flanscale.config import Composer
+from flanscale.config.compose import Composer
+from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.order import ORDERS, halvings, in_order
 from flanscale.orchestration.planning.plan import Cell, Plan, plan_study
 from flanscale.orchestration.planning.study import Parent, Study

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flanscale.checks import ConfigError
-from flanscale.config import Composer
+from flanscale.config.compose import Composer
+from flanscale.errors import ConfigError
 from flanscale.identity import identity, run_name
 from flanscale.orchestration.planning.cost import estimated_seconds
+from flanscale.orchestration.planning.ledger import ledger_of, read_ledger, write_ledger
 from flanscale.orchestration.planning.order import in_order
 from flanscale.orchestration.planning.plan import Plan, decide, plan_study
 from flanscale.orchestration.planning.preview import print_plan
 from flanscale.orchestration.planning.study import Study
 from flanscale.orchestration.running.liveness import View
 from flanscale.orchestration.running.state import Failure, RunState, write_state
-from flanscale.orchestration.watching.ledger import ledger_of, read_ledger, write_ledger
 
 COUNTS = Study(
     "counts", {"mixture.count": (0, 9), "cot": (False, True), "seed": (0, 1)}, title="Counts", base=("model=nano",)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flanscale.orchestration.watching.progress import TAIL_BYTES, Progress, read_progress
+from flanscale.orchestration.running.progress import TAIL_BYTES, Progress, read_progress
 
 
 def write(run: Path, *rows: dict[str, Any], end: bytes = b"") -> Path:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from flanscale.checks import ConfigError
-from flanscale.config import CONFIG_FILE, Composer, save
-from flanscale.orchestration.keeping import sources
-from flanscale.orchestration.keeping.provenance import PROVENANCE_FILE, read_attempts, record_attempt
+from flanscale.config.compose import CONFIG_FILE, Composer, save
+from flanscale.errors import ConfigError
+from flanscale.orchestration.running import sources
+from flanscale.orchestration.running.provenance import PROVENANCE_FILE, read_attempts, record_attempt
 
 CELL = Composer().compose(["tracker=disabled", "data.niv2=/data/niv2"])
 CELL.fingerprints = {"tasks": "abc"}

@@ -16,12 +16,12 @@ import pytest
 from little_study import wait_until
 from steering import Steering, failed, record
 
-from flanscale import config
+from flanscale.config import compose
 from flanscale.orchestration.dispatch import snapshot
+from flanscale.orchestration.planning.ledger import read_ledger, write_ledger
 from flanscale.orchestration.running.claim import RUN, claim
 from flanscale.orchestration.running.liveness import this_process
 from flanscale.orchestration.running.state import RunState, read_state
-from flanscale.orchestration.watching.ledger import read_ledger, write_ledger
 
 STEPS = (10, 15, 20)
 LEAVES = 12  # files of one checkpoint
@@ -60,8 +60,8 @@ def kept(run: Path) -> list[int]:
 
 def changed(run: Path, **knobs: object) -> None:
     """Another configuration in a run directory."""
-    cell = config.load(run / "config.yaml")
-    config.save(
+    cell = compose.load(run / "config.yaml")
+    compose.save(
         replace(cell, **{name: replace(getattr(cell, name), **value) for name, value in knobs.items()}),
         run / "config.yaml",
     )
@@ -162,7 +162,7 @@ def test_kill_9_in_the_middle_leaves_every_checkpoint_whole_or_gone(steering: St
         "    real(*given, **named)\n"
         "os.unlink = unlink\n"
         "sys.argv = ['flanscale', 'prune', 'little', '--keep', 'none', '--yes']\n"
-        "from flanscale.cli import main\n"
+        "from flanscale.cli.main import main\n"
         "main()\n"
     )
     runs = steering.place.runs()

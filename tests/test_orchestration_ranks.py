@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from little_study import Workplace, open_workplace, wait_until
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.running.ranks import Rank, announce, this_rank
 from flanscale.processes import own_gpus

@@ -11,8 +11,8 @@ import pytest
 from little_study import open_workplace, wait_until
 from test_orchestration_job import make_run
 
-from flanscale.orchestration.dispatch import launcher, slurm
-from flanscale.orchestration.running import repeat
+from flanscale.orchestration.dispatch import launcher
+from flanscale.orchestration.running import repeat, slurm
 from flanscale.orchestration.running.repeat import ended, reached, stalled_before, too_early, wait_seconds
 from flanscale.orchestration.running.state import Failure, RunState, read_state
 from flanscale.schema import ClusterConfig

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flanscale.checks import ConfigError
-from flanscale.cli import app
-from flanscale.config import CONFIG_FILE, Composer, save
+from flanscale.cli.main import app
+from flanscale.config.compose import CONFIG_FILE, Composer, save
+from flanscale.errors import ConfigError
 from flanscale.identity import resolve, run_name
 from flanscale.orchestration.keeping import replay, rerun
 from flanscale.orchestration.keeping.devices import NoAnswer
-from flanscale.orchestration.keeping.provenance import PROVENANCE_FILE, record_attempt
+from flanscale.orchestration.running.provenance import PROVENANCE_FILE, record_attempt
 
 CELL = resolve(Composer().compose(["model=nano", "tracker=online", "trainer.steps=4", "mixture.count=9"]))
 

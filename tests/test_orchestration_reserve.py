@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.reserve import check_writable
 
 

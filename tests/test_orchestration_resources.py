@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flanscale.checks import ConfigError
-from flanscale.config import Composer
+from flanscale.config.compose import Composer
+from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.resources import resources_of
 from flanscale.schema import ClusterConfig, RunConfig
 

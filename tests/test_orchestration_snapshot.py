@@ -80,9 +80,9 @@ def test_equal_sources_share_a_copy_and_others_get_their_own(project: Path) -> N
 def test_a_copy_that_is_not_complete_is_made_again(project: Path) -> None:
     first = take(project)
     (first / snapshot.COMPLETE).unlink()
-    (first / "flanscale" / "cli.py").unlink()
+    (first / "flanscale" / "run.py").unlink()
     assert take(project) == first
-    assert (first / "flanscale" / "cli.py").exists()
+    assert (first / "flanscale" / "run.py").exists()
     assert not list(first.parent.glob(".*"))
 
 

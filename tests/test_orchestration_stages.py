@@ -14,13 +14,13 @@ import pytest
 from little_study import Workplace, attempts, open_workplace
 from rich.console import Console
 
-from flanscale.checks import ConfigError
-from flanscale.config import Composer, load
+from flanscale.config.compose import Composer, load
+from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.reserve import create_run_dir
+from flanscale.orchestration.planning.ledger import ledger_of, read_ledger, write_ledger
 from flanscale.orchestration.planning.plan import Cell, Plan, plan_study
 from flanscale.orchestration.planning.preview import print_plan
 from flanscale.orchestration.planning.study import Parent, Rule, Study
-from flanscale.orchestration.watching.ledger import ledger_of, read_ledger, write_ledger
 
 STUDY = Study(
     "stages",
@@ -214,7 +214,7 @@ def test_a_real_child_of_task_count_0_answers_as_its_parent_does(place: Workplac
         f"  parent: {{base: [{short}, mixture.count=1836, trainer.steps=3]}}}}\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "flanscale.cli", "launch", "little", "evaluation.examples_per_task=1"],
+        [sys.executable, "-m", "flanscale.cli.main", "launch", "little", "evaluation.examples_per_task=1"],
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from little_study import kill, wait_until
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 from flanscale.orchestration.running import liveness
 from flanscale.orchestration.running.claim import RECORD, RUN, claim
 from flanscale.orchestration.running.liveness import SILENCE_SECONDS, look, this_process

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.study import available_studies, load_study
 
 GOOD = """
@@ -58,7 +58,7 @@ def test_every_shipped_study_is_valid(name: str) -> None:
 
 
 def test_an_unknown_study_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"no study 'quikstart': did you mean quickstart\?"):
+    with pytest.raises(ConfigError, match=r"no study 'quikstart'; did you mean quickstart\?"):
         load_study("quikstart")
 
 

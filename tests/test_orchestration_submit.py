@@ -12,7 +12,7 @@ from fake_slurm import FakeSlurm, open_slurm
 from little_study import Workplace, open_workplace
 from rich.console import Console
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch import closing, launcher
 from flanscale.orchestration.dispatch.launch import launch
 from flanscale.orchestration.dispatch.reserve import create_run_dir
@@ -154,7 +154,7 @@ def test_cells_that_failed_start_again_when_their_class_is_asked_for(place: Work
 
 
 def test_what_another_study_asks_for_does_not_rewrite_its_index(place: Workplace, slurm: FakeSlurm) -> None:
-    from flanscale.orchestration.watching.ledger import ledger_of
+    from flanscale.orchestration.planning.ledger import ledger_of
 
     plan = place.plan(*SLURM)
     index = ledger_of(plan)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flanscale.config import Composer, save
+from flanscale.config.compose import Composer, save
 from flanscale.orchestration.keeping import sync
 from flanscale.orchestration.running.claim import RUN, claim
 from flanscale.orchestration.running.liveness import this_process
@@ -51,7 +51,7 @@ def log(run_dir: Path, *steps: int) -> None:
 
 
 def flanscale(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flanscale.cli", "sync", *arguments]
+    command = [sys.executable, "-m", "flanscale.cli.main", "sync", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
 
 

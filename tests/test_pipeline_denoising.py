@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flanscale import identity
-from flanscale.checks import ConfigError
-from flanscale.config import Composer
+from flanscale.config.compose import Composer
+from flanscale.errors import ConfigError, DataError
 from flanscale.pipeline.batches import PackedBatches
 from flanscale.pipeline.denoising import Corruption, corrupt_spans, prefix_lengths, segment
 from flanscale.pipeline.feed import Feed, open_feed
@@ -29,7 +29,6 @@ from flanscale.pipeline.tokenizers import Bytes, Tokenizer, load_tokenizer
 from flanscale.pipeline.vocabulary import train_bpe
 from flanscale.pipeline.windows import NoisyText, objective_source
 from flanscale.schema import ObjectiveConfig, RunConfig, TokenizerConfig, TrainerConfig
-from flanscale.tasks.task import DataError
 
 FIRST_SENTINEL = 32_099
 SENTINELS = np.arange(FIRST_SENTINEL, FIRST_SENTINEL - 100, -1).astype(np.int32)
@@ -552,7 +551,7 @@ def test_a_pretraining_cell_trains_and_tells_its_held_in_loss(
 @pytest.fixture
 def run_cell(tmp_path: Path) -> Callable[[RunConfig], list[dict[str, Any]]]:
     from flanscale.run import run
-    from flanscale.tracking import METRICS_FILE, read_metrics
+    from flanscale.tracking.tracker import METRICS_FILE, read_metrics
 
     def executed(config: RunConfig) -> list[dict[str, Any]]:
         directory = tmp_path / "run"

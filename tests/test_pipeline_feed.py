@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flanscale import identity
-from flanscale.config import Composer
+from flanscale.config.compose import Composer
 from flanscale.pipeline.feed import Feed, Kitchen, open_feed
 from flanscale.pipeline.tokenizers import load_tokenizer
 from flanscale.schema import RunConfig

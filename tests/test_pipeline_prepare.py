@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flanscale.errors import DataError, VocabularyError
 from flanscale.pipeline import prepare as module
 from flanscale.pipeline.prepare import TaskTexts, prepare
 from flanscale.pipeline.store import Store, StoreError, entry_key
 from flanscale.pipeline.tokenizers import Bytes
-from flanscale.pipeline.vocabulary import VocabularyError
 from flanscale.schema import TokenizerConfig
-from flanscale.tasks.task import DataError
 
 NAMES = [f"task{i}" for i in range(12)]
 BYTES = TokenizerConfig("bytes")

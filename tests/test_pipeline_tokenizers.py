@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from flanscale.errors import VocabularyError
 from flanscale.pipeline.ragged import Ragged
 from flanscale.pipeline.tokenizers import Bytes, HuggingFace, Tokenizer, Words, load_tokenizer, padded_vocab_size
-from flanscale.pipeline.vocabulary import VocabularyError, find_vocabulary, train_bpe
+from flanscale.pipeline.vocabulary import find_vocabulary, train_bpe
 from flanscale.schema import TokenizerConfig
 
 TEXTS = [

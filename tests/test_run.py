@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flanscale import config, identity, run
+from flanscale import identity, run
+from flanscale.config.compose import CONFIG_FILE, Composer, load, save
 from flanscale.orchestration.running.state import read_state
-from flanscale.tracking import METRICS_FILE, read_metrics
+from flanscale.tracking.tracker import METRICS_FILE, read_metrics
 
 CELL = [
     "model=nano", "mixture.count=9", "cot=true", "tracker=disabled", "evaluation.examples_per_task=2",
@@ -26,15 +27,15 @@ CELL = [
 
 
 def make_cell(folder: Path, *overrides: str) -> Path:
-    resolved = identity.resolve(config.Composer().compose([*CELL, f"paths.cache={folder / 'cache'}", *overrides]))
+    resolved = identity.resolve(Composer().compose([*CELL, f"paths.cache={folder / 'cache'}", *overrides]))
     directory = folder / identity.run_name(resolved)
     directory.mkdir(parents=True)
-    config.save(resolved, directory / config.CONFIG_FILE)
+    save(resolved, directory / CONFIG_FILE)
     return directory
 
 
 def execute(directory: Path, *, attempt: int = 1, should_stop: Callable[[], bool] = lambda: False) -> None:
-    run.run(config.load(directory / config.CONFIG_FILE), directory, attempt=attempt, should_stop=should_stop)
+    run.run(load(directory / CONFIG_FILE), directory, attempt=attempt, should_stop=should_stop)
 
 
 def told(directory: Path) -> list[dict[str, Any]]:
@@ -83,7 +84,7 @@ def test_every_evaluated_example_is_kept(finished: Path) -> None:
 def test_a_cell_stopped_in_training_and_evaluation_tells_the_same(
     finished: Path, tmp_path: Path, stops: tuple[int, ...]
 ) -> None:
-    from flanscale.training.loop import Preempted
+    from flanscale.errors import Preempted
 
     directory, done = make_cell(tmp_path), 0
     for attempt, stop in enumerate(stops, start=1):

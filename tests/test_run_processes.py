@@ -15,7 +15,7 @@ from little_study import wait_until
 from test_run import make_cell, predictions, told
 
 from flanscale.orchestration.running.state import read_state
-from flanscale.tracking import METRICS_FILE, read_metrics
+from flanscale.tracking.tracker import METRICS_FILE, read_metrics
 
 COMPILED = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])  # kept between test runs
 CELL = [

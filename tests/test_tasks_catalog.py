@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from flanscale.errors import DataError, nearest
 from flanscale.tasks import make_catalog
-from flanscale.tasks.catalog import CATALOG_FILE, COUNTS, catalogued, nearest, read_catalog
-from flanscale.tasks.task import DataError
+from flanscale.tasks.catalog import CATALOG_FILE, COUNTS, catalogued, read_catalog
 
 
 def test_it_has_1836_tasks_in_the_papers_order() -> None:
@@ -54,7 +54,7 @@ def test_a_caller_cannot_spoil_it_for_others() -> None:
     [("cot_gsm8", "; did you mean cot_gsm8k?"), ("GSM8K", "; did you mean cot_gsm8k?"), ("qqqqqqqq", "")],
 )
 def test_a_wrong_name_is_answered_with_the_nearest(name: str, suggestion: str) -> None:
-    assert nearest(name) == suggestion
+    assert nearest(name, [row.task for row in read_catalog()]) == suggestion
 
 
 def test_a_missing_source_is_one_line(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flanscale.errors import DataError
 from flanscale.tasks.benchmark_texts import BenchmarkText, load_benchmarks
 from flanscale.tasks.catalog import read_catalog
 from flanscale.tasks.contamination import clean, copy_of_benchmark, report_lines, report_rows
@@ -20,7 +21,7 @@ from flanscale.tasks.cot import Cot
 from flanscale.tasks.guard import BOILERPLATE_ITEMS, Guard, fingerprint
 from flanscale.tasks.ngrams import Units, normalised
 from flanscale.tasks.niv2 import Niv2
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.tasks.task import Example, Task
 
 SECRET = "Twelve grey geese crossed the frozen river while nobody at the old mill was looking"
 SHORT = "Who painted the yellow lighthouse?"

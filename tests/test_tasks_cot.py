@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from flanscale.errors import DataError
 from flanscale.tasks.catalog import COUNTS, catalogued
 from flanscale.tasks.cot import Cot
-from flanscale.tasks.reading import Skips, content_fingerprint
-from flanscale.tasks.task import DataError, Example
+from flanscale.tasks.reading import content_fingerprint
+from flanscale.tasks.task import Example, Skips
 
 
 def folder_with(tmp_path: Path, text: str, name: str = "gsm8k_train.tsv") -> Path:

@@ -20,13 +20,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flanscale import cli_fetch, cli_tasks
+from flanscale.cli import fetch as cli_fetch
+from flanscale.cli import tasks as cli_tasks
+from flanscale.errors import DataError
 from flanscale.tasks import download as downloading
 from flanscale.tasks import fetch as fetching
 from flanscale.tasks.download import NotThere, download
 from flanscale.tasks.fetch import Fetched, fetch, find_source
 from flanscale.tasks.sources import Archive, File, Hub, Source, read_sources
-from flanscale.tasks.task import DataError
 from flanscale.tasks.unpack import unpack
 
 CONTENT = bytes(range(256)) * 2_000  # 512,000 bytes

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from niv2_folder import niv2_folder, niv2_record
 
+from flanscale.errors import DataError
 from flanscale.schema import CollectionConfig, DataConfig
 from flanscale.tasks.catalog import COUNTS, catalogued, read_catalog
 from flanscale.tasks.flan import Flan
 from flanscale.tasks.niv2 import Niv2
 from flanscale.tasks.registry import data_folder, open_benchmarks, open_collection, open_wordings
-from flanscale.tasks.task import DataError, Task
+from flanscale.tasks.task import Task
 
 
 @dataclass

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from flanscale.errors import DataError
 from flanscale.tasks.jsonl import FACTS, KEYS, STYLES, Jsonl
-from flanscale.tasks.reading import Skips
-from flanscale.tasks.task import DataError
+from flanscale.tasks.task import Skips
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "own_tasks.md"
 GOOD = {"input": "q", "output": "a"}

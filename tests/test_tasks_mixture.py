@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from flanscale.errors import DataError
 from flanscale.schema import CollectionConfig, DataConfig, MixtureConfig
 from flanscale.tasks.catalog import COUNTS, catalogued
 from flanscale.tasks.mixture import (
@@ -28,7 +29,7 @@ from flanscale.tasks.mixture import (
 from flanscale.tasks.ordering import random_order, stratified_order
 from flanscale.tasks.procedural import Procedural
 from flanscale.tasks.registry import open_collection
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.tasks.task import Example, Task
 
 PROPORTIONS_A = {"cot": 3.0, "muffin": 52.0, "t0sf": 15.0, "niv2": 30.0}
 CONF = Path(__file__).parents[1] / "conf" / "mixture"

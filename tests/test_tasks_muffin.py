@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from flanscale.errors import DataError
 from flanscale.tasks.catalog import COUNTS
 from flanscale.tasks.muffin import FORMS, Muffin
-from flanscale.tasks.reading import Skips
-from flanscale.tasks.task import DataError, Task
+from flanscale.tasks.task import Skips, Task
 
 RTE = {"sentence": "sentence 1: It rains.\nsentence 2: It is wet.", "label": "entailment"}
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from niv2_folder import niv2_folder, niv2_record
 
+from flanscale.errors import DataError
 from flanscale.tasks.catalog import catalogued
 from flanscale.tasks.niv2 import TEST_INSTANCES, Niv2
-from flanscale.tasks.reading import Skips
-from flanscale.tasks.task import DataError
+from flanscale.tasks.task import Skips
 
 INSTANCE = {"id": "1", "input": "x", "output": ["y"]}
 

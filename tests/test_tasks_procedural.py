@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flanscale.errors import DataError
 from flanscale.tasks.make_procedural import HELD_OUT_SIZE, TRAINING_SIZE, write
 from flanscale.tasks.primitives import DOMAINS, Domain, primitives, symbols
 from flanscale.tasks.procedural import GROUP_SIZES, LAYOUT_FILE, Procedural
-from flanscale.tasks.task import DataError
 from flanscale.tasks.templates.procedural import procedural_words
 
 BOTH = pytest.mark.parametrize("domain", ["digits", "letters"])

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from flanscale.errors import DataError
 from flanscale.tasks import reading
 from flanscale.tasks.reading import (
     MAX_FIELD_CHARS,
     BadRecord,
-    Skips,
     byte_lines,
     content_fingerprint,
     existing_folder,
@@ -25,7 +25,7 @@ from flanscale.tasks.reading import (
     text_lines,
 )
 from flanscale.tasks.tables import csv_rows, parquet_rows
-from flanscale.tasks.task import DataError, Example
+from flanscale.tasks.task import Example, Skips
 
 
 def write(path: Path, data: bytes) -> Path:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from flanscale.errors import DataError
 from flanscale.tasks.catalog import COUNTS
-from flanscale.tasks.reading import Skips
 from flanscale.tasks.rendered import Rendered
-from flanscale.tasks.task import DataError
+from flanscale.tasks.task import Skips
 
 
 def row(number: int, source: str = "P3", name: str = "sciq_Direct_Question", kind: str = "zs_opt") -> dict[str, Any]:

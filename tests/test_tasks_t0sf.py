@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from flanscale.errors import DataError
 from flanscale.tasks.catalog import COUNTS
-from flanscale.tasks.reading import Skips
 from flanscale.tasks.t0sf import T0sf
-from flanscale.tasks.task import DataError
+from flanscale.tasks.task import Skips
 
 NAME = "sciq_Direct_Question"
 P3 = {"inputs_pretokenized": " Ask?\n", "targets_pretokenized": "\n yes ", "answer_choices": ["no", "yes"]}

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
+from flanscale.errors import DataError
 from flanscale.evaluation.heldout import build_items
 from flanscale.schema import EvaluationConfig, MixtureConfig
 from flanscale.tasks.catalog import read_catalog
 from flanscale.tasks.procedural import Procedural
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.tasks.task import Example, Task
 from flanscale.tasks.templates import (
     Form,
     Wordings,

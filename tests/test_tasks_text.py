@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flanscale.errors import DataError
 from flanscale.schema import CollectionConfig, DataConfig
-from flanscale.tasks.reading import Skips
 from flanscale.tasks.registry import open_collection
-from flanscale.tasks.task import DataError
+from flanscale.tasks.task import Skips
 from flanscale.tasks.templates import evaluation_form, load_wordings, render
 from flanscale.tasks.text import PIECE_CHARS, Text, pieces
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flanscale.config import Composer
-from flanscale.tracking import METRICS_FILE, Tracker, eval_key, read_metrics
+from flanscale.config.compose import Composer
+from flanscale.tracking.tracker import METRICS_FILE, Tracker, eval_key, read_metrics
 
 CONFIG = Composer().compose(["tracker=disabled"])
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from flanscale.checks import ConfigError
-from flanscale.config import Composer
-from flanscale.memory import footprint
+from flanscale.config.compose import Composer
+from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.cost import rows_of_embedding
 from flanscale.orchestration.planning.memory import Compiled, compiled_memory, footprint_of
 from flanscale.schema import RunConfig
+from flanscale.sizing.memory import footprint
 
 SMALL = ("model=smollm2_135m", "model.n_layers=4", "model.vocab_size=2048", "trainer.batch_rows=8")
 LONG = ("trainer.input_tokens=192", "trainer.target_tokens=64")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flanscale.training.guards import History, NonFiniteLoss, Watch
+from flanscale.errors import NonFiniteLoss
+from flanscale.training.guards import History, Watch
 from flanscale.training.step import Outcome
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from tiny import ADAM, ARCHITECTURES, VOCAB, SortingBatches, initial, model, replaced, trainer
 
-from flanscale.flops import training_flops
+from flanscale.errors import NonFiniteLoss, OtherRun, Preempted
 from flanscale.models import Params
 from flanscale.schema import OptimizerConfig
-from flanscale.training import NonFiniteLoss, OtherRun, Preempted, guards, peaks, stamp, train
+from flanscale.sizing.flops import training_flops
+from flanscale.training import guards, peaks, stamp, train
 from flanscale.training.validation import Validation
 
 ADAFACTOR = OptimizerConfig(name="adafactor", learning_rate=0.05)

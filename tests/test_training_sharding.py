@@ -13,9 +13,9 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 from tiny import ADAM, SortingBatches, model, model_config, trainer
 
-from flanscale.architecture import check_heads
 from flanscale.models import ShardingRules, build_mesh, parameter_shardings
 from flanscale.schema import MeshConfig
+from flanscale.sizing.architecture import check_heads
 from flanscale.training import train
 
 MESHES = {  # and the part of a layer's [16, 32] feed-forward kernel that one device holds

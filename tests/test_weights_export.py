@@ -12,16 +12,15 @@ import pytest
 from our_side import abstract
 from tiny_families import golden_folder
 
-from flanscale import config as configs
-from flanscale.checks import ConfigError
-from flanscale.config import Composer
+from flanscale.config.compose import Composer, save
+from flanscale.errors import ConfigError, WeightsError
 from flanscale.identity import identity, resolve, run_name
 from flanscale.models import build_model
 from flanscale.run import run
 from flanscale.weights.export import export_run
 from flanscale.weights.initial import initial_params
 from flanscale.weights.load import load_params
-from flanscale.weights.source import WeightsError, open_source
+from flanscale.weights.opening import open_source
 
 SMALL = ["tracker=disabled", "trainer.steps=4", "trainer.batch_rows=4", "trainer.log_every=2", "mixture.count=9"]
 SMALL += ["evaluation.examples_per_task=1", "evaluation.settings=[direct]", "evaluation.direct_tokens=4"]
@@ -33,7 +32,7 @@ def trained(folder, *overrides: str):
     cell = resolve(Composer().compose([*SMALL, f"paths.runs={folder}", f"paths.cache={folder}/cache", *overrides]))
     directory = folder / run_name(cell)
     directory.mkdir(parents=True)
-    configs.save(cell, directory / "config.yaml")
+    save(cell, directory / "config.yaml")
     run(cell, directory, attempt=1, should_stop=lambda: False)
     return cell, directory
 
@@ -80,7 +79,7 @@ def test_a_cell_that_starts_from_the_folder_starts_from_the_run_bit_for_bit(fold
 
 def test_the_command_writes_it_and_refuses_a_folder_in_use(parent, folder, tmp_path):
     def export(*arguments):
-        command = [sys.executable, "-m", "flanscale.cli", "export", *arguments]
+        command = [sys.executable, "-m", "flanscale.cli.main", "export", *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
 
     done = export(str(parent[1]), "--to", "out", "--precision", "bfloat16")
@@ -110,7 +109,7 @@ def test_an_unfinished_run_is_no_start(parent, tmp_path):
     cell, directory = parent
     shutil.copytree(directory, tmp_path / "unfinished")
     longer = dataclasses.replace(cell, trainer=dataclasses.replace(cell.trainer, steps=9))
-    configs.save(longer, tmp_path / "unfinished" / "config.yaml")
+    save(longer, tmp_path / "unfinished" / "config.yaml")
     asked = dataclasses.replace(cell, init=dataclasses.replace(cell.init, run=str(tmp_path / "unfinished")))
     model = build_model(cell.model, 64)
     with pytest.raises(WeightsError, match=r"stands at step 4 of 9: let it finish"):
@@ -157,6 +156,6 @@ def test_the_weights_own_vocabulary_is_taken_and_another_refused(folder, tmp_pat
 
 def test_a_run_that_trained_nothing_has_nothing_to_give(tmp_path):
     cell = resolve(Composer().compose([*SMALL, *LLAMA, "mixture.count=0"]))
-    configs.save(cell, tmp_path / "config.yaml")
+    save(cell, tmp_path / "config.yaml")
     with pytest.raises(WeightsError, match="trained nothing and started from random parameters"):
         export_run(tmp_path, tmp_path / "out")

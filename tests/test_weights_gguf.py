@@ -8,9 +8,10 @@ import pytest
 from our_side import loaded
 from tiny_families import golden_folder
 
+from flanscale.errors import WeightsError
 from flanscale.pipeline.tokenizers import HuggingFace
 from flanscale.weights.gguf import OF_A_LAYER, WHOLE, read_header
-from flanscale.weights.source import WeightsError, open_source
+from flanscale.weights.opening import open_source
 from flanscale.weights.vocabulary import check_vocabulary, vocabulary_of
 
 gguf = pytest.importorskip("gguf", reason="GGUF needs the package gguf")

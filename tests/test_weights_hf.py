@@ -15,6 +15,7 @@ import pytest
 from our_side import abstract, loaded, tiny_model
 from tiny_families import FAMILIES, golden_folder
 
+from flanscale.errors import WeightsError
 from flanscale.schema import ModelConfig
 from flanscale.weights.config_write import write_config
 from flanscale.weights.export import write_folder
@@ -22,7 +23,7 @@ from flanscale.weights.fingerprint import fingerprint
 from flanscale.weights.hf import INDEX, SINGLE, read_header, write_tensors
 from flanscale.weights.load import is_stacked, name_of, read_parameter, tensors_of
 from flanscale.weights.names import homes
-from flanscale.weights.source import WeightsError, open_source
+from flanscale.weights.opening import open_source
 
 
 def equal(one, other) -> bool:
@@ -237,7 +238,7 @@ def test_a_model_that_no_class_of_transformers_computes_is_refused():
 
 @pytest.mark.slow
 def test_every_shipped_size_of_an_open_family_has_a_place_for_every_parameter():
-    from flanscale.config import Composer, available
+    from flanscale.config.compose import Composer, available
     from flanscale.models import build_model
     from flanscale.weights.config_json import family_of
     from flanscale.weights.names import home_of

@@ -13,7 +13,7 @@ import pytest
 from our_side import QUICK, as_tensors, batch, generated, loaded, outcome, relative
 from tiny_families import FAMILIES, golden_folder
 
-from flanscale.config import Composer
+from flanscale.config.compose import Composer
 from flanscale.pipeline.tokenizers import load_tokenizer
 from flanscale.pipeline.vocabulary import train_bpe
 from flanscale.schema import OptimizerConfig, TokenizerConfig

@@ -14,9 +14,10 @@ import jinja2.sandbox
 import pytest
 from our_side import abstract
 
-from flanscale.config import Composer
-from flanscale.evaluation.decoding import greedy
+from flanscale.config.compose import Composer
+from flanscale.errors import WeightsError
 from flanscale.identity import resolve
+from flanscale.inference.decoding import greedy
 from flanscale.models import build_model
 from flanscale.pipeline.batches import PackedBatches
 from flanscale.pipeline.feed import open_feed
@@ -25,7 +26,7 @@ from flanscale.pipeline.tokenizers import load_tokenizer, padded_vocab_size
 from flanscale.training.loop import train
 from flanscale.weights.initial import initial_params
 from flanscale.weights.load import load_params
-from flanscale.weights.source import WeightsError, open_source
+from flanscale.weights.opening import open_source
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 

@@ -9,14 +9,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from flanscale.evaluation.language_model import LanguageModel
+from flanscale.errors import DataError
 from flanscale.evaluation.scoring import METRICS
 from flanscale.schema import EvaluationConfig
-from flanscale.tasks.task import Collection, DataError, Example, Task
+from flanscale.tasks.task import Collection, Example, Task
 from flanscale.tasks.templates import Wordings, evaluation_form, extract_answer, load_wordings, render
+
+
+class LanguageModel(Protocol):
+    """Anything that continues a prompt."""
+
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
+        """The continuation of each prompt, up to the end of sequence or `max_new_tokens`."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Score:
-    """One benchmark in one prompting mode. Errors are standard errors in points (see `flanscale.tracking`)."""
+    """One benchmark in one prompting mode. Errors are standard errors in points (see `flanscale.tracking.tracker`)."""
 
     benchmark: str
     setting: str

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flanscale.architecture import check_row
 from flanscale.models.attention import Attention, KeysValues, Past
 from flanscale.models.layers import FeedForward, Norm, Vocabulary
 from flanscale.models.positions import Rotation, as_bias, segment_mask
 from flanscale.models.stack import Layers, run_layers, stacked_params
 from flanscale.schema import ModelConfig
+from flanscale.sizing.architecture import check_row
 
 
 class View(NamedTuple):

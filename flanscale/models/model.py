@@ -9,11 +9,11 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flanscale.architecture import check_model
 from flanscale.models.decoder import Decoder
 from flanscale.models.stack import params_apart
 from flanscale.models.t5 import T5
 from flanscale.schema import ModelConfig
+from flanscale.sizing.architecture import check_model
 
 Batch = dict[str, Array]
 Params = dict[str, Any]

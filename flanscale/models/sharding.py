@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 from flanscale.schema import MeshConfig
 
 logger = logging.getLogger(__name__)

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt
 
+from flanscale.errors import DataError
 from flanscale.pipeline.ragged import Ragged
-from flanscale.tasks.task import DataError
 
 VERSION = 1
 MAGIC = b"flantoks"

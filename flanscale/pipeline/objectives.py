@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flanscale.errors import DataError
 from flanscale.schema import ModelConfig, ObjectiveConfig, TrainerConfig
-from flanscale.tasks.task import DataError
 
 if TYPE_CHECKING:
     from flanscale.pipeline.tokenizers import Tokenizer

@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from flanscale.errors import DataError
 from flanscale.pipeline.entry import Entry
 from flanscale.pipeline.source import Stored
 from flanscale.pipeline.store import Manifest, Store, StoreError
 from flanscale.pipeline.tokenizers import Tokenizer, load_tokenizer
 from flanscale.schema import TokenizerConfig
-from flanscale.tasks.task import DataError
 
 TOLD = 3  # failed tasks that an error names; the log has all
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from flanscale import __version__
+from flanscale.errors import DataError
 from flanscale.pipeline.entry import VERSION, DamagedEntry, Entry, entry_bytes, read_entry
 from flanscale.pipeline.ragged import Ragged
-from flanscale.tasks.task import DataError
 
 OPENED_AT_ONCE = 16  # a network file system answers in milliseconds, but many requests at a time
 ABANDONED_AFTER = 24 * 3600  # seconds without a change after which a half-written file has no writer any more

@@ -13,7 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from flanscale.pipeline.vocabulary import VocabularyError, named_end
+from flanscale.errors import VocabularyError
+from flanscale.pipeline.vocabulary import named_end
 from flanscale.schema import TokenizerConfig
 
 if TYPE_CHECKING:  # a plan asks for sizes alone and should not wait for NumPy

@@ -9,14 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from flanscale.errors import VocabularyError
+
 FILES = {"sentencepiece": "t5.spiece.model", "huggingface": "tokenizer.json"}
 """Tokenizer → the file looked for where none is named."""
 
 log = logging.getLogger(__name__)
-
-
-class VocabularyError(ValueError):
-    """No vocabulary file, or not the right one; the message is one line."""
 
 
 def find_vocabulary(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, UInt64
 
+from flanscale.errors import DataError
 from flanscale.pipeline.denoising import Corruption
 from flanscale.pipeline.objectives import denoisers, find_tokens, longest_text, packing
 from flanscale.pipeline.ragged import Ragged, runs
@@ -24,7 +25,6 @@ from flanscale.pipeline.sampler import mix
 from flanscale.pipeline.source import Source
 from flanscale.pipeline.tokenizers import Tokenizer
 from flanscale.schema import RunConfig
-from flanscale.tasks.task import DataError
 
 _READ_AT_ONCE = 4096  # documents
 _STEP = np.uint64(0x9E3779B97F4A7C15)

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flanscale.tasks.reading import Skips, existing_folder, json_document, json_lines, text_lines
-from flanscale.tasks.task import DataError
+from flanscale.errors import DataError
+from flanscale.tasks.reading import existing_folder, json_document, json_lines, text_lines
+from flanscale.tasks.task import Skips
 
 SPLITS = ("dev", "val", "test")
 LETTERS = ("A", "B", "C", "D")

@@ -7,9 +7,7 @@ What of it lies on a disk is another number: a collection's `groups`, `held_out`
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
@@ -42,14 +40,6 @@ def read_catalog() -> list[CatalogRow]:
 def catalogued(collection: str) -> dict[str, CatalogRow]:
     """Task name → row of one collection, in catalogue order; empty for collections that the paper has not."""
     return {row.task: row for row in _rows() if row.collection == collection}
-
-
-def nearest(name: str, known: Iterable[str] | None = None) -> str:
-    """`; did you mean …?` with the names most like one that does not exist, or nothing where none is."""
-    names = [row.task for row in _rows()] if known is None else list(known)
-    part = [task for task in names if len(name) > 3 and name.lower() in task.lower()][:3]
-    near = part or get_close_matches(name, names, n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 @cache

@@ -20,17 +20,9 @@ from typing import Any
 
 from flanscale.tasks.catalog import CatalogRow, catalogued
 from flanscale.tasks.on_disk import OnDisk
-from flanscale.tasks.reading import (
-    BadRecord,
-    Skips,
-    content_fingerprint,
-    existing_folder,
-    gather,
-    json_lines,
-    text_lines,
-)
+from flanscale.tasks.reading import BadRecord, content_fingerprint, existing_folder, gather, json_lines, text_lines
 from flanscale.tasks.tables import csv_rows
-from flanscale.tasks.task import Example, Task
+from flanscale.tasks.task import Example, Skips, Task
 
 log = logging.getLogger(__name__)
 

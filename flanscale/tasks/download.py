@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flanscale.tasks.task import DataError
+from flanscale.errors import DataError
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0  # seconds without a byte

@@ -17,10 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from flanscale.tasks.catalog import nearest
+from flanscale.errors import DataError, nearest
 from flanscale.tasks.download import NotThere, Progress, download, opened, told_disk
 from flanscale.tasks.sources import Archive, File, Hub, Source, read_sources
-from flanscale.tasks.task import DataError
 from flanscale.tasks.unpack import unpack
 
 RECORD = "fetched.json"

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from flanscale.tasks.catalog import COUNTS, catalogued, nearest
-from flanscale.tasks.reading import Skips
-from flanscale.tasks.registry import no_folder
-from flanscale.tasks.task import Collection, DataError, Task
+from flanscale.errors import DataError, nearest
+from flanscale.tasks.catalog import COUNTS, catalogued, read_catalog
+from flanscale.tasks.on_disk import no_folder
+from flanscale.tasks.task import Collection, Skips, Task
 
 
 @dataclass(frozen=True)
@@ -84,4 +84,4 @@ class Flan:
             return self._owners[name]
         if name in self.missing:
             raise DataError(f"task {name} of flan has no data here: {self.missing[name]}")
-        raise DataError(f"no task {name!r} in flan{nearest(name)}")
+        raise DataError(f"no task {name!r} in flan{nearest(name, [row.task for row in read_catalog()])}")

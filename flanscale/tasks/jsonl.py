@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from flanscale.tasks.catalog import nearest
+from flanscale.errors import DataError, nearest
 from flanscale.tasks.reading import (
     BadRecord,
-    Skips,
     content_fingerprint,
     existing_folder,
     gather,
@@ -27,7 +25,7 @@ from flanscale.tasks.reading import (
     safe_name,
     text_lines,
 )
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.tasks.task import Example, Skips, Task
 
 FACTS = ("instruction", "category", "licence", "dataset", "style")
 """Keys of a header, all texts and all optional."""
@@ -183,8 +181,7 @@ def _texts(key: str, values: Any) -> tuple[str, ...]:
 
 
 def _meant(key: str, known: Iterable[str]) -> str:
-    near = get_close_matches(key, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+    return nearest(key, known) or f"; known are {', '.join(known)}"
 
 
 def _kind(value: Any) -> str:

@@ -29,8 +29,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from flanscale.errors import DataError
 from flanscale.tasks.catalog import CATALOG_FILE, COUNTS, CatalogRow
-from flanscale.tasks.task import DataError
 
 T0_DATASETS = (
     *("adversarial_qa", "amazon_polarity", "app_reviews", "cos_e", "dbpedia_14", "dream", "duorc"),

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from flanscale.errors import DataError
 from flanscale.schema import MixtureConfig
 from flanscale.tasks.selection import check_proportions, group_of, select_tasks
-from flanscale.tasks.task import Collection, DataError, Example, Task
+from flanscale.tasks.task import Collection, Example, Task
 from flanscale.tasks.validation import split_validation
 
 __all__ = [

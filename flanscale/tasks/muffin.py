@@ -17,11 +17,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from flanscale.errors import DataError
 from flanscale.tasks.catalog import CatalogRow, catalogued
 from flanscale.tasks.on_disk import OnDisk
 from flanscale.tasks.reading import (
     BadRecord,
-    Skips,
     content_fingerprint,
     existing_folder,
     gather,
@@ -30,7 +30,7 @@ from flanscale.tasks.reading import (
     text_of,
 )
 from flanscale.tasks.tables import csv_rows
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.tasks.task import Example, Skips, Task
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flanscale.tasks.catalog import catalogued, nearest
-from flanscale.tasks.reading import MAX_FIELD_CHARS, BadRecord, Skips, content_fingerprint, json_document, sound
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.errors import DataError, nearest
+from flanscale.tasks.catalog import catalogued
+from flanscale.tasks.reading import MAX_FIELD_CHARS, BadRecord, content_fingerprint, json_document, sound
+from flanscale.tasks.task import Example, Skips, Task
 
 FLAN_SPLIT = "flan"
 TEST_INSTANCES = 100

@@ -9,9 +9,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from flanscale.tasks.catalog import CatalogRow, catalogued, nearest
-from flanscale.tasks.reading import Skips
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.errors import DataError, nearest
+from flanscale.schema import DataConfig
+from flanscale.tasks.catalog import CatalogRow, catalogued
+from flanscale.tasks.task import Example, Skips, Task
+
+FOLDERS = {
+    "cot": "cot",
+    "muffin": "muffin",
+    "t0sf": "t0",
+    "niv2": "niv2",
+    "rendered": "rendered",
+    "jsonl": "jsonl",
+    "text": "text",
+}
+"""Collection → the key of `data`, and the folder's name under data.root, that holds it."""
+
 
 Source = TypeVar("Source")
 """What a task is read from: one file, or several."""
@@ -73,3 +86,13 @@ class OnDisk(Generic[Source]):
             dataset=row.dataset,
             style=style,
         )
+
+
+def no_folder(collection: str) -> str:
+    """Why a collection's tasks are missing altogether, and what to do."""
+    return f"no data of {collection}: {_what_to_give(DataConfig(), FOLDERS[collection])}"
+
+
+def _what_to_give(data: DataConfig, key: str) -> str:
+    no_such = f", but {data.root} has none" if data.root is not None else ""
+    return f"give data.{key}=<folder>, or data.root=<folder that holds {key}/>{no_such}"

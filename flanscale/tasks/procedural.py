@@ -25,9 +25,9 @@ from math import gcd
 from pathlib import Path
 from typing import Any
 
+from flanscale.errors import DataError
 from flanscale.tasks.primitives import DOMAINS, Domain, primitives, symbols
-from flanscale.tasks.reading import Skips
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.tasks.task import Example, Skips, Task
 
 __all__ = ["GROUP_SIZES", "Procedural", "primitives", "symbols"]
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import logging
 import re
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from flanscale.tasks.task import DataError, Example
+from flanscale.errors import DataError
+from flanscale.tasks.task import Example, Skips
 
 MAX_FIELD_CHARS = 1_000_000
 MAX_LINE_BYTES = 1 << 25  # bounds the memory that a file without line ends can take
@@ -32,42 +31,6 @@ Record = TypeVar("Record")
 
 class BadRecord(ValueError):
     """One record that cannot be learned from; the message says why, without file and line."""
-
-
-class Skips:
-    """What was left out: the first bad record is an error, unless going on is allowed; then they are counted."""
-
-    def __init__(self, allowed: bool = False) -> None:
-        self.allowed = allowed
-        self.counts: Counter[str] = Counter()
-        self.first: dict[str, str] = {}
-
-    def bad(self, path: Path, place: int | str | None, why: str) -> None:
-        """Count one bad record; `place` is its line number, or "record 7" where records are no lines.
-
-        Raises:
-            DataError: going on is not allowed.
-        """
-        where = f"{path}:{place}" if place else f"{path}"
-        if not self.allowed:
-            raise DataError(f"{where}: {why}; mixture.skip_bad=true leaves bad records out and counts them")
-        self.counts[why] += 1
-        self.first.setdefault(why, where)
-
-    def add(self, counts: Mapping[str, int], first: Mapping[str, str]) -> None:
-        """Count what an earlier reading of the same files left out."""
-        self.counts.update(counts)
-        self.first = {**first, **self.first}
-
-    @property
-    def total(self) -> int:
-        return self.counts.total()
-
-    def tell(self, log: logging.Logger) -> None:
-        """One warning with the number of each kind and where its first was; silent where nothing was left out."""
-        if self.counts:
-            kinds = "; ".join(f"{n} × {why} (first {self.first[why]})" for why, n in self.counts.most_common())
-            log.warning("left out %d bad records: %s", self.total, kinds)
 
 
 def text_lines(path: Path, skips: Skips) -> Iterator[tuple[int, str]]:

@@ -5,26 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flanscale.errors import DataError
 from flanscale.schema import CollectionConfig, DataConfig, PathsConfig
 from flanscale.tasks.catalog import COUNTS
 from flanscale.tasks.niv2 import FLAN_SPLIT
-from flanscale.tasks.reading import Skips
-from flanscale.tasks.task import Collection, DataError
+from flanscale.tasks.on_disk import FOLDERS, _what_to_give
+from flanscale.tasks.task import Collection, Skips
 
 if TYPE_CHECKING:
     from flanscale.tasks.benchmark_texts import BenchmarkText
     from flanscale.tasks.templates import Wordings
-
-FOLDERS = {
-    "cot": "cot",
-    "muffin": "muffin",
-    "t0sf": "t0",
-    "niv2": "niv2",
-    "rendered": "rendered",
-    "jsonl": "jsonl",
-    "text": "text",
-}
-"""Collection → the key of `data`, and the folder's name under data.root, that holds it."""
 
 
 def open_collection(
@@ -97,11 +87,6 @@ def data_folder(data: DataConfig, key: str) -> Path:
     return folder
 
 
-def no_folder(collection: str) -> str:
-    """Why a collection's tasks are missing altogether, and what to do."""
-    return f"no data of {collection}: {_what_to_give(DataConfig(), FOLDERS[collection])}"
-
-
 def _open(name: str, split: str, examples_per_task: int, data: DataConfig, skips: Skips, cache: str) -> Collection:
     folder = data_folder(data, FOLDERS[name])
     if name == "niv2":
@@ -142,8 +127,3 @@ def _find(data: DataConfig, key: str) -> Path | None:
     if not root.is_dir():
         raise DataError(f"data.root={data.root}: no such folder")
     return root / key if (root / key).is_dir() else None
-
-
-def _what_to_give(data: DataConfig, key: str) -> str:
-    no_such = f", but {data.root} has none" if data.root is not None else ""
-    return f"give data.{key}=<folder>, or data.root=<folder that holds {key}/>{no_such}"

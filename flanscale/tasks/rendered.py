@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from flanscale.tasks.catalog import COUNTS, catalogued, nearest
-from flanscale.tasks.reading import BadRecord, Skips, json_object
+from flanscale.errors import DataError, nearest
+from flanscale.tasks.catalog import COUNTS, catalogued
+from flanscale.tasks.reading import BadRecord, json_object
 from flanscale.tasks.rendered_index import Index, example_of, index_rows
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.tasks.task import Example, Skips, Task
 
 
 @dataclass(frozen=True)

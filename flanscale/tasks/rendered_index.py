@@ -31,19 +31,11 @@ from typing import Any
 
 import numpy as np
 
+from flanscale.errors import DataError
 from flanscale.tasks.catalog import catalogued
-from flanscale.tasks.reading import (
-    BadRecord,
-    Skips,
-    byte_lines,
-    existing_folder,
-    is_gzip,
-    json_object,
-    safe_name,
-    sound,
-)
+from flanscale.tasks.reading import BadRecord, byte_lines, existing_folder, is_gzip, json_object, safe_name, sound
 from flanscale.tasks.tables import parquet_rows
-from flanscale.tasks.task import DataError, Example
+from flanscale.tasks.task import Example, Skips
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,11 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from flanscale.errors import DataError, nearest
 from flanscale.schema import MixtureConfig
-from flanscale.tasks.catalog import COUNTS, catalogued, nearest
+from flanscale.tasks.catalog import COUNTS, catalogued
 from flanscale.tasks.ordering import random_order, stratified_order
-from flanscale.tasks.task import Collection, DataError
+from flanscale.tasks.task import Collection
 
 RATIONALE_GROUP = "cot"
 """The group whose tasks are there for their rationales, in collections that have one."""

@@ -18,17 +18,9 @@ from typing import Any
 
 from flanscale.tasks.catalog import CatalogRow, catalogued
 from flanscale.tasks.on_disk import OnDisk
-from flanscale.tasks.reading import (
-    BadRecord,
-    Skips,
-    content_fingerprint,
-    existing_folder,
-    gather,
-    json_lines,
-    text_of,
-)
+from flanscale.tasks.reading import BadRecord, content_fingerprint, existing_folder, gather, json_lines, text_of
 from flanscale.tasks.tables import parquet_rows
-from flanscale.tasks.task import Example, Task
+from flanscale.tasks.task import Example, Skips, Task
 
 END_OF_TEXT = "<|endoftext|>"
 SUFFIXES = (".jsonl.gz", ".jsonl", ".json.gz", ".json", ".parquet")

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flanscale.tasks.reading import Skips, text_lines
-from flanscale.tasks.task import DataError
+from flanscale.errors import DataError
+from flanscale.tasks.reading import text_lines
+from flanscale.tasks.task import Skips
 
 
 def csv_rows(path: Path, columns: Sequence[str], skips: Skips) -> Iterator[tuple[int, dict[str, str]]]:

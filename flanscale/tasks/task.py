@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from flanscale.tasks.reading import Skips
-
-
-class DataError(ValueError):
-    """Task data that is missing or malformed; the message is one line that names the file or the task."""
+from flanscale.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -83,3 +81,39 @@ class Collection(Protocol):
         Raises:
             DataError: its data is missing or malformed.
         """
+
+
+class Skips:
+    """What was left out: the first bad record is an error, unless going on is allowed; then they are counted."""
+
+    def __init__(self, allowed: bool = False) -> None:
+        self.allowed = allowed
+        self.counts: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+
+    def bad(self, path: Path, place: int | str | None, why: str) -> None:
+        """Count one bad record; `place` is its line number, or "record 7" where records are no lines.
+
+        Raises:
+            DataError: going on is not allowed.
+        """
+        where = f"{path}:{place}" if place else f"{path}"
+        if not self.allowed:
+            raise DataError(f"{where}: {why}; mixture.skip_bad=true leaves bad records out and counts them")
+        self.counts[why] += 1
+        self.first.setdefault(why, where)
+
+    def add(self, counts: Mapping[str, int], first: Mapping[str, str]) -> None:
+        """Count what an earlier reading of the same files left out."""
+        self.counts.update(counts)
+        self.first = {**first, **self.first}
+
+    @property
+    def total(self) -> int:
+        return self.counts.total()
+
+    def tell(self, log: logging.Logger) -> None:
+        """One warning with the number of each kind and where its first was; silent where nothing was left out."""
+        if self.counts:
+            kinds = "; ".join(f"{n} × {why} (first {self.first[why]})" for why, n in self.counts.most_common())
+            log.warning("left out %d bad records: %s", self.total, kinds)

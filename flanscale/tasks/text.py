@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from flanscale.tasks.catalog import nearest
+from flanscale.errors import DataError, nearest
 from flanscale.tasks.reading import (
     BadRecord,
-    Skips,
     check_characters,
     content_fingerprint,
     existing_folder,
@@ -23,7 +22,7 @@ from flanscale.tasks.reading import (
     text_lines,
     text_of,
 )
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.tasks.task import Example, Skips, Task
 
 SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz")
 PIECE_CHARS = 1 << 14

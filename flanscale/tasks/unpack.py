@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from flanscale.errors import DataError
 from flanscale.tasks.download import told_disk
-from flanscale.tasks.task import DataError
 
 MOST_MEMBERS = 1_000_000
 

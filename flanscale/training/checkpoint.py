@@ -18,7 +18,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec
 
-from flanscale.training.stamp import OtherRun, check_stamp
+from flanscale.errors import OtherRun
+from flanscale.training.stamp import check_stamp
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 from flanscale.models import Batch, batch_sharding
 from flanscale.processes import own_gpus, started_by_hand, this_rank
 from flanscale.training.metrics import Size

@@ -1,4 +1,4 @@
-"""What would make a training step fit that a device has too little memory for? The estimate is `flanscale.memory`'s."""
+"""What would make a training step fit that a device has too little memory for? Estimated by `sizing.memory`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flanscale import memory
 from flanscale.chips import GIB
 from flanscale.models import Model
 from flanscale.schema import ModelConfig, OptimizerConfig, TrainerConfig
+from flanscale.sizing import memory
 
 MOST_DEVICES = 1024
 

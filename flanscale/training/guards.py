@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from flanscale.errors import NonFiniteLoss
 from flanscale.training.step import Outcome
 
 WINDOW = 50  # steps that a loss is compared with
@@ -19,10 +20,6 @@ DEVIATIONS = 6.0
 SMALLEST_SPIKE = 0.1  # nats per token: a smooth loss has next to no deviation
 
 log = logging.getLogger(__name__)
-
-
-class NonFiniteLoss(Exception):
-    """Too many steps in a row had a loss or gradient that is not finite."""
 
 
 @dataclass

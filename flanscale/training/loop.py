@@ -17,10 +17,11 @@ import jax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from flanscale.flops import training_flops
+from flanscale.errors import Preempted
 from flanscale.models import Batch, Model, Params, batch_sharding, build_mesh
 from flanscale.pipeline.prefetch import Batches, Prefetch
 from flanscale.schema import OptimizerConfig, TrainerConfig
+from flanscale.sizing.flops import training_flops
 from flanscale.training.checkpoint import Checkpoints
 from flanscale.training.distributed import AnyProcess, host_of, place, total
 from flanscale.training.footprint import Setting, memory_explained
@@ -45,10 +46,6 @@ logger = logging.getLogger(__name__)
 
 Log = Callable[[int, dict[str, float]], None]
 MakeParams = Callable[[Any], Params]
-
-
-class Preempted(Exception):
-    """The run was asked to stop; its checkpoint is saved and it can go on from there."""
 
 
 def train(

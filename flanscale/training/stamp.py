@@ -12,16 +12,13 @@ from typing import Any
 
 import jax
 
+from flanscale.errors import OtherRun
 from flanscale.models import Model
 from flanscale.schema import OptimizerConfig, TrainerConfig
 
 ROOMS = ("models", "pipeline", "tasks", "training")  # whose code can change what a training run comes to
 
 log = logging.getLogger(__name__)
-
-
-class OtherRun(ValueError):
-    """A checkpoint belongs to another run than the one that would go on from it."""
 
 
 def stamp(model: Model, optimizer: OptimizerConfig, trainer: TrainerConfig, seed: int) -> dict[str, Any]:

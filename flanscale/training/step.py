@@ -18,8 +18,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from flanscale.architecture import check_heads
 from flanscale.models import Batch, Model, Params, batch_sharding, parameter_shardings
+from flanscale.sizing.architecture import check_heads
 from flanscale.training.optimizers import Optimizer
 
 LOGITS_AT_ONCE = 2**28  # elements: 1 GiB of float32 on all devices together

@@ -12,11 +12,10 @@ import jax
 import yaml
 
 from flanscale import __version__
-from flanscale.checks import leaves
-from flanscale.identity import identity
+from flanscale.config.checks import leaves
 from flanscale.models import Params
 from flanscale.schema import RunConfig
-from flanscale.tracking import AVERAGE, METRICS_FILE, read_metrics
+from flanscale.tracking.tracker import AVERAGE, METRICS_FILE, read_metrics
 
 SEQ2SEQ, CAUSAL = "AutoModelForSeq2SeqLM", "AutoModelForCausalLM"
 
@@ -115,7 +114,7 @@ def _provenance(run_dir: Path, config: RunConfig, config_json: Mapping[str, Any]
     git = attempt.get("git") or {}
     commit = f"{git['commit']}{' with local changes' if git.get('dirty') else ''}" if git.get("commit") else "unknown"
     table = {
-        "cell": identity(config),
+        "cell": run_dir.name.split("-")[0],
         "flanscale": f"{attempt.get('flanscale', __version__)}, commit {commit}",
         "written as": f"{config_json['architectures'][0]}, {config_json['dtype']}",
         "JAX": (attempt.get("packages") or {}).get("jax", "unknown"),

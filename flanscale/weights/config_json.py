@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flanscale.errors import WeightsError
 from flanscale.schema import ModelConfig
-from flanscale.weights.source import WeightsError
 
 GEMMAS = ("gemma", "gemma2", "gemma3_text")
 LLAMAS = ("llama", "mistral", "qwen2", "qwen3", "olmo2", *GEMMAS)

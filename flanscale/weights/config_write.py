@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from flanscale.errors import WeightsError
 from flanscale.schema import ModelConfig
 from flanscale.weights.config_json import CLASSES, GEMMAS, LLAMA3_ROPE, check_config
-from flanscale.weights.source import WeightsError
 
 POSITIONS = 2048  # max_position_embeddings of a model that has no limit
 

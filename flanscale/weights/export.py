@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from flanscale.config import load
+from flanscale.config.compose import load
+from flanscale.errors import WeightsError
 from flanscale.models import Model, Params, build_mesh, build_model, parameter_shardings
 from flanscale.pipeline.tokenizers import Tokenizer, Words, load_tokenizer, padded_vocab_size
 from flanscale.pipeline.vocabulary import tokenizer_config
@@ -24,7 +25,6 @@ from flanscale.weights.hf import CONFIG, SHARD_BYTES, write_json, write_tensors
 from flanscale.weights.initial import chosen_step, initial_params, starts_elsewhere
 from flanscale.weights.load import tensors_of
 from flanscale.weights.names import homes
-from flanscale.weights.source import WeightsError
 
 log = logging.getLogger(__name__)
 

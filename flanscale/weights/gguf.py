@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from flanscale.weights.source import Index, Tensor, WeightsError
+from flanscale.errors import WeightsError
+from flanscale.weights.source import Index, Tensor
 
 MAGIC, VERSIONS, ALIGNMENT = b"GGUF", (2, 3), 32
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}

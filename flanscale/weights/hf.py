@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from flanscale.weights.source import Index, Tensor, WeightsError
+from flanscale.errors import WeightsError
+from flanscale.weights.source import Index, Tensor
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from flanscale.errors import WeightsError
 from flanscale.models import Model, Params
 from flanscale.schema import InitConfig, RunConfig
 from flanscale.training.checkpoint import read_params, read_progress, saved_steps
 from flanscale.weights.load import load_params
-from flanscale.weights.source import WeightsError, open_source
+from flanscale.weights.opening import open_source
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def initial_params(config: RunConfig, model: Model, abstract: Params) -> Params:
         return load_params(source, model, abstract)
     if config.init.run is None:
         raise WeightsError("neither init.hf nor init.run is set")
-    from flanscale.config import load
+    from flanscale.config.compose import load
 
     directory = Path(config.init.run)
     other = load(directory / "config.yaml")

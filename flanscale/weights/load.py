@@ -13,11 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from flanscale.errors import WeightsError
 from flanscale.models import Model, Params
 from flanscale.models.stack import LAYERS
 from flanscale.weights.config_json import check_config, family_of
 from flanscale.weights.names import Home, home_of, homes, is_buffer
-from flanscale.weights.source import Index, Source, WeightsError
+from flanscale.weights.source import Index, Source
 
 logger = logging.getLogger(__name__)
 

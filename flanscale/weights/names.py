@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 
+from flanscale.errors import WeightsError
 from flanscale.schema import ModelConfig
-from flanscale.weights.source import WeightsError
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
+from flanscale.errors import WeightsError
 from flanscale.schema import ModelConfig, RunConfig
 from flanscale.weights.config_json import check_config, family_of
 from flanscale.weights.fingerprint import fingerprint
 from flanscale.weights.names import homes
-from flanscale.weights.source import WeightsError, open_source
+from flanscale.weights.opening import open_source
 from flanscale.weights.vocabulary import check_vocabulary, vocabulary_of
 
 NOT_OF_THE_TREE = ("name", "dropout", "prefix_lm", "bos_id", "max_positions")  # of the model; may differ from a run's
@@ -96,7 +97,7 @@ def _check_run(config: RunConfig, other: RunConfig) -> None:
 
 @cache
 def _configuration(directory: Path) -> RunConfig:
-    from flanscale.config import load
+    from flanscale.config.compose import load
 
     return load(directory / "config.yaml")
 

@@ -17,10 +17,6 @@ if TYPE_CHECKING:  # a plan looks at headers alone and should not wait for NumPy
 Index = tuple[slice, ...]
 
 
-class WeightsError(ValueError):
-    """Weights that cannot be taken or given; the message is one line for the user."""
-
-
 @dataclass(frozen=True)
 class Tensor:
     """What is known of a tensor before it is read."""
@@ -46,24 +42,3 @@ class Source(Protocol):
 
     def read(self, name: str, index: Index | None = None) -> np.ndarray:
         """A slice of a tensor, or all of it, as float32."""
-
-
-def open_source(path: str | Path) -> Source:
-    """The weights of a Hugging Face folder or of a GGUF file.
-
-    Raises:
-        WeightsError: there are none, they are not whole, or no reader knows them.
-    """
-    path = Path(path).expanduser()
-    if not path.exists():
-        hub = "" if path.is_absolute() or len(path.parts) != 2 else f"; to fetch it: hf download {path} --local-dir DIR"
-        raise WeightsError(f"init.hf={path}: no such folder or file{hub}")
-    if path.is_dir():
-        from flanscale.weights.hf import HuggingFaceFolder
-
-        return HuggingFaceFolder(path)
-    if path.suffix == ".gguf":
-        from flanscale.weights.gguf import GgufFile
-
-        return GgufFile(path)
-    raise WeightsError(f"init.hf={path}: give the folder that holds config.json and *.safetensors, or a .gguf file")

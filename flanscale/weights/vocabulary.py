@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flanscale.pipeline.vocabulary import VocabularyError
-from flanscale.weights.source import WeightsError
+from flanscale.errors import VocabularyError, WeightsError
 
 FILES = {"huggingface": ("tokenizer.json",), "sentencepiece": ("spiece.model", "tokenizer.model")}
 """Tokenizer → the files that a folder of weights may hold for it."""

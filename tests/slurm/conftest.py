@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from machines import Machines
 
-from flanscale.orchestration.dispatch import slurm
+from flanscale.orchestration.running import slurm
 
 SCRIPT = Path(__file__).with_name("cluster.sh")
 

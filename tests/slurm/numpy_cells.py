@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from flanscale.errors import Preempted
 from flanscale.identity import identity
 from flanscale.schema import RunConfig
-from flanscale.tracking import Tracker
+from flanscale.tracking.tracker import Tracker
 
 STEP_SECONDS = 0.1
 CHECKPOINT_EVERY = 3
@@ -25,10 +26,6 @@ FEATURES = 16
 PARAMETERS = "parameters.npz"
 ENDS = "ends.log"  # a line whenever a cell has come to its end
 OVERLAPS = "overlaps.log"  # a line whenever a second process was at work on a cell
-
-
-class Preempted(Exception):
-    """As training.loop.Preempted."""
 
 
 def run(
@@ -101,7 +98,7 @@ def main() -> None:
     """Launch a study of such cells and return at once."""
     from flanscale.orchestration.dispatch.launch import launch
     from flanscale.orchestration.planning.preview import make_plan
-    from flanscale.orchestration.watching.display import open_console
+    from flanscale.orchestration.watching.live import open_console
 
     plan = make_plan(sys.argv[1], sys.argv[2:])
     raise SystemExit(launch(plan, open_console(), again="launch again", wait=False, runner="numpy_cells"))

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy_cells
 import pytest
 
-from flanscale import config
+from flanscale.config.compose import Composer
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.running.state import RunState, write_state
-from flanscale.tracking import METRICS_FILE
+from flanscale.tracking.tracker import METRICS_FILE
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -31,7 +31,7 @@ def test_a_study_under_random_faults_ends_as_if_there_had_been_none() -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A finished cell."""
-    cell = config.Composer().compose(
+    cell = Composer().compose(
         ["model=nano", "mixture.count=9", "tracker=disabled", "trainer.steps=6", f"paths.runs={tmp_path / 'runs'}"]
     )
     run = create_run_dir(cell)

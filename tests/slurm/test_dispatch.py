@@ -16,10 +16,10 @@ import pytest
 from little_study import PATH_OF_PROCESSES, TESTS, Workplace, attempts, begun, open_workplace, wait_until
 from rich.console import Console
 
-from flanscale.checks import ConfigError
-from flanscale.orchestration.dispatch import slurm
+from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.launch import launch
 from flanscale.orchestration.planning.plan import Plan
+from flanscale.orchestration.running import slurm
 from flanscale.orchestration.running.state import read_state
 
 pytestmark = pytest.mark.slurm

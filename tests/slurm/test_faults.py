@@ -12,7 +12,7 @@ import pytest
 from little_study import Attempt, attempts, open_workplace, wait_until
 from machines import SAVED_SECONDS, Machines, state_of
 
-from flanscale.orchestration.dispatch import slurm
+from flanscale.orchestration.running import slurm
 from flanscale.orchestration.running.state import RunState, read_state
 
 pytestmark = pytest.mark.slurm

@@ -14,11 +14,11 @@ from little_study import wait_until
 from test_run import make_cell, predictions, told
 from test_run_processes import CELL, assert_near, begin, learning, leave
 
-from flanscale import config
+from flanscale.config.compose import CONFIG_FILE, load
 from flanscale.orchestration.dispatch.launcher import submit_slurm
 from flanscale.orchestration.running.job import RUNNER
 from flanscale.orchestration.running.state import RunState, read_state
-from flanscale.tracking import METRICS_FILE
+from flanscale.tracking.tracker import METRICS_FILE
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 PROCESSES = 4
@@ -32,7 +32,7 @@ SECONDS = 240.0  # of a cell that has two cores for four processes
 
 def submit(folder: Path) -> Path:
     directory = make_cell(folder, *FOUR)
-    submit_slurm([directory], config.load(directory / config.CONFIG_FILE).cluster, RUNNER, "multihost")
+    submit_slurm([directory], load(directory / CONFIG_FILE).cluster, RUNNER, "multihost")
     return directory
 
 

@@ -9,7 +9,7 @@ import pytest
 from little_study import attempts, wait_until
 from steering import Steering
 
-from flanscale.orchestration.dispatch import slurm
+from flanscale.orchestration.running import slurm
 from flanscale.orchestration.running.state import read_state
 
 pytestmark = pytest.mark.slurm

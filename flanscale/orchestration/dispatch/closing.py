@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flanscale.orchestration.running.failure import is_user_error
-from flanscale.orchestration.watching.ledger import read_ledger
+from flanscale.errors import UserError
+from flanscale.orchestration.planning.ledger import read_ledger
 from flanscale.orchestration.watching.monitor import Observer, StudyStatus
 
 NOTIFY_SECONDS = 60
@@ -42,9 +42,7 @@ def draw(study: StudyStatus, report: Report | None, reports: Path, console: Cons
         return
     try:
         report(study.ledger.path, reports, console)
-    except Exception as error:
-        if not is_user_error(error):
-            raise
+    except UserError as error:
         console.print(f"no report: {error}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -12,21 +12,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch import closing, launcher, snapshot
 from flanscale.orchestration.dispatch.closing import Report
-from flanscale.orchestration.dispatch.detach import detached
-from flanscale.orchestration.dispatch.local import Start, run_queue
+from flanscale.orchestration.dispatch.local import Start, detached, run_queue
 from flanscale.orchestration.dispatch.reserve import check_writable
 from flanscale.orchestration.dispatch.snapshot import Snapshot
 from flanscale.orchestration.dispatch.submit import Submitted, check_slurm, held_up_words, submit
+from flanscale.orchestration.planning.ledger import Ledger, ledger_of, write_ledger
 from flanscale.orchestration.planning.plan import Plan, decide
 from flanscale.orchestration.running.job import RUNNER
 from flanscale.orchestration.running.logs import LOG_FILE
 from flanscale.orchestration.running.stop import stop_requests
-from flanscale.orchestration.watching.display import counts, following, open_console, outcome
-from flanscale.orchestration.watching.ledger import Ledger, ledger_of, write_ledger
+from flanscale.orchestration.watching.live import following, open_console
 from flanscale.orchestration.watching.monitor import CellStatus, Observer, StudyStatus
+from flanscale.orchestration.watching.words import counts, outcome
 from flanscale.schema import ClusterConfig, PathsConfig
 
 WATCH_SECONDS = 1.0

@@ -19,15 +19,13 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.request import refusal
 from flanscale.orchestration.dispatch.snapshot import Snapshot
 from flanscale.orchestration.running import job
-from flanscale.orchestration.running.logs import standard_streams_to
+from flanscale.orchestration.running.logs import CONTROLLER_LOG, JOBS_FOLDER, standard_streams_to
 from flanscale.schema import ClusterConfig
 
-JOBS_FOLDER = ".submitit"  # inside the runs folder: pickles, batch scripts, what a job printed before it had its log
-CONTROLLER_LOG = "controller.log"
 LONGEST_NOTICE_SECONDS = 120  # from the stop signal to the kill: one step, one checkpoint, Slurm's minute of leeway
 PAUSES = (2.0, 5.0, 10.0)  # seconds before each time that a controller that is silent is asked again
 SILENT = re.compile(r"[Uu]nable to contact slurm controller|timed out|Zero Bytes|Connection (?:refused|reset)")

@@ -7,7 +7,9 @@ queues at once share the work and the slots, and a new one goes on where a kille
 from __future__ import annotations
 
 import os
+import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from flanscale.orchestration.running.claim import claim
 from flanscale.orchestration.running.liveness import View, asking_rarely, look, this_host, this_process
 from flanscale.orchestration.running.state import Failure, read_state, write_state
 from flanscale.orchestration.running.stop import StopRequest
-from flanscale.orchestration.steering.withheld import withheld
+from flanscale.orchestration.running.withheld import withheld
 from flanscale.schema import ClusterConfig
 
 POLL_SECONDS = 0.2
@@ -218,3 +220,31 @@ class _Queue:
 
 def _runs_here(view: View) -> bool:
     return view.alive and view.state.job is None and view.state.host == this_host()
+
+
+# --- outliving the terminal -------------------------------------------------------------------------------------------
+
+
+def detached(work: Callable[[], int], log: Path) -> int:
+    """Do `work` in a child process of its own session, its words appended to a log; returns its pid at once.
+
+    The child ends with `work`'s result as its exit code. Call it while this process has no other threads.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        os.setsid()
+        with log.open("a") as words, Path(os.devnull).open() as nothing:
+            for stream, target in ((0, nothing), (1, words), (2, words)):
+                os.dup2(target.fileno(), stream)
+        code = work()
+    except BaseException:  # nobody above this frame belongs to the child
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -10,15 +10,14 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
-from flanscale.checks import ConfigError
-from flanscale.config import Composer
+from flanscale.config.compose import Composer
+from flanscale.errors import ConfigError, UserError
 from flanscale.orchestration.dispatch.closing import print_report
 from flanscale.orchestration.dispatch.launch import launch
-from flanscale.orchestration.planning.grid import parse_sweep, points, with_overrides
+from flanscale.orchestration.planning.grid import parse_sweep, points
 from flanscale.orchestration.planning.plan import Plan, plan_points, plan_study
-from flanscale.orchestration.planning.study import Study, load_study
-from flanscale.orchestration.running.failure import is_user_error
-from flanscale.orchestration.watching.display import open_console
+from flanscale.orchestration.planning.study import Study, load_study, with_overrides
+from flanscale.orchestration.watching.live import open_console
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
@@ -78,9 +77,7 @@ def launch_planned(make: Callable[[], Plan]) -> None:
             plan = make()
         again = shlex.join(["python", "-m", "flanscale.run", *sys.argv[1:]])
         code = launch(plan, open_console(), again=again, report=print_report)
-    except Exception as error:  # Hydra would wrap a user's mistake in a traceback
-        if not is_user_error(error):
-            raise
+    except UserError as error:  # Hydra would wrap it in a traceback
         print(f"flanscale: {error}", file=sys.stderr)
         code = 2
     if code:

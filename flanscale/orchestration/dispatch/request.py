@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 
-from flanscale.checks import ConfigError, did_you_mean
-from flanscale.orchestration.dispatch import slurm
-from flanscale.orchestration.dispatch.slurm import Nodes
+from flanscale.errors import ConfigError, nearest
+from flanscale.orchestration.running import slurm
+from flanscale.orchestration.running.slurm import Nodes
 from flanscale.schema import ClusterConfig
 
 MB_IN_GB = 1024
@@ -43,8 +42,9 @@ def _partition(cluster: ClusterConfig, known: Sequence[Nodes]) -> tuple[str, lis
     names = sorted({nodes.partition for nodes in known})
     for name in (wanted := (cluster.partition or "").split(",") if cluster.partition else []):
         if name not in names:
-            hint = did_you_mean(get_close_matches(name, names, n=1))
-            raise ConfigError(f"cluster.partition={name}: no such partition{hint}; there are {', '.join(names)}")
+            raise ConfigError(
+                f"cluster.partition={name}: no such partition{nearest(name, names)}; there are {', '.join(names)}"
+            )
     there = [nodes for nodes in known if (nodes.partition in wanted if wanted else nodes.default)]
     if not there:
         raise ConfigError(f"cluster.partition: this Slurm has no default one; give one of {', '.join(names)}")

@@ -9,8 +9,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from flanscale import config, identity
-from flanscale.checks import ConfigError
+from flanscale import identity
+from flanscale.config.compose import CONFIG_FILE, save
+from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.plan import Cell, decide
 from flanscale.orchestration.running.claim import claim, owner_here
 from flanscale.orchestration.running.liveness import KnownJobs, look, this_process
@@ -56,9 +57,9 @@ def create_run_dir(cell: RunConfig) -> Path:
 
 
 def _write_config(run_dir: Path, cell: RunConfig) -> None:
-    scratch = run_dir / f".{config.CONFIG_FILE}"
-    config.save(cell, scratch)
-    scratch.replace(run_dir / config.CONFIG_FILE)
+    scratch = run_dir / f".{CONFIG_FILE}"
+    save(cell, scratch)
+    scratch.replace(run_dir / CONFIG_FILE)
 
 
 def submitted(run_dir: Path, job: str) -> None:

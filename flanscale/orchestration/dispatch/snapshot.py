@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import flanscale
-from flanscale import config
-from flanscale.orchestration.keeping.sources import COMMIT_VARIABLE, SNAPSHOT_VARIABLE, commit_here
+from flanscale.config.compose import conf_path, sweeps_path
+from flanscale.orchestration.running.sources import COMMIT_VARIABLE, SNAPSHOT_VARIABLE, commit_here
 from flanscale.orchestration.running.state import read_state
 
 FOLDER = ".code"  # inside the runs folder
@@ -126,7 +126,7 @@ def _sources() -> Iterable[tuple[str, Path]]:
     beside, own = package.parent, package / "_plugins"
     folders = {name: beside / name for name in ("flanscale", "analysis")}
     folders["hydra_plugins/flanscale"] = (own if own.is_dir() else beside) / "hydra_plugins" / "flanscale"
-    folders |= {path.name: path for path in (config.conf_path(), config.sweeps_path()) if path.parent == beside}
+    folders |= {path.name: path for path in (conf_path(), sweeps_path()) if path.parent == beside}
     for name, folder in folders.items():
         for directory, subfolders, files in os.walk(folder):
             subfolders[:] = [each for each in subfolders if not each.startswith((".", "__pycache__", "_plugins"))]

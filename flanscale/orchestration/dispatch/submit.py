@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from flanscale.checks import ConfigError
-from flanscale.orchestration.dispatch import launcher, slurm, snapshot
-from flanscale.orchestration.dispatch.chains import Array, Jobs, arrays, levels
+from flanscale.errors import ConfigError
+from flanscale.orchestration.dispatch import launcher, snapshot
 from flanscale.orchestration.dispatch.request import check_request
 from flanscale.orchestration.dispatch.reserve import give_back, reserve, submitted
 from flanscale.orchestration.dispatch.snapshot import Snapshot
-from flanscale.orchestration.keeping.sources import SNAPSHOT_VARIABLE
 from flanscale.orchestration.planning.order import in_order
 from flanscale.orchestration.planning.plan import Cell, Plan
+from flanscale.orchestration.running import slurm
 from flanscale.orchestration.running.liveness import asking_rarely, look
+from flanscale.orchestration.running.sources import SNAPSHOT_VARIABLE
 
 T = TypeVar("T")
 
@@ -156,3 +156,66 @@ class _Waiting:
         """Slurm has it."""
         del self.taken[cell.id]
         self._jobs[cell.id] = job
+
+
+# --- arrays -----------------------------------------------------------------------------------------------------------
+Jobs = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Array:
+    """Cells of one resource shape that one submission starts."""
+
+    cells: tuple[Cell, ...]
+    dependency: str = ""  # in the words of sbatch
+    parallelism: int | None = None  # its share of the cap on cells that run at once
+
+
+def levels(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells by the length of the longest chain of parents among them; parents come before their children in `cells`."""
+    depth: dict[str, int] = {}
+    for cell in cells:
+        depth[cell.id] = max((depth[parent] + 1 for parent in cell.parents if parent in depth), default=0)
+    return [[cell for cell in cells if depth[cell.id] == level] for level in sorted(set(depth.values()))]
+
+
+def arrays(cells: Sequence[Cell], waits: Mapping[str, Jobs], sizes: Mapping[str, int], largest: int) -> list[Array]:
+    """Cells of one resource shape, cut into arrays.
+
+    Args:
+        cells: in the order in which they are to start.
+        waits: the Slurm jobs that a cell's unfinished parents are, by its id; not there or empty where it has none.
+        sizes: of every array already submitted, by its job id.
+        largest: how many elements an array may have.
+    """
+    groups: dict[Jobs, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(waits.get(cell.id, frozenset()), []).append(cell)
+    made = [array for parent in sizes for array in _corresponding(groups, parent, sizes[parent], largest)]
+    for jobs, group in groups.items():
+        dependency = _afterok(jobs, sizes) if jobs else ""
+        made += [Array(tuple(group[n : n + largest]), dependency) for n in range(0, len(group), largest)]
+    cap = cells[0].config.cluster.parallelism
+    return [replace(array, parallelism=max(1, cap // len(made)) if cap else None) for array in made]
+
+
+def _corresponding(groups: dict[Jobs, list[Cell]], parent: str, size: int, largest: int) -> Iterator[Array]:
+    """Arrays whose elements each wait for the element of a parent array with the same number; taken out of `groups`.
+
+    Only where every element has equally many children, and it makes fewer arrays than one for each element.
+    """
+    keys = [frozenset({f"{parent}_{n}"}) for n in range(size)]
+    counts = {len(groups.get(key, ())) for key in keys}
+    if len(counts) != 1 or not 0 < (each := counts.pop()) < size <= largest:
+        return
+    for n in range(each):
+        yield Array(tuple(groups[key][n] for key in keys), f"aftercorr:{parent}")
+    for key in keys:
+        del groups[key]
+
+
+def _afterok(jobs: Collection[str], sizes: Mapping[str, int]) -> str:
+    """All of these jobs; a whole array under its own id."""
+    whole = {array for array, size in sizes.items() if size > 1 and all(f"{array}_{n}" in jobs for n in range(size))}
+    rest = [job for job in jobs if job.split("_")[0] not in whole]
+    return f"afterok:{':'.join(sorted(whole) + sorted(rest))}"

@@ -19,9 +19,9 @@ from pathlib import Path
 import psutil
 
 from flanscale import __version__
-from flanscale.orchestration.dispatch import slurm
 from flanscale.orchestration.keeping.devices import NoAnswer, devices_here
 from flanscale.orchestration.keeping.sync import login
+from flanscale.orchestration.running import slurm
 from flanscale.orchestration.running.claim import RUN, claim
 from flanscale.orchestration.running.liveness import file_clock
 from flanscale.schema import DataConfig, PathsConfig
@@ -201,7 +201,8 @@ def _wandb() -> Iterator[Finding]:
 
 
 def _data(data: DataConfig) -> Iterator[Finding]:
-    from flanscale.pipeline.vocabulary import VocabularyError, find_vocabulary
+    from flanscale.errors import VocabularyError
+    from flanscale.pipeline.vocabulary import find_vocabulary
 
     given = {name: path for name, path in vars(data).items() if path is not None}
     if not given:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flanscale import config
-from flanscale.checks import ConfigError
+from flanscale.config.compose import CONFIG_FILE, load, save
+from flanscale.errors import ConfigError
 from flanscale.orchestration.running.job import RUNNER
 from flanscale.orchestration.running.state import read_state
-from flanscale.tracking import METRICS_FILE, read_metrics
+from flanscale.tracking.tracker import METRICS_FILE, read_metrics
 
 OF_THE_HOST = ("step", "attempt", "time", "train/tokens_per_second", "train/mfu", "train/data_wait_fraction")
 START = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1], sys.argv[2], echo=True)"
@@ -45,10 +45,10 @@ def run_again(run_dir: Path, to: Path, runner: str = RUNNER) -> Path:
     again = to / run_dir.name
     if again.exists():
         raise ConfigError(f"{again} is there already; give another folder with --to")
-    cell = config.load(run_dir / config.CONFIG_FILE)
+    cell = load(run_dir / CONFIG_FILE)
     cell.tracker.mode = "disabled"
     again.mkdir(parents=True)
-    config.save(cell, again / config.CONFIG_FILE)
+    save(cell, again / CONFIG_FILE)
     subprocess.run([sys.executable, "-c", START, str(again), runner], check=False)
     state = read_state(again)
     if state.state != "finished":

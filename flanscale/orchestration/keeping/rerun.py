@@ -15,12 +15,13 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from flanscale import __version__, config, identity
-from flanscale.checks import ConfigError, one_line
-from flanscale.masking import without_secrets
+from flanscale import __version__, identity
+from flanscale.config.compose import CONFIG_FILE, load
+from flanscale.errors import ConfigError, one_line
 from flanscale.orchestration.keeping.devices import NoAnswer, devices_here
-from flanscale.orchestration.keeping.provenance import installed_packages, read_attempts, steering_jax
-from flanscale.orchestration.keeping.sources import changed_since, current_code
+from flanscale.orchestration.running.provenance import installed_packages, read_attempts, steering_jax
+from flanscale.orchestration.running.sources import changed_since, current_code
+from flanscale.tracking.masking import without_secrets
 
 NOT_HERE = "not installed"
 PROJECT = "flanscale"
@@ -41,8 +42,8 @@ def last_attempt(run_dir: Path) -> dict[str, Any]:
     Raises:
         ConfigError: none was recorded, or this version cannot read it.
     """
-    if not (run_dir / config.CONFIG_FILE).is_file():
-        raise ConfigError(f"{run_dir} has no {config.CONFIG_FILE}: not a run directory")
+    if not (run_dir / CONFIG_FILE).is_file():
+        raise ConfigError(f"{run_dir} has no {CONFIG_FILE}: not a run directory")
     attempts = read_attempts(run_dir)
     if not attempts:
         raise ConfigError(f"{run_dir} has no provenance.json: it was never started, so there is nothing to recreate")
@@ -104,7 +105,7 @@ def _environment(run_dir: Path, then: Mapping[str, str] | None) -> list[Differen
     """Variables that steer JAX; the run's own configuration sets some again."""
     if then is None:
         return []
-    fields = yaml.safe_load((run_dir / config.CONFIG_FILE).read_text(encoding="utf-8"))
+    fields = yaml.safe_load((run_dir / CONFIG_FILE).read_text(encoding="utf-8"))
     now = steering_jax(os.environ | fields["cluster"]["environment"])
     return [Difference(name, then.get(name, "not set"), now.get(name, "not set")) for name in sorted({*then, *now})]
 
@@ -112,7 +113,7 @@ def _environment(run_dir: Path, then: Mapping[str, str] | None) -> list[Differen
 def _data(run_dir: Path) -> list[Difference]:
     """Fingerprints, computed again where the data is at hand, and the identity that they are part of."""
     try:
-        cell = config.load(run_dir / config.CONFIG_FILE)
+        cell = load(run_dir / CONFIG_FILE)
         before = dict(cell.fingerprints)
         cell.fingerprints = {}
         resolved = identity.resolve(cell)
@@ -158,10 +159,10 @@ def write_folder(run_dir: Path, attempt: Mapping[str, Any], differing: Iterable[
     for name, source in kept.items():
         shutil.copyfile(source, to / name)
     (to / "requirements.txt").write_text(requirements(attempt), encoding="utf-8")
-    fields = yaml.safe_load((run_dir / config.CONFIG_FILE).read_text(encoding="utf-8"))
+    fields = yaml.safe_load((run_dir / CONFIG_FILE).read_text(encoding="utf-8"))
     fields["tracker"]["mode"] = "disabled"
     text = OmegaConf.to_yaml(OmegaConf.create(without_secrets(fields)))
-    (to / config.CONFIG_FILE).write_text(text, encoding="utf-8")
+    (to / CONFIG_FILE).write_text(text, encoding="utf-8")
     (to / "cell.sh").write_text(script(attempt), encoding="utf-8")
     (to / "cell.sh").chmod(0o755)
     (to / "README.md").write_text(_readme(run_dir, attempt, differing), encoding="utf-8")

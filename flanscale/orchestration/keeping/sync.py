@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from flanscale import mirror, wandb_run
-from flanscale.checks import ConfigError, one_line
-from flanscale.config import CONFIG_FILE
+from flanscale.config.compose import CONFIG_FILE
+from flanscale.errors import ConfigError, one_line
+from flanscale.orchestration.planning.finding import find_run
+from flanscale.orchestration.planning.ledger import launched_studies, read_ledger
 from flanscale.orchestration.running.liveness import KnownJobs, look
-from flanscale.orchestration.watching.finding import find_run
-from flanscale.orchestration.watching.ledger import launched_studies, read_ledger
-from flanscale.tracking import METRICS_FILE, read_metrics
+from flanscale.tracking import mirror, wandb_run
+from flanscale.tracking.tracker import METRICS_FILE, read_metrics
 
 TRIES = 3
 AT_ONCE = 4

@@ -15,11 +15,11 @@ from typing import Any
 import yaml
 
 from flanscale.chips import CHIPS
-from flanscale.config import CONFIG_FILE
-from flanscale.flops import parameter_count, training_flops
+from flanscale.config.compose import CONFIG_FILE
 from flanscale.orchestration.running.state import RunState, read_state
 from flanscale.schema import RunConfig, TokenizerConfig
-from flanscale.tracking import METRICS_FILE, read_metrics
+from flanscale.sizing.flops import parameter_count, training_flops
+from flanscale.tracking.tracker import METRICS_FILE, read_metrics
 
 ENOUGH_RUNS = 3  # of one size, for its pace
 MOST_LOOKED_AT = 20  # run directories of other studies, for one size

@@ -5,15 +5,11 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flanscale import config
-from flanscale.checks import ConfigError, check_key
-
-if TYPE_CHECKING:
-    from flanscale.orchestration.planning.study import Parent, Rule, Study
+from flanscale.config.checks import GROUPS, check_key
+from flanscale.config.compose import available, check_choice, parse_override
+from flanscale.errors import ConfigError
 
 Axes = Mapping[str, tuple[Any, ...]]
 Point = dict[str, Any]  # one value for each axis
@@ -44,52 +40,6 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
 
 
-def with_overrides(study: Study, overrides: Sequence[str]) -> Study:
-    """The study that the user asks for: an override of an axis replaces its values, any other holds for every cell.
-
-    Hydra's sweep syntax (`seed=0,1,2`, `seed=range(0,5)`, `model=glob(n*)`) is accepted, also for a key that is no
-    axis yet, which becomes one.
-
-    Raises:
-        ConfigError: not an override, an unknown key or choice, a setting of Hydra itself.
-    """
-    axes, others = dict(study.axes), list(study.overrides)
-    for text in overrides:
-        key, values = parse_sweep(text)
-        if key in axes or len(values) > 1:
-            axes[key] = values
-        else:
-            others.append(text)
-    return replace(study, axes=MappingProxyType(axes), overrides=tuple(others))
-
-
-def point_overrides(study: Study, axes: Mapping[str, Any]) -> list[str]:
-    """One point as overrides, later ones winning: base, the rules that match it, the user's, the axes.
-
-    What the user says of `init` is where a study with stages starts, not where its points do.
-    """
-    own = [text for text in study.overrides if not (study.parent and _of_init(text))]
-    return [*study.base, *_ruled(study.rules, axes), *own, *_axes(axes)]
-
-
-def stage_overrides(study: Study, stage: Parent, axes: Mapping[str, Any]) -> list[str]:
-    """One cell that points start from, as overrides; the user's hold where the stage says nothing itself."""
-    given = [text for text in study.overrides if not (stage.parent and _of_init(text))]
-    return [*given, *stage.base, *_ruled(stage.rules, axes), *_axes(axes)]
-
-
-def _ruled(rules: Sequence[Rule], axes: Mapping[str, Any]) -> list[str]:
-    return [text for rule in rules if matches(axes, rule.when) for text in rule.overrides]
-
-
-def _axes(axes: Mapping[str, Any]) -> list[str]:
-    return [as_override(key, value) for key, value in axes.items()]
-
-
-def _of_init(text: str) -> bool:
-    return text.lstrip("+").startswith("init.")
-
-
 def parse_sweep(text: str) -> tuple[str, tuple[Any, ...]]:
     """Split one override in Hydra's grammar, sweeps allowed, into its key and its values.
 
@@ -104,7 +54,7 @@ def parse_sweep(text: str) -> tuple[str, tuple[Any, ...]]:
         if override.is_hydra_override():
             raise ConfigError(f"{text}: settings of Hydra itself go with `python -m flanscale.run --multirun`")
         if not override.is_sweep_override():
-            key, value = config.parse_override(text)
+            key, value = parse_override(text)
             values: tuple[Any, ...] = (value,)
         else:
             key = override.key_or_group
@@ -114,9 +64,9 @@ def parse_sweep(text: str) -> tuple[str, tuple[Any, ...]]:
         raise ConfigError(f"{text!r} is not an override; expected key=value or key=value,value") from error
     if not values:
         raise ConfigError(f"{text}: no values")
-    if key in config.GROUPS:
+    if key in GROUPS:
         for value in values:
-            config.check_choice(key, str(value))
+            check_choice(key, str(value))
     return key, values
 
 
@@ -124,7 +74,7 @@ class _Groups:
     """What Hydra's parser asks when it meets `glob(...)`."""
 
     def get_group_options(self, group_name: str, **_: Any) -> list[str]:
-        return config.available(group_name)
+        return available(group_name)
 
 
 def as_override(key: str, value: Any) -> str:

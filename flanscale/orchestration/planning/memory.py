@@ -1,4 +1,4 @@
-"""On which mesh of which chip does a cell fit? Searches meshes with the estimate of `flanscale.memory`; no JAX."""
+"""On which mesh of which chip does a cell fit? Searches meshes with the estimate of `sizing.memory`; no JAX."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from flanscale.checks import ConfigError
 from flanscale.chips import CHIPS, Chip
-from flanscale.memory import Footprint, footprint
+from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.cost import devices, rows_of_embedding
 from flanscale.schema import MeshConfig, ModelConfig, RunConfig
+from flanscale.sizing.memory import Footprint, footprint
 
 MOST_DEVICES = 8192
 COMPILE_SECONDS = 1800

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from flanscale import identity
-from flanscale.checks import ConfigError, leaves
-from flanscale.config import Composer
+from flanscale.config.checks import leaves
+from flanscale.config.compose import Composer
+from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.cost import Cost, cost_of
-from flanscale.orchestration.planning.grid import point_overrides, points, stage_overrides, with_overrides
+from flanscale.orchestration.planning.grid import points
 from flanscale.orchestration.planning.resources import resources_of
-from flanscale.orchestration.planning.study import Parent, Study
+from flanscale.orchestration.planning.study import Parent, Study, point_overrides, stage_overrides, with_overrides
 from flanscale.orchestration.running.liveness import View
 from flanscale.schema import ClusterConfig, PathsConfig, RunConfig
 

@@ -9,10 +9,9 @@ from itertools import chain
 
 from rich.console import Console
 
-from flanscale.checks import ConfigError
-from flanscale.config import Composer
+from flanscale.config.compose import Composer
+from flanscale.errors import ConfigError
 from flanscale.orchestration.planning import memory
-from flanscale.orchestration.planning.bill import totals
 from flanscale.orchestration.planning.cost import (
     Estimate,
     Pace,
@@ -25,14 +24,20 @@ from flanscale.orchestration.planning.cost import (
     run_of,
     size_of,
 )
-from flanscale.orchestration.planning.display_memory import compiled_line, memory_lines, memory_table
-from flanscale.orchestration.planning.display_plan import plan_table, removed_line, rule_lines
+from flanscale.orchestration.planning.display_plan import (
+    compiled_line,
+    memory_lines,
+    memory_table,
+    plan_table,
+    removed_line,
+    rule_lines,
+)
+from flanscale.orchestration.planning.figures import hours, quantity
+from flanscale.orchestration.planning.ledger import ledger_of
 from flanscale.orchestration.planning.order import in_order
 from flanscale.orchestration.planning.plan import Cell, Decision, Plan, decide, plan_study
 from flanscale.orchestration.planning.study import load_study
 from flanscale.orchestration.running.liveness import View, asking_rarely, look
-from flanscale.orchestration.watching.ledger import ledger_of
-from flanscale.orchestration.watching.words import hours, quantity
 from flanscale.schema import RunConfig
 
 COMMON = ("b200", "h200", "h100", "a100", "tpu_v4", "tpu_v5e", "tpu_v5p", "tpu_v6e")  # shown where no chip is chosen
@@ -207,3 +212,54 @@ def _print_memory(config: RunConfig, console: Console, *, compiled: bool) -> Non
         console.print(line, highlight=False, soft_wrap=True)
     if compiled:
         console.print(compiled_line(memory.compiled_memory(config), taken), highlight=False, soft_wrap=True)
+
+
+# --- in all -----------------------------------------------------------------------------------------------------------
+
+
+def totals(seen: Preview) -> list[str]:
+    """Device-hours, dollars and energy of a study, and where the figures come from; nothing where nothing is known."""
+    starts, waiting = seen.starts, seen.that("wait")
+    if not any(seen.estimates.values()) and not seen.spent:
+        return []
+    parts = [f"{hours(seen.spent)} spent"]
+    if waiting:
+        parts.append(f"{hours(seen.device_hours(waiting))} queued or running")
+    parts.append(f"{hours(seen.device_hours(starts))} to start")
+    lines = [f"device-hours: {', '.join(parts)}{_basis(seen)}"]
+    if bill := _bill(seen, [*starts, *waiting]):
+        lines.append(bill)
+    return lines
+
+
+def _basis(seen: Preview) -> str:
+    """How the hours of what is ahead are known, by cells."""
+    bases = [guess.basis for guess in seen.estimates.values() if guess]
+    mfus = {f"{cell.config.cluster.mfu:.0%}" for cell in seen.plan.cells}
+    words = {
+        "measured": "measured on finished runs of the same size",
+        "pace": "by FLOPs at the pace of finished ones",
+        "mfu": f"assuming an MFU of {' or '.join(sorted(mfus))} (cluster.mfu) and no evaluation",
+    }
+    said = [
+        f"{words[basis]}{f' for {bases.count(basis)} cells' if len(set(bases)) > 1 else ''}"
+        for basis in words
+        if basis in bases
+    ]
+    return f" ({'; '.join(said)})" if said else ""
+
+
+def _bill(seen: Preview, cells: Sequence[Cell]) -> str:
+    """Dollars and kilowatt-hours of what is ahead, where prices are configured for all of it."""
+    each = [(cell.config.cluster, seen.estimates[cell.id]) for cell in cells]
+    known = [(cluster, guess.device_hours) for cluster, guess in each if guess]
+    if len(known) < len(each) or not known:
+        return ""
+    dollars = [cluster.dollars_per_hour for cluster, _ in known]
+    watts = [cluster.watts for cluster, _ in known]
+    said = []
+    if None not in dollars:
+        said.append(f"{sum((d or 0) * taken for d, (_, taken) in zip(dollars, known, strict=True)):,.2f} dollars")
+    if None not in watts:
+        said.append(f"{sum((w or 0) * taken for w, (_, taken) in zip(watts, known, strict=True)) / 1000:,.3g} kWh")
+    return f"still to pay: {', '.join(said)}" if said else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from flanscale.checks import ConfigError, check_value, did_you_mean, one_line
-from flanscale.config import conf_path
+from flanscale.config.checks import check_value
+from flanscale.config.compose import conf_path
+from flanscale.errors import ConfigError, nearest, one_line
 from flanscale.schema import ClusterConfig, MeshConfig, RunConfig
 
 FOR_ALL = ("name", "by_model", "notify")  # of the study, not of a model
@@ -51,8 +51,7 @@ def _name_of(model: str) -> str:
         return str(yaml.safe_load(files[model].read_text(encoding="utf-8")).get("name", model))
     names = {_name_of(stem) for stem in files}
     if model not in names:
-        near = get_close_matches(model, [*files, *names], n=2, cutoff=0.5)
-        raise ConfigError(f"cluster.by_model.{model}: no such model{did_you_mean(near)}")
+        raise ConfigError(f"cluster.by_model.{model}: no such model{nearest(model, [*files, *names])}")
     return model
 
 
@@ -65,8 +64,7 @@ def _changed(cluster: ClusterConfig, model: str, values: Any) -> ClusterConfig:
     merged = OmegaConf.structured(cluster)
     for key, value in values.items():
         if key not in known:
-            near = get_close_matches(str(key), known, n=2, cutoff=0.5)
-            raise ConfigError(f"{section}.{key}: not a resource of a cell{did_you_mean(near)}")
+            raise ConfigError(f"{section}.{key}: not a resource of a cell{nearest(key, known)}")
         try:
             merged.merge_with({key: value})
         except OmegaConfBaseException as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 
 
 def read_yaml(path: Path) -> Any:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from flanscale import config
-from flanscale.checks import ConfigError, check_key
-from flanscale.orchestration.planning.grid import Axes, matches, points, same
+from flanscale.config.checks import GROUPS, check_key
+from flanscale.config.compose import check_choice, parse_override, sweeps_path
+from flanscale.errors import ConfigError, nearest
+from flanscale.orchestration.planning.grid import Axes, as_override, matches, parse_sweep, points, same
 from flanscale.orchestration.planning.strict_yaml import read_yaml
 
 KEYS = ("title", "description", "base", "axes", "exclude", "set", "parent")
@@ -78,14 +78,13 @@ def find_study(name: str) -> Path:
     known = available_studies()
     if name in known:
         return known[name]
-    near = get_close_matches(name, known, n=2, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise ConfigError(f"no study {name!r}: {hint}there are {', '.join(sorted(known)) or 'none'}")
+    there = ", ".join(sorted(known)) or "none"
+    raise ConfigError(f"no study {name!r}{nearest(name, known)}; there are {there}")
 
 
 def available_studies() -> dict[str, Path]:
     """Every study's file by name; one in the working directory's `sweeps/` hides a shipped one of the same name."""
-    folders = (config.sweeps_path(), Path.cwd() / "sweeps")
+    folders = (sweeps_path(), Path.cwd() / "sweeps")
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
 
@@ -141,9 +140,7 @@ def worded(value: Any) -> str:
 def _check_keys(text: Mapping[Any, Any], keys: Sequence[str], what: str) -> None:
     for key in text:
         if key not in keys:
-            near = get_close_matches(str(key), keys, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"unknown key {key!r}{hint}; {what} has {', '.join(keys)}")
+            raise ConfigError(f"unknown key {key!r}{nearest(key, keys)}; {what} has {', '.join(keys)}")
 
 
 def _entries(where: str, text: Mapping[str, Any]) -> list[Any]:
@@ -164,8 +161,8 @@ def _axis(key: str, values: Any) -> tuple[Any, ...]:
             raise ConfigError(f"axes.{key}: a value is a number, a word or a list, not a mapping: {value!r}")
         if value in values[:position] and type(value) is type(values[values.index(value)]):
             raise ConfigError(f"axes.{key}: {value!r} is listed twice")
-        if key in config.GROUPS:
-            config.check_choice(key, str(value))
+        if key in GROUPS:
+            check_choice(key, str(value))
     return tuple(values)
 
 
@@ -173,7 +170,7 @@ def _overrides(where: str, overrides: Any, axes: Mapping[str, Any]) -> tuple[str
     if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
         raise ConfigError(f"{where}: expected a list of overrides such as trainer.steps=500, got {overrides!r}")
     for text in overrides:
-        key, _ = config.parse_override(text)
+        key, _ = parse_override(text)
         if key in axes:
             raise ConfigError(f"{where}: {text} sets {key}, which is an axis")
     return tuple(overrides)
@@ -218,3 +215,49 @@ def _parent(where: str, text: Any, axes: Axes) -> Parent:
         rules=_rules(f"{where}.set", text, own),
         parent=_parent(f"{where}.parent", text["parent"], own) if "parent" in text else None,
     )
+
+
+def with_overrides(study: Study, overrides: Sequence[str]) -> Study:
+    """The study that the user asks for: an override of an axis replaces its values, any other holds for every cell.
+
+    Hydra's sweep syntax (`seed=0,1,2`, `seed=range(0,5)`, `model=glob(n*)`) is accepted, also for a key that is no
+    axis yet, which becomes one.
+
+    Raises:
+        ConfigError: not an override, an unknown key or choice, a setting of Hydra itself.
+    """
+    axes, others = dict(study.axes), list(study.overrides)
+    for text in overrides:
+        key, values = parse_sweep(text)
+        if key in axes or len(values) > 1:
+            axes[key] = values
+        else:
+            others.append(text)
+    return replace(study, axes=MappingProxyType(axes), overrides=tuple(others))
+
+
+def point_overrides(study: Study, axes: Mapping[str, Any]) -> list[str]:
+    """One point as overrides, later ones winning: base, the rules that match it, the user's, the axes.
+
+    What the user says of `init` is where a study with stages starts, not where its points do.
+    """
+    own = [text for text in study.overrides if not (study.parent and _of_init(text))]
+    return [*study.base, *_ruled(study.rules, axes), *own, *_axes(axes)]
+
+
+def stage_overrides(study: Study, stage: Parent, axes: Mapping[str, Any]) -> list[str]:
+    """One cell that points start from, as overrides; the user's hold where the stage says nothing itself."""
+    given = [text for text in study.overrides if not (stage.parent and _of_init(text))]
+    return [*given, *stage.base, *_ruled(stage.rules, axes), *_axes(axes)]
+
+
+def _ruled(rules: Sequence[Rule], axes: Mapping[str, Any]) -> list[str]:
+    return [text for rule in rules if matches(axes, rule.when) for text in rule.overrides]
+
+
+def _axes(axes: Mapping[str, Any]) -> list[str]:
+    return [as_override(key, value) for key, value in axes.items()]
+
+
+def _of_init(text: str) -> bool:
+    return text.lstrip("+").startswith("init.")

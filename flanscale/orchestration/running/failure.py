@@ -1,27 +1,17 @@
-"""Why did it fail? Sorts an exception into a failure class by name, number and message, importing nothing for it."""
+"""Why did it fail? Sorts an exception into a failure class by its type, number and message; never loads JAX for it."""
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from flanscale.errors import FlanscaleError
 from flanscale.orchestration.running.state import Failure
 
-# The first name found among an exception's classes decides.
-CLASS_OF_EXCEPTION = {
-    "ConfigError": "config",
-    "VocabularyError": "config",
-    "WeightsError": "config",
-    "OtherRun": "config",
-    "DataError": "data",
-    "NonFiniteLoss": "nonfinite_loss",
-    "Preempted": "preempted",
-    "MemoryError": "out_of_memory",
-    "CutOff": "node",
-}
 CERTAIN = ("nonfinite_loss", "preempted", "out_of_memory")  # whatever else went wrong on the way
 
 # What to do about a file system that has stopped working; the numbers are of errors that are no fault of the cell's.
@@ -37,7 +27,6 @@ FILE_SYSTEM_ERRORS = {
     errno.ESHUTDOWN: REMOUNT,
 }
 
-DEVICE_ERRORS = ("XlaRuntimeError", "JaxRuntimeError")
 DEVICE_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 LOST_DEVICE = ("DEADLINE_EXCEEDED", "UNAVAILABLE", "DATA_LOSS", "CUDA_ERROR_ECC_UNCORRECTABLE", "CUDA_ERROR_UNKNOWN")
 LOST_PEER = (  # as gloo, NCCL and JAX's coordination service put it
@@ -49,26 +38,17 @@ LOST_PEER = (  # as gloo, NCCL and JAX's coordination service put it
     "Socket closed",
 )
 
-# Their messages are for the user.
-USER_ERRORS = ("ConfigError", "VocabularyError", "WeightsError", "DataError", "AnalysisError")
-
-
-def is_user_error(error: BaseException) -> bool:
-    """Whether the message alone tells the user what to do."""
-    return any(kind.__name__ in USER_ERRORS for kind in type(error).__mro__)
-
 
 def classify(error: BaseException) -> str:
     """The failure class of an exception."""
-    named = _class_by_name(error)
-    if named in CERTAIN:
-        return named
+    own = _own_class(error)
+    if own in CERTAIN:
+        return own
     if file_system_trouble(error):
         return "node"
-    if named:
-        return named
-    names = [kind.__name__ for kind in type(error).__mro__]
-    if any(name in DEVICE_ERRORS for name in names):
+    if own:
+        return own
+    if _of_a_device(error):
         if any(words in str(error) for words in LOST_PEER):
             return "node"
         if DEVICE_OUT_OF_MEMORY in str(error):
@@ -108,11 +88,17 @@ def failure_of(error: BaseException, *, step: int | None, host: str, run_dir: Pa
     return Failure(kind, message, "".join(traceback.format_exception(error)), step, host)
 
 
-def _class_by_name(error: BaseException) -> str | None:
-    for kind in type(error).__mro__:
-        if kind.__name__ in CLASS_OF_EXCEPTION:
-            return CLASS_OF_EXCEPTION[kind.__name__]
-    return None
+def _own_class(error: BaseException) -> str | None:
+    """As the error itself says."""
+    if isinstance(error, MemoryError):
+        return "out_of_memory"
+    return error.failure_class if isinstance(error, FlanscaleError) else None
+
+
+def _of_a_device(error: BaseException) -> bool:
+    """Whether JAX raised it about its devices or the other processes."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

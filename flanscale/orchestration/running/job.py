@@ -16,11 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from flanscale import config
-from flanscale.checks import ConfigError
-from flanscale.orchestration.dispatch import slurm
-from flanscale.orchestration.keeping import provenance
-from flanscale.orchestration.running import repeat
+from flanscale.config.compose import CONFIG_FILE, load
+from flanscale.errors import ConfigError, CutOff, Preempted
+from flanscale.orchestration.running import provenance, repeat, slurm
 from flanscale.orchestration.running.claim import RECORD, RUN, Lease, claim
 from flanscale.orchestration.running.failure import failure_of, file_system_trouble
 from flanscale.orchestration.running.liveness import HEARTBEAT_SECONDS, SILENCE_SECONDS, this_host, this_process
@@ -39,10 +37,6 @@ RECORD_SECONDS = 90.0  # a file system that is away for a minute comes back with
 RECORD_POLL_SECONDS = 2.0
 
 log = logging.getLogger("flanscale.job")
-
-
-class Preempted(Exception):
-    """Asked to stop before it began."""
 
 
 def start(run_dir: str, runner: str = RUNNER, echo: bool = False) -> None:
@@ -94,7 +88,7 @@ def _sent_back(directory: Path) -> bool:
     if before.state != "preempted":
         return False
     try:
-        cluster = config.load(directory / config.CONFIG_FILE).cluster
+        cluster = load(directory / CONFIG_FILE).cluster
     except ConfigError:  # which the attempt itself will record
         return False
     rest = repeat.too_early(before, job, cluster)
@@ -135,10 +129,10 @@ class _Attempt:
     def execute(self, runner: str) -> None:
         """Run the cell and record how it ended."""
         try:
-            cell = config.load(self.directory / config.CONFIG_FILE)
+            cell = load(self.directory / CONFIG_FILE)
             self.cluster = cell.cluster
             if self.state.stalled > self.cluster.retries:
-                raise repeat.CutOff("Slurm started the job again and again after it had been cut off")
+                raise CutOff("Slurm started the job again and again after it had been cut off")
             with _heartbeat(self), leaving_within(PATIENCE_SECONDS, self._leave):
                 if self.stop():
                     raise Preempted("asked to stop before it began")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from flanscale.orchestration.dispatch import slurm
+from flanscale.orchestration.running import slurm
 from flanscale.orchestration.running.state import STATE_FILE, RunState, read_state
 
 HEARTBEAT_SECONDS = 30.0

@@ -14,6 +14,10 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
+JOBS_FOLDER = ".submitit"  # inside the runs folder: pickles, batch scripts, what a job printed before it had its log
+CONTROLLER_LOG = "controller.log"
+
+
 LOG_FILE = "log.txt"
 LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 

@@ -7,9 +7,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from flanscale.orchestration.dispatch import slurm
+from flanscale.orchestration.running import slurm
+from flanscale.orchestration.running.progress import read_progress
 from flanscale.orchestration.running.state import Failure, RunState
-from flanscale.orchestration.watching.progress import read_progress
 from flanscale.schema import ClusterConfig
 
 REPEATED = ("preempted", "timeout", "node")  # classes of failure that are no fault of the cell's
@@ -19,10 +19,6 @@ CONTROLLER_SECONDS = 120.0  # a restart of Slurm's controller takes less
 CONTROLLER_POLL_SECONDS = 5.0
 
 log = logging.getLogger("flanscale.job")
-
-
-class CutOff(Exception):
-    """The attempts before this one were ended by their nodes, too many in a row."""
 
 
 def reached(run_dir: Path) -> int:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 
 STATE_FILE = "state.json"
 FORMAT = 2  # 1 had no `stalled` and `reached`, and `process_started` since the epoch

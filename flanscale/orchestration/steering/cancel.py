@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.reserve import give_back
 from flanscale.orchestration.running.liveness import View, asking_rarely, look, this_host
-from flanscale.orchestration.steering.scancel import cancel_jobs, jobs_of
+from flanscale.orchestration.running.slurm import cancel_jobs, jobs_of
+from flanscale.orchestration.running.withheld import withhold
 from flanscale.orchestration.steering.targets import Seen
-from flanscale.orchestration.steering.withheld import withhold
 
 WAITING = ("planned", "interrupted", "preempted")  # a launch that is under way may be about to start these
 ASKED_FOR = {"running": {"running"}, "queued": {"queued", *WAITING}}  # a launcher's memory is a queue too

@@ -10,11 +10,14 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from flanscale import config, identity
-from flanscale.checks import GROUPS, ConfigError, fields
-from flanscale.config import CONFIG_FILE, Composer
+from flanscale import identity
+from flanscale.config.assignment import assign
+from flanscale.config.checks import GROUPS, fields
+from flanscale.config.compose import CONFIG_FILE, Composer, checked, load, parse_override
+from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.launch import Report, launch
 from flanscale.orchestration.planning.cost import cost_of
+from flanscale.orchestration.planning.ledger import Ledger
 from flanscale.orchestration.planning.plan import Cell, Plan
 from flanscale.orchestration.planning.resources import THREADS, resources_of
 from flanscale.orchestration.planning.study import Study
@@ -22,9 +25,8 @@ from flanscale.orchestration.running.claim import claim
 from flanscale.orchestration.running.job import RUNNER
 from flanscale.orchestration.running.liveness import look
 from flanscale.orchestration.running.state import read_state, write_state
-from flanscale.orchestration.steering.filters import failure_class
 from flanscale.orchestration.steering.targets import Seen
-from flanscale.orchestration.watching.ledger import Ledger
+from flanscale.orchestration.watching.selection import failure_class
 from flanscale.schema import ClusterConfig, RunConfig
 
 LOST = ("failed", "interrupted", "preempted")
@@ -113,7 +115,7 @@ def _change(text: str) -> tuple[str, Any]:
     Raises:
         ConfigError: it changes a result, or the place where the cell is found again.
     """
-    key, value = config.parse_override(text)
+    key, value = parse_override(text)
     section = key.split(".")[0]
     inside = {name: field.metadata for name, field in fields().items() if f"{name}.".startswith(f"{key}.")}
     changing = [name for name, about in inside.items() if about.get("changes_result")]
@@ -127,7 +129,7 @@ def _change(text: str) -> tuple[str, Any]:
 
 def _compose(cell: Seen, changes: Sequence[tuple[str, Any]], chosen: Iterable[str]) -> Cell | None:
     """The cell as its run directory keeps it, with the changes; None when this version has no such cell."""
-    kept = config.load(cell.directory / CONFIG_FILE)
+    kept = load(cell.directory / CONFIG_FILE)
     if identity.identity(kept) != cell.entry.id:
         return None
     run = _changed(kept, changes)
@@ -154,8 +156,8 @@ def _changed(kept: RunConfig, changes: Sequence[tuple[str, Any]]) -> RunConfig:
     run.cluster = replace(run.cluster, by_model=by_model)
     document = OmegaConf.structured(run)
     for key, value in typed.items():
-        config.assign(document, key, value)
-    changed = config.checked(document)
+        assign(document, key, value)
+    changed = checked(document)
     changed.cluster = _with_threads(run.cluster, changed.cluster)
     changed.cluster = resources_of(changed)
     return changed

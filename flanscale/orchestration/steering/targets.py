@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
-from flanscale.checks import ConfigError, did_you_mean
-from flanscale.config import CONFIG_FILE
+from flanscale.config.compose import CONFIG_FILE
+from flanscale.errors import ConfigError, nearest
+from flanscale.orchestration.planning.finding import find_run
+from flanscale.orchestration.planning.ledger import Entry, Ledger, launched_studies, read_ledger
 from flanscale.orchestration.running.liveness import KnownJobs, View, look
 from flanscale.orchestration.running.state import RunState
-from flanscale.orchestration.steering.filters import Filter
-from flanscale.orchestration.watching.finding import find_run
-from flanscale.orchestration.watching.ledger import Entry, Ledger, launched_studies, read_ledger
+from flanscale.orchestration.watching.selection import Filter
 from flanscale.schema import PathsConfig
 
 
@@ -95,7 +94,7 @@ def _run(name: str, indexes: Mapping[str, Path], paths: PathsConfig) -> Target:
     try:
         directory = find_run(name, Path(paths.runs).expanduser(), studies)
     except ConfigError as error:
-        near = did_you_mean(get_close_matches(name, indexes, n=2, cutoff=0.5))
+        near = nearest(name, indexes)
         raise ConfigError(f"no study {name!r} in {paths.studies}/{near}; {error}") from error
     for ledger in map(read_ledger, indexes.values()):
         for entry in (*ledger.entries, *ledger.removed):
@@ -106,7 +105,7 @@ def _run(name: str, indexes: Mapping[str, Path], paths: PathsConfig) -> Target:
 
 def _alone(directory: Path, studies: Path) -> Target:
     """A run that no study has, as a study of its own whose index is never written."""
-    from flanscale.config import load
+    from flanscale.config.compose import load
     from flanscale.orchestration.planning.cost import cost_of, devices
 
     config = load(directory / CONFIG_FILE)

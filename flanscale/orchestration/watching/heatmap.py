@@ -8,15 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from statistics import fmean
 from typing import Any
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError, nearest
+from flanscale.orchestration.planning import figures
+from flanscale.orchestration.planning.ledger import Ledger
+from flanscale.orchestration.planning.sheet import Column, Sheet
 from flanscale.orchestration.watching import words
-from flanscale.orchestration.watching.ledger import Ledger
 from flanscale.orchestration.watching.monitor import STATUSES, CellStatus, StudyStatus
-from flanscale.orchestration.watching.sheet import Column, Sheet
 
 SCALE = (  # of scores, low to high: viridis, with a readable ink
     *("white on #440154", "white on #46327e", "white on #365c8d", "white on #277f8e"),
@@ -92,11 +92,10 @@ def axis_named(ledger: Ledger, name: str, option: str) -> str:
     Raises:
         ConfigError: there is none, or several.
     """
-    found = [axis for axis in ledger.axes if name in (axis, words.axis_title(axis))]
+    found = [axis for axis in ledger.axes if name in (axis, figures.axis_title(axis))]
     if name in ledger.axes or len(found) == 1:
         return name if name in ledger.axes else found[0]
-    near = get_close_matches(name, [*ledger.axes, *map(words.axis_title, ledger.axes)], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = nearest(name, [*ledger.axes, *map(figures.axis_title, ledger.axes)])
     there = ", ".join(found or ledger.axes) or "none"
     raise ConfigError(
         f"{option} {name}: {'several axes' if found else 'no axis'} of that name{hint}; there are {there}"
@@ -104,7 +103,7 @@ def axis_named(ledger: Ledger, name: str, option: str) -> str:
 
 
 def _example(ledger: Ledger) -> str:
-    return ",".join([*map(words.axis_title, ledger.axes), "AXIS", "AXIS"][:2])
+    return ",".join([*map(figures.axis_title, ledger.axes), "AXIS", "AXIS"][:2])
 
 
 def make_map(study: StudyStatus, axes: tuple[str, str]) -> Map:
@@ -114,11 +113,11 @@ def make_map(study: StudyStatus, axes: tuple[str, str]) -> Map:
     cells: dict[tuple[str, str], dict[str, CellStatus]] = {}
     for point in study.ledger.points:
         if point.cell in by_id:
-            here = words.axis_value(point.axes[down]), words.axis_value(point.axes[across])
+            here = figures.axis_value(point.axes[down]), figures.axis_value(point.axes[across])
             cells.setdefault(here, {})[point.cell] = by_id[point.cell]
     values = study.ledger.axes
-    rows = [text for text in map(words.axis_value, values[down]) if any(text == row for row, _ in cells)]
-    columns = [text for text in map(words.axis_value, values[across]) if any(text == column for _, column in cells)]
+    rows = [text for text in map(figures.axis_value, values[down]) if any(text == row for row, _ in cells)]
+    columns = [text for text in map(figures.axis_value, values[across]) if any(text == column for _, column in cells)]
     return Map(down, across, rows, columns, {here: Place(tuple(found.values())) for here, found in cells.items()})
 
 
@@ -126,7 +125,7 @@ def heat_map(drawn: Map, width: int | None = None) -> tuple[Sheet, list[str]]:
     """A map as a table with what must be said about it; with a width, only the columns that fit."""
     scores = [fmean(place.scores) for place in drawn.places.values() if place.scores]
     low, high = (min(scores), max(scores)) if scores else (0.0, 0.0)
-    corner = f"{words.axis_title(drawn.down)} \\ {words.axis_title(drawn.across)}"
+    corner = f"{figures.axis_title(drawn.down)} \\ {figures.axis_title(drawn.across)}"
     empty = Place(())
     rows = [[drawn.places.get((row, column), empty) for column in drawn.columns] for row in drawn.rows]
     fitting = _fitting([corner, *drawn.rows], drawn.columns, rows, width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +13,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from flanscale.orchestration.planning.sheet import fitted, plain
 from flanscale.orchestration.watching import words
 from flanscale.orchestration.watching.heatmap import heat_map, make_map
 from flanscale.orchestration.watching.monitor import DAMAGED, STATUSES, CellStatus, Observer, StudyStatus
 from flanscale.orchestration.watching.selection import only
-from flanscale.orchestration.watching.sheet import fitted, plain
 from flanscale.orchestration.watching.tables import hidden, shown, status_table
 
+PLAIN_WIDTH = 200  # where the output is no terminal, nothing is gained by folding
 REFRESH_SECONDS = 1.0
 QUIET_SECONDS = 3.0  # a queue starts its next cell sooner than that
 SHARE_OF_LOOKING = 0.25  # most of the time that goes into looking, however large the study and slow the file system
@@ -174,3 +177,10 @@ def following(
     with Live(console=console, auto_refresh=False, transient=not screen, screen=screen) as live:
         yield (follower := Follower(observer, console, choice, live, screen))
         follower.show(observer.look())
+
+
+def open_console() -> Console:
+    """A console on standard output; what its encoding lacks is shown as a question mark."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError
+from flanscale.orchestration.planning.ledger import Entry, Ledger
 from flanscale.orchestration.running.liveness import View, asking_rarely, look
+from flanscale.orchestration.running.progress import METRICS_FILE, Progress, read_progress
 from flanscale.orchestration.running.state import STATE_FILE, RunState
 from flanscale.orchestration.watching import forecast
-from flanscale.orchestration.watching.ledger import Entry, Ledger
-from flanscale.orchestration.watching.progress import METRICS_FILE, Progress, read_progress
 
 DAMAGED = "damaged"
 STATUSES = ("running", "failed", DAMAGED, "interrupted", "preempted", "queued", "planned", "finished")

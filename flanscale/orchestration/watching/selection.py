@@ -1,19 +1,20 @@
-"""Which cells are asked for? Filters of a study by state (`--state`) and by place on the grid (`--where`)."""
+"""Which cells are asked for? Those in some states, of some classes of failure, at some places of the grid."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from difflib import get_close_matches
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from flanscale.checks import ConfigError
+from flanscale.errors import ConfigError, nearest
+from flanscale.orchestration.planning.figures import axis_value
+from flanscale.orchestration.planning.ledger import Entry, Ledger
+from flanscale.orchestration.running.liveness import View
+from flanscale.orchestration.running.state import FAILURE_CLASSES
 from flanscale.orchestration.watching.heatmap import axis_named
-from flanscale.orchestration.watching.ledger import Ledger
 from flanscale.orchestration.watching.monitor import STATUSES, CellStatus, StudyStatus
-from flanscale.orchestration.watching.words import axis_value
 
 
-def where(ledger: Ledger, asked: Sequence[str]) -> Ledger:
+def part_of(ledger: Ledger, asked: Sequence[str]) -> Ledger:
     """The part of a study that lies there: every text is `AXIS=VALUE[,VALUE...]`, and all must hold.
 
     Raises:
@@ -44,8 +45,7 @@ def _condition(ledger: Ledger, text: str) -> tuple[str, Sequence[str]]:
     values = [value] if value in known else [part.strip() for part in value.split(",")]
     for one in values:
         if one not in known:
-            near = get_close_matches(one, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = nearest(one, known)
             raise ConfigError(f"--where {text}: {one!r} is no value of {axis}{hint}; there are {', '.join(known)}")
     return axis, values
 
@@ -56,15 +56,63 @@ def states(asked: Sequence[str]) -> frozenset[str]:
     Raises:
         ConfigError: no such state.
     """
-    wanted = [state.strip() for text in asked for state in text.split(",")]
-    for state in wanted:
-        if state not in STATUSES:
-            near = get_close_matches(state, STATUSES, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"--state {state}: no such state{hint}; there are {', '.join(STATUSES)}")
-    return frozenset(wanted or STATUSES)
+    return known_words("--state", asked, STATUSES) or frozenset(STATUSES)
 
 
 def only(study: StudyStatus, wanted: frozenset[str]) -> list[CellStatus]:
     """The cells of these states, those that the study no longer has last."""
     return [cell for cell in (*study.cells, *study.removed) if cell.status in wanted]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a cell must be like; an empty part lets every cell through."""
+
+    where: tuple[str, ...] = ()  # conditions AXIS=VALUE[,VALUE...], all of which hold
+    states: frozenset[str] = frozenset()
+    classes: frozenset[str] = frozenset()
+
+    def places(self, ledger: Ledger, entries: Iterable[Entry]) -> frozenset[str]:
+        """Ids of the cells that lie there.
+
+        Raises:
+            ConfigError: an axis or a value that the study does not have.
+        """
+        entries = part_of(ledger, self.where).entries if self.where else entries
+        return frozenset(entry.id for entry in entries)
+
+    def accepts(self, view: View) -> bool:
+        """Whether a cell is in such a state and, where classes are asked for, failed so."""
+        in_state = not self.states or not self.states.isdisjoint(states_of(view))
+        return in_state and (not self.classes or failure_class(view) in self.classes)
+
+
+def known_words(option: str, texts: Iterable[str], known: Sequence[str]) -> frozenset[str]:
+    """The words of an option that takes several, separated by commas.
+
+    Raises:
+        ConfigError: a word that is not known; the message names the nearest.
+    """
+    words = [word.strip() for text in texts for word in text.split(",")]
+    for word in words:
+        if word not in known:
+            raise ConfigError(f"{option} {word}: not one of {', '.join(known)}{nearest(word, known)}")
+    return frozenset(words)
+
+
+def known_classes(texts: Iterable[str]) -> frozenset[str]:
+    """The classes of `--class`."""
+    return known_words("--class", texts, FAILURE_CLASSES)
+
+
+def states_of(view: View) -> set[str]:
+    """The states that a run goes by: one that waits in a queue to be taken up again is preempted and queued."""
+    waits = view.alive and view.status != "running"
+    return {view.status, "queued"} if waits else {view.status}
+
+
+def failure_class(view: View) -> str | None:
+    """Why it has no result yet, where something went wrong."""
+    if view.status == "interrupted":
+        return "interrupted"
+    return view.state.failure.kind if view.state.failure else None

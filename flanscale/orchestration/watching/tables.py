@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flanscale.orchestration.planning import figures
+from flanscale.orchestration.planning.ledger import Entry
+from flanscale.orchestration.planning.sheet import Column, Place, Sheet
 from flanscale.orchestration.watching import words
-from flanscale.orchestration.watching.ledger import Entry
 from flanscale.orchestration.watching.monitor import STATUSES, CellStatus, StudyStatus
-from flanscale.orchestration.watching.sheet import Column, Place, Sheet
 
 
 def status_table(study: StudyStatus, cells: Sequence[CellStatus]) -> Sheet:
     """These cells of a study."""
     ledger = study.ledger
-    axes = words.axis_values(ledger.points)
+    axes = figures.axis_values(ledger.points)
     statuses = {cell.entry.id: cell.status for cell in study.cells}
     stages = stages_of([cell.entry for cell in study.cells])
     staged = max(stages.values(), default=1) > 1
     columns = [
         Column("cell", worth=8),
         Column("stage", optional=True, worth=3),
-        *(Column(words.axis_title(key), worth=7 if len(ledger.axes[key]) > 1 else 1) for key in ledger.axes),
+        *(Column(figures.axis_title(key), worth=7 if len(ledger.axes[key]) > 1 else 1) for key in ledger.axes),
         Column("state"),
         Column("step", right=True, worth=8),
         Column("loss", right=True, worth=5),

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from flanscale.checks import ConfigError
-from flanscale.orchestration.dispatch.launcher import CONTROLLER_LOG, JOBS_FOLDER
+from flanscale.errors import ConfigError
 from flanscale.orchestration.running.liveness import KnownJobs, View, asking_rarely, look
-from flanscale.orchestration.running.logs import LOG_FILE
+from flanscale.orchestration.running.logs import CONTROLLER_LOG, JOBS_FOLDER, LOG_FILE
 from flanscale.orchestration.running.state import RunState
 from flanscale.orchestration.watching.words import one_line
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from flanscale.orchestration.planning.plan import Point
+from flanscale.orchestration.planning.figures import duration, hours, quantity
 from flanscale.orchestration.watching.monitor import DAMAGED, CellStatus, StudyStatus
 
 COLOURS = {
@@ -18,31 +17,6 @@ COLOURS = {
     "preempted": "yellow",
     "queued": "blue",
 }
-
-
-def duration(seconds: float | None) -> str:
-    """A time span in the two units that matter."""
-    if seconds is None:
-        return "?"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
-
-
-def quantity(value: float) -> str:
-    """A large number with three significant digits and its unit prefix."""
-    for unit in ("", "k", "M", "G", "T", "P", "E", "Z", "Y"):
-        if abs(value) < 999.5 or unit == "Y":
-            break
-        value /= 1000
-    return f"{value:.3g}{' ' if unit else ''}{unit}"
-
-
-def hours(value: float | None) -> str:
-    """Device-hours with three significant digits."""
-    return "?" if value is None else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def score(cell: CellStatus) -> str:
@@ -122,27 +96,6 @@ def totals(study: StudyStatus) -> str:
     to_go = f", {hours(study.device_hours_left())} to go" if ahead else ""
     time_left = f"; {left(study)}" if ahead else ""
     return f"device-hours: {hours(study.device_hours)} used{to_go}{time_left}"
-
-
-def axis_values(points: Iterable[Point]) -> dict[str, list[str]]:
-    """Each cell's value on every axis; a cell that answers for several points shows all their values."""
-    values: dict[str, list[list[str]]] = {}
-    for point in points:
-        here = [axis_value(value) for value in point.axes.values()]
-        for seen, value in zip(values.setdefault(point.cell, [[] for _ in here]), here, strict=True):
-            if value not in seen:
-                seen.append(value)
-    return {cell: ["/".join(seen) for seen in columns] for cell, columns in values.items()}
-
-
-def axis_value(value: Any) -> str:
-    """As it is typed in an override."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def axis_title(key: str) -> str:
-    """A column's title: the last part of an axis's key."""
-    return key.rsplit(".", 1)[-1]
 
 
 def one_line(text: str) -> str:

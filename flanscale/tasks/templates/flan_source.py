@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from flanscale.tasks.task import DataError
+from flanscale.errors import DataError
 
 TABLES = ("PATTERNS", "FEWSHOT_PATTERNS", "INLINE_FS_PATTERNS")
 _PLACES = ("templates.json.gz", "templates.json", "templates.py", "flan/v2/templates.py")

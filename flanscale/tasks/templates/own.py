@@ -10,7 +10,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.errors import DataError
+from flanscale.tasks.task import Example, Task
 from flanscale.tasks.templates.answers import reasoned
 from flanscale.tasks.templates.form import CONCLUSION, DELIMITERS, TRIGGER, Form, draw
 from flanscale.tasks.templates.options import OptionStyles

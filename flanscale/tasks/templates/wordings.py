@@ -9,7 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flanscale.tasks.task import DataError, Example, Task
+from flanscale.errors import DataError
+from flanscale.tasks.task import Example, Task
 from flanscale.tasks.templates import procedural
 from flanscale.tasks.templates.flan import FlanTemplates, flan_key
 from flanscale.tasks.templates.flan_source import read_flan

@@ -46,7 +46,7 @@ class FlanscaleSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plan and launch."""
-        from flanscale.checks import ConfigError
+        from flanscale.errors import ConfigError
         from flanscale.orchestration.dispatch.multirun import launch_planned, plan_arguments
         from flanscale.orchestration.planning.plan import Plan
 

@@ -1,0 +1,160 @@
+"""What can be typed? The verbs of the command `flanscale`; each starts in well under a second and imports no JAX."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flanscale.cli import completion, fetch, keep, prepare, steer, tasks, watch
+from flanscale.errors import UserError
+
+app = typer.Typer(
+    help="Scaling studies of instruction finetuning: from one command to curves with error bars.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+tasks.app.command()(fetch.fetch)
+tasks.app.command()(prepare.prepare)
+tasks.app.command()(prepare.vocabulary)
+app.add_typer(tasks.app, name="tasks")
+for verb in (
+    *(keep.export, keep.rerun, keep.sync, keep.doctor),
+    *(steer.retry, steer.cancel, steer.prune),
+    *(watch.status, watch.logs),
+):
+    app.command()(verb)
+
+StudyName = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="a file of sweeps/ by name, or the path of one", autocompletion=completion.sweeps
+    ),
+]
+LaunchedName = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="a launched study by name, or the path of its index", autocompletion=completion.launched
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Hydra overrides of every cell; for an axis, its new values: seed=0,1,2",
+        show_default=False,
+        autocompletion=completion.overrides,
+    ),
+]
+
+
+@app.command()
+def plan(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="a study; without one, the overrides are of a single cell")
+    ] = None,
+    overrides: Overrides = None,
+    memory: Annotated[bool, typer.Option("--memory", help="what a step of each size takes on its devices")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="the same from the compiler, on devices that need not exist")
+    ] = False,
+    order: Annotated[
+        str, typer.Option(help="of the cells shown: grid, or as `launch --order` starts them: coarse, longest")
+    ] = "grid",
+) -> None:
+    """Show every cell of a study: its size, its cost, what is done already. Starts nothing, writes nothing.
+
+    Without a study, show what one cell takes and on which mesh of which chip it fits:
+    flanscale plan model=palm_540b optimizer=adafactor cluster.chip=tpu_v4
+    """
+    from flanscale.orchestration.planning.preview import make_plan, print_cell, print_plan
+    from flanscale.orchestration.watching.live import open_console
+
+    given = [*([study] if study else []), *(overrides or [])]
+    if given and "=" in given[0]:
+        print_cell(given, open_console(), compiled=compiled)
+    else:
+        made = make_plan(_named(study), overrides or [])
+        print_plan(made, open_console(), order=order, with_memory=memory, compiled=compiled)
+
+
+@app.command()
+def launch(
+    study: StudyName,
+    overrides: Overrides = None,
+    wait: Annotated[
+        bool | None,
+        typer.Option("--wait/--no-wait", help="follow to the end and report; by default here, but not on Slurm"),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="HOURS", min=0, help="refuse if what it starts needs more device-hours")
+    ] = None,
+    order: Annotated[
+        str,
+        typer.Option(help="of starting: longest (soonest done), coarse (soonest useful) or grid (as listed)"),
+    ] = "longest",
+) -> None:
+    """Run what is missing of a study, here or on Slurm (cluster=slurm), then draw its curves.
+
+    Launching again starts nothing that is finished or running and resumes what was interrupted; what failed for
+    another reason waits for `flanscale retry`.
+    """
+    from flanscale.orchestration.dispatch import launch as launching
+    from flanscale.orchestration.dispatch.closing import print_report
+    from flanscale.orchestration.planning.preview import check_budget, make_plan
+    from flanscale.orchestration.watching.live import open_console
+
+    made = make_plan(study, overrides or [])
+    if budget is not None:
+        check_budget(made, budget)
+    again = shlex.join(["flanscale", "launch", study, *(overrides or [])])
+    code = launching.launch(made, open_console(), again=again, wait=wait, report=print_report, order=order)
+    raise typer.Exit(code)
+
+
+@app.command()
+def report(
+    study: LaunchedName,
+    out: Annotated[Path | None, typer.Option(help="folder for its files; by default reports/")] = None,
+) -> None:
+    """Draw the curves of a launched study and print its table."""
+    from flanscale.orchestration.dispatch.closing import print_report
+    from flanscale.orchestration.planning.ledger import find_ledger
+    from flanscale.orchestration.watching.live import open_console
+    from flanscale.schema import PathsConfig
+
+    index = find_ledger(study, _studies())
+    print_report(index, out or Path(PathsConfig().reports), open_console())
+
+
+def _named(study: str | None) -> str:
+    """Raises `ConfigError` where no study is named."""
+    from flanscale.errors import ConfigError
+    from flanscale.orchestration.planning.study import available_studies
+
+    if study is None:
+        raise ConfigError(f"plan what? a study ({', '.join(sorted(available_studies()))}) or a cell's overrides")
+    return study
+
+
+def _studies() -> Path:
+    from flanscale.schema import PathsConfig
+
+    return Path(PathsConfig().studies)
+
+
+def main() -> None:
+    """The entry point: mistakes of the user end in one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"flanscale: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

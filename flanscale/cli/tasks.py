@@ -1,0 +1,276 @@
+"""What is there to learn from, and how does the model see it? The verbs `flanscale tasks list` and `… show`.
+
+The catalogue is a list of names; what of it lies on this disk is another number, told where a data folder is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flanscale.errors import DataError, nearest
+from flanscale.tasks.catalog import COUNTS, CatalogRow, read_catalog
+
+if TYPE_CHECKING:
+    from flanscale.schema import RunConfig
+    from flanscale.tasks.task import Collection, Task
+
+log = logging.getLogger(__name__)
+
+app = typer.Typer(help="Browse, fetch and prepare tasks.", no_args_is_help=True)
+
+PRESENT, HELD_OUT, MISSING = "on disk", "held out", "missing"
+MOST_SHOWN_CHARS = 3_000
+MOST_COUNTED_EXAMPLES = 1_000
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Hydra overrides, e.g. data.root=<folder>, tokenizer=t5, mixture.exemplars=2, cot=true",
+        show_default=False,
+    ),
+]
+
+
+@app.command("list")
+def list_tasks(
+    overrides: Overrides = None,
+    collection: Annotated[str | None, typer.Option(help=f"only one of {', '.join(COUNTS)}")] = None,
+    category: Annotated[str | None, typer.Option(help="only categories that hold this text")] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="only tasks without data, and what to do about it")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """List the paper's 1,836 tasks, and with data.root=<folder> which of them are on this disk."""
+    if collection is not None and collection not in COUNTS:
+        raise DataError(
+            f"--collection {collection}: the catalogue has {', '.join(COUNTS)}{nearest(collection, COUNTS)}"
+        )
+    rows = [row for row in read_catalog() if collection in (None, row.collection)]
+    rows = [row for row in rows if category is None or category.lower() in row.category.lower()]
+    found = _on_disk(overrides) if overrides else None
+    if missing and found is None:
+        raise DataError(
+            "--missing compares with a data folder: give data.root=<folder>, or data.niv2=<folder> and so on"
+        )
+    shown = [row for row in rows if not missing or (found and found[row.task][0] == MISSING)]
+    if as_json:
+        print(json.dumps([_as_json(row, found) for row in shown], indent=1, ensure_ascii=False))
+        return
+    if missing and found:
+        for row in shown:
+            print(f"{row.collection}  {row.task}: {found[row.task][1]}")
+    else:
+        _print_columns(_table(shown, found))
+    print()
+    _print_columns(_totals(rows, found))
+
+
+@app.command()
+def show(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="a task's name")],
+    overrides: Overrides = None,
+    examples: Annotated[int, typer.Option(min=0, help="how many of its examples")] = 3,
+) -> None:
+    """Show a task's facts, some examples as the model will see them, and their tokens where a tokenizer is given."""
+    run = compose_loosely(overrides or [])
+    row, collection = _find(task, run, overrides or [])
+    if row is not None:
+        _print_facts(dataclasses.asdict(row))
+    if collection is None:
+        _print_facts({"data": "no folder given; data.root=<folder> shows examples"})
+        return
+    if task in collection.missing:
+        _print_facts({"data": f"{MISSING}: {collection.missing[task]}"})
+        return
+    loaded = collection.task(task)
+    _print_facts(_facts(loaded, collection, row))
+    if loaded.examples and examples:
+        _print_examples(loaded, run, examples)
+        _print_wrong_answer(collection, task)
+    if loaded.examples and any(text.startswith("tokenizer") for text in overrides or []):
+        _print_tokens(loaded, run)
+
+
+# --- what is on disk ------------------------------------------------------------------------------------------------
+
+
+def compose_loosely(overrides: Sequence[str]) -> RunConfig:
+    """The configuration of a cell with these overrides; what they leave open is what fits any collection."""
+    from flanscale.config.compose import Composer
+
+    tokenizer = [] if any(text.startswith("tokenizer=") for text in overrides) else ["tokenizer=bytes"]
+    return Composer().compose([*tokenizer, "evaluation.settings=[direct]", *overrides])
+
+
+def _on_disk(overrides: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Task of the catalogue → (on disk, held out or missing; why)."""
+    from flanscale.schema import CollectionConfig
+    from flanscale.tasks.flan import Flan
+    from flanscale.tasks.registry import open_collection
+
+    flan = open_collection(CollectionConfig(name="flan"), compose_loosely(overrides).data, skip_bad=True)
+    assert isinstance(flan, Flan)
+    found = {task: (PRESENT, "") for tasks in flan.groups.values() for task in tasks}
+    found |= {task: (HELD_OUT, why) for task, why in flan.reserved.items()}
+    found |= {task: (MISSING, why) for task, why in flan.missing.items()}
+    flan.skips.tell(log)
+    return found
+
+
+def _find(name: str, run: RunConfig, overrides: Sequence[str]) -> tuple[CatalogRow | None, Collection | None]:
+    """A task's row, where it has one, and its collection, where one was asked for or its data folder was given.
+
+    Raises:
+        DataError: no such task.
+    """
+    from flanscale.tasks.registry import open_collection
+
+    row = next((row for row in read_catalog() if row.task == name), None)
+    chosen = any(text.startswith("collection=") for text in overrides)
+    skip_bad = run.mixture.skip_bad
+    if row is not None and not chosen:
+        if not any(text.startswith("data.") for text in overrides):
+            return row, None
+        config = dataclasses.replace(run.collection, name=row.collection, split="flan")
+        return row, open_collection(config, run.data, skip_bad=skip_bad)
+    collection = open_collection(run.collection, run.data, skip_bad=skip_bad)
+    known = [*(task for group in collection.groups.values() for task in group), *collection.held_out]
+    if name not in known and name not in collection.missing:
+        others = [] if chosen else [row.task for row in read_catalog()]
+        where = f"of {collection.name}" if chosen else f"in the catalogue or of {collection.name}"
+        raise DataError(f"no task {name!r} {where}{nearest(name, [*others, *known])}")
+    return row, collection
+
+
+# --- what is printed ------------------------------------------------------------------------------------------------
+
+
+def _table(rows: Sequence[CatalogRow], found: dict[str, tuple[str, str]] | None) -> list[tuple[str, ...]]:
+    """A line a task, the longest columns last."""
+    lines = [("collection", *(("data",) if found else ()), "membership", "task", "category", "dataset")]
+    for row in rows:
+        state = (found[row.task][0],) if found else ()
+        lines.append((row.collection, *state, row.membership, row.task, row.category, row.dataset))
+    return lines
+
+
+def _as_json(row: CatalogRow, found: dict[str, tuple[str, str]] | None) -> dict[str, str | None]:
+    state, why = found[row.task] if found else (None, None)
+    return {**dataclasses.asdict(row), "data": state, "why": why}
+
+
+def _totals(rows: Sequence[CatalogRow], found: dict[str, tuple[str, str]] | None) -> list[tuple[str, ...]]:
+    """How many are catalogued and, another number, how many are on disk: a line a collection, and their sum."""
+    lines = [("collection", "catalogued", *(("on disk", "of these held out", "missing") if found else ()))]
+    for name in [*(name for name in COUNTS if any(row.collection == name for row in rows)), "all"]:
+        mine = [row for row in rows if name in (row.collection, "all")]
+        numbers = [len(mine)]
+        if found:
+            states = [found[row.task][0] for row in mine]
+            numbers += [len(mine) - states.count(MISSING), states.count(HELD_OUT), states.count(MISSING)]
+        lines.append((name, *(f"{number:,}" for number in numbers)))
+    return lines
+
+
+def _facts(task: Task, collection: Collection, row: CatalogRow | None) -> dict[str, str]:
+    references = [len(example.references) for example in task.examples]
+    rationales = sum(example.rationale is not None for example in task.examples)
+    options = sum(bool(example.options) for example in task.examples)
+    return {
+        "collection": "" if row else task.collection,
+        "category": "" if row else task.category,
+        "dataset": "" if row else task.dataset,
+        "licence": "" if row and row.licence else task.licence,
+        "data": HELD_OUT if task.name in collection.held_out else PRESENT,
+        "examples": f"{len(task.examples):,}",
+        "references": f"{min(references)} to {max(references)} an example" if max(references, default=1) > 1 else "",
+        "with rationale": f"{rationales:,}" if rationales else "",
+        "with options": f"{options:,}" if options else "",
+        "exemplars": str(len(task.exemplars)) if task.exemplars else "",
+        "style": task.style,
+        "fingerprint": collection.fingerprint(task.name),
+    }
+
+
+def _prompts(task: Task, run: RunConfig, indices: Iterable[int]) -> list[tuple[int, str, str]]:
+    """(index, input, target) of examples in wordings drawn as a training run with this configuration draws them."""
+    from flanscale.tasks.registry import open_wordings
+    from flanscale.tasks.templates import draw_form, render
+
+    wordings = open_wordings(run.mixture.templates, run.data)
+    prompts = []
+    for index in indices:
+        choice = int.from_bytes(hashlib.sha256(f"{task.name}/{index}".encode()).digest()[:8], "big") >> 1
+        form = draw_form(task, task.examples[index], run.mixture, cot=run.cot, choice=choice)
+        prompt = render(task, index, form, choice, wordings)
+        prompts.append((index, prompt.input, prompt.target))
+    return prompts
+
+
+def _print_examples(task: Task, run: RunConfig, count: int) -> None:
+    count = min(count, len(task.examples))
+    for index, asked, answer in _prompts(task, run, [i * len(task.examples) // count for i in range(count)]):
+        print(f"\n── example {index + 1:,} of {len(task.examples):,}: {task.examples[index].id}, input")
+        print(_shortened(asked))
+        print("── target")
+        print(_shortened(answer))
+
+
+def _print_wrong_answer(collection: Collection, name: str) -> None:
+    from flanscale.tasks.niv2 import Niv2
+
+    if isinstance(collection, Niv2) and (wrong := collection.negative_examples(name)):
+        print("\n── an answer that its authors call wrong (never shown to the model), input")
+        print(_shortened(wrong[0].input))
+        print(f"── wrong target\n{_shortened(wrong[0].target)}")
+        print(f"── why\n{_shortened(wrong[0].fields.get('explanation', ''))}")
+
+
+def _print_tokens(task: Task, run: RunConfig) -> None:
+    from flanscale.pipeline.tokenizers import load_tokenizer
+    from flanscale.pipeline.vocabulary import find_vocabulary
+
+    config = run.tokenizer
+    if config.name not in ("words", "bytes"):
+        found = find_vocabulary(config.vocabulary, near=run.data.niv2, root=run.data.root, tokenizer=config.name)
+        config = dataclasses.replace(config, vocabulary=str(found))
+    tokenizer = load_tokenizer(config)
+    prompts = _prompts(task, run, range(min(len(task.examples), MOST_COUNTED_EXAMPLES)))
+    print(f"\ntokens of {len(prompts):,} examples ({config.name})")
+    lines: list[tuple[str, ...]] = [("", "min", "median", "max")]
+    for kind, texts in (("input", [asked for _, asked, _ in prompts]), ("target", [answer for *_, answer in prompts])):
+        lengths = [len(ids) for ids in tokenizer.encode(texts)]
+        lines.append((kind, f"{min(lengths):,}", f"{statistics.median(lengths):,.0f}", f"{max(lengths):,}"))
+    _print_columns(lines)
+
+
+def _print_columns(lines: Iterable[Sequence[str]]) -> None:
+    """Aligned columns; numbers to the right."""
+    lines = list(lines)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = zip(line, widths, strict=True)
+        aligned = (f"{text:>{width}}" if text[:1].isdigit() else f"{text:<{width}}" for text, width in cells)
+        print("  ".join(aligned).rstrip())
+
+
+def _print_facts(facts: Mapping[str, str]) -> None:
+    """A line for every fact that there is."""
+    for name, value in facts.items():
+        if value:
+            print(f"{name:<16}{value}")
+
+
+def _shortened(text: str) -> str:
+    more = len(text) - MOST_SHOWN_CHARS
+    return text if more <= 0 else f"{text[:MOST_SHOWN_CHARS]}\n… ({more:,} more characters)"

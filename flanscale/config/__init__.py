@@ -1,0 +1,1 @@
+"""How do `conf/` and overrides become one checked cell?"""

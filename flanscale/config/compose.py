@@ -1,0 +1,231 @@
+"""How does `conf/` become one checked cell? Composed by Hydra, typed by the schema, kept as `config.yaml`.
+
+Everything a user can get wrong in a configuration is caught here, before anything is created, as a `ConfigError`
+(see `flanscale.config.checks`). Imports Hydra, never JAX.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import re
+import typing
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from flanscale.config.assignment import assign, copied, independent, references_in, refers, typed
+from flanscale.config.checks import GROUPS, check_combinations, check_key, check_value, leaves
+from flanscale.errors import ConfigError, nearest, one_line
+from flanscale.schema import RunConfig
+
+CONFIG_FILE = "config.yaml"
+
+
+# --- where the configuration lies ------------------------------------------------------------------------------
+
+
+def conf_path() -> Path:
+    """The folder of config groups: inside the installed package, or at the clone's top level."""
+    return _shipped("conf")
+
+
+def sweeps_path() -> Path:
+    """The folder of study files: inside the installed package, or at the clone's top level."""
+    return _shipped("sweeps")
+
+
+def _shipped(name: str) -> Path:
+    package = Path(__file__).resolve().parents[1]
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def _user_conf() -> Path | None:
+    """A `conf/` folder of the user's own in the working directory; its groups are found beside the shipped ones."""
+    own = Path.cwd() / "conf"
+    return own if own.is_dir() and own.resolve() != conf_path() else None
+
+
+def available(group: str) -> list[str]:
+    """The choices of a config group, the user's own included."""
+    folders = [conf_path(), _user_conf()]
+    return sorted({file.stem for folder in folders if folder for file in (folder / group).glob("*.yaml")})
+
+
+# --- composing ---------------------------------------------------------------------------------------------------
+
+
+class Composer:
+    """Composes cells from Hydra overrides; what is the same for many cells is composed once.
+
+    OmegaConf takes milliseconds to copy and type a configuration. So it makes one for many cells, and each is a copy
+    of it with the last of its values set, every one of them typed by OmegaConf the first time that it is met.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, ...], tuple[DictConfig, frozenset[str]]] = {}
+        self._bases: dict[str, RunConfig] = {}
+
+    def compose(self, overrides: Sequence[str]) -> RunConfig:
+        """One cell from overrides in Hydra's grammar (without sweeps), checked; of two of one key the later holds.
+
+        Raises:
+            ConfigError: an unknown key or choice, a value of the wrong type or out of range, an impossible combination.
+        """
+        chosen: dict[str, str] = {}
+        values: list[tuple[str, Any]] = []
+        for text in overrides:
+            key, value = parse_override(text)
+            if key in GROUPS and isinstance(value, str):
+                chosen[key] = value
+            else:
+                values.append((key, value))
+        choices = tuple(f"{group}={choice}" for group, choice in sorted(chosen.items()))
+        groups, independent = self._composed(choices)
+        references = references_in(repr([value for _, value in values]))
+        own = len(values)  # values from here on are set on the copy
+        while own and values[own - 1][0] in independent and not refers(references, *values[own - 1]):
+            own -= 1
+        run: RunConfig = copied(self._base(groups, choices, values[:own]))
+        for key, value in values[own:]:
+            *sections, name = key.split(".")
+            setattr(functools.reduce(getattr, sections, run), name, typed(key, value))
+        _check(run)
+        return run
+
+    def _composed(self, choices: tuple[str, ...]) -> tuple[DictConfig, frozenset[str]]:
+        if choices not in self._groups:
+            for choice in choices:
+                check_choice(*choice.split("=", 1))
+            config = _compose_with_hydra(choices)
+            self._groups[choices] = config, independent(config)
+        return self._groups[choices]
+
+    def _base(self, groups: DictConfig, choices: tuple[str, ...], values: Sequence[tuple[str, Any]]) -> RunConfig:
+        key = repr((choices, values))
+        if key not in self._bases:
+            config = copy.deepcopy(groups)
+            for name, value in values:
+                assign(config, name, value)
+            self._bases[key] = _to_object(config)
+        return self._bases[key]
+
+
+def _compose_with_hydra(choices: Sequence[str]) -> DictConfig:
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+
+    register_schema()
+    own = _user_conf()
+    searchpath = [f"hydra.searchpath=[file://{own}]"] if own else []
+    try:
+        with initialize_config_dir(str(conf_path()), version_base="1.3"):
+            return compose("run", overrides=[*choices, *searchpath])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"conf/ cannot be composed with {' '.join(choices) or 'its defaults'}: {one_line(error)}"
+        ) from error
+
+
+@cache
+def register_schema() -> None:
+    """Make `RunConfig` known to Hydra as the type that every composed configuration must fit."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=RunConfig)
+
+
+@cache
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split one Hydra override into its key and its value.
+
+    Raises:
+        ConfigError: not an override, a sweep over several values, or a key that does not exist.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise ConfigError(f"{text!r} is not an override; expected key=value, e.g. trainer.steps=500") from error
+    if override.is_sweep_override():
+        raise ConfigError(
+            f"{text!r} lists several values; one cell takes one (sweep with `flanscale launch` or --multirun)"
+        )
+    if override.is_delete():
+        raise ConfigError(f"{text!r}: a key cannot be deleted; set it instead, e.g. {override.key_or_group}=null")
+    check_key(override.key_or_group)
+    return override.key_or_group, override.value()
+
+
+def check_choice(group: str, choice: str) -> None:
+    """Raise `ConfigError` unless `choice` is a file of the config group."""
+    choices = available(group)
+    if choice not in choices:
+        raise ConfigError(f"{group}={choice}: no such choice{nearest(choice, choices)}; there are {', '.join(choices)}")
+
+
+def checked(config: DictConfig) -> RunConfig:
+    """The typed configuration, after every check that needs no files."""
+    run = _to_object(config)
+    _check(run)
+    return run
+
+
+def _to_object(config: DictConfig) -> RunConfig:
+    try:
+        return typing.cast(RunConfig, OmegaConf.to_object(config))
+    except MissingMandatoryValue:
+        raise ConfigError(f"no value for {', '.join(sorted(OmegaConf.missing_keys(config)))}") from None
+
+
+def _check(run: RunConfig) -> None:
+    for name, field, value in leaves(run):
+        check_value(name, field.metadata, value)
+    check_combinations(run)
+
+
+# --- config.yaml of a run directory -----------------------------------------------------------------------------------
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Quotes what `load` would not read as text: to OmegaConf, as to YAML 1.2, 1e-4 is a number."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def save(config: RunConfig, path: Path) -> None:
+    """Write a resolved configuration as YAML."""
+    fields = dataclasses.asdict(config)
+    text = yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31 - 1)
+    path.write_text(text, encoding="utf-8")
+
+
+def load(path: Path) -> RunConfig:
+    """Read what `save` wrote.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML or does not fit this version's schema.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(path))
+        return checked(typing.cast(DictConfig, merged))
+    except (OSError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: {one_line(error)}") from error
+    except Exception as error:  # PyYAML's errors have no common public base across its C and Python loaders
+        if type(error).__module__.startswith("yaml"):
+            raise ConfigError(f"{path} is not YAML: {one_line(error)}") from error
+        raise

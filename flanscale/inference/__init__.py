@@ -1,0 +1,1 @@
+"""What does a model answer? Token ids in, token ids out."""

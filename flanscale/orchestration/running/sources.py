@@ -1,0 +1,137 @@
+"""Which code did a run execute? The commit, what differed from it, and a copy of what no commit holds."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flanscale.config.compose import conf_path, sweeps_path
+from flanscale.tracking.masking import masked
+
+CODE = (
+    "flanscale",
+    "analysis",
+    "conf",
+    "sweeps",
+    "pyproject.toml",
+    "constraints.txt",
+)  # of a clone; all that a cell reads
+SNAPSHOT_VARIABLE = "FLANSCALE_SNAPSHOT"  # the hash of the sources that a launch copied for its jobs
+COMMIT_VARIABLE = "FLANSCALE_COMMIT"  # and the commit that they were copied from
+GIT_SECONDS = 10
+PACKAGE = Path(__file__).parents[2]
+
+
+def record_code(run_dir: Path) -> dict[str, Any]:
+    """What to note of the code that this process runs; what no commit holds is stored, once for each content.
+
+    `diff` names a file of the run directory, `archive` one relative to it; both are gzipped.
+    """
+    snapshot = os.environ.get(SNAPSHOT_VARIABLE)
+    if snapshot:
+        archive = _store_snapshot(run_dir.parent / ".code", snapshot)
+        name = os.path.relpath(archive, run_dir) if archive else None
+        return {**_described(os.environ.get(COMMIT_VARIABLE)), "snapshot": snapshot, "archive": name}
+    code, difference = current_code()
+    if difference:
+        path = run_dir / f"code.{code['diff_sha256'][:12]}.diff.gz"
+        if not path.exists():
+            _write_whole(path, gzip.compress(difference, mtime=0))
+        code["diff"] = path.name
+    return code
+
+
+def current_code() -> tuple[dict[str, Any], bytes]:
+    """Commit of flanscale's own sources with a hash of what differs from it, and the difference as a patch for git.
+
+    Without a commit where the sources are not in a clone: an installed package, perhaps inside another repository.
+    """
+    root = PACKAGE.parent
+    if shutil.which("git") is None or not _git(root, "ls-files", "flanscale/__init__.py"):
+        return _described(None), b""
+    there = [name for name in CODE if (root / name).exists()]
+    with tempfile.TemporaryDirectory() as scratch:  # an index of our own, where new files count as well
+        index = Path(scratch, "index")
+        shutil.copyfile(root / os.fsdecode(_git(root, "rev-parse", "--git-path", "index").strip()), index)
+        _git(root, "add", "--intent-to-add", "--", *there, index=index)
+        difference = _git(root, "diff", "--binary", "--no-color", "--no-ext-diff", "HEAD", "--", *there, index=index)
+    return _described(_git(root, "rev-parse", "HEAD").decode().strip(), difference), difference
+
+
+@cache
+def commit_here() -> str:
+    """The commit of flanscale's own sources, for `COMMIT_VARIABLE`; empty where they are not in a clone."""
+    tracked = shutil.which("git") is not None and _git(PACKAGE.parent, "ls-files", "flanscale/__init__.py")
+    return _git(PACKAGE.parent, "rev-parse", "HEAD").decode().strip() if tracked else ""
+
+
+def changed_since(archive: Path) -> list[str]:
+    """Names of the files of an archived snapshot that are not the same here today."""
+    here = {"flanscale": PACKAGE, "conf": conf_path(), "sweeps": sweeps_path()}
+    changed = []
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            folder, _, name = member.name.partition("/")
+            then = tar.extractfile(member)
+            if folder not in here or then is None:
+                continue
+            now = here[folder] / name
+            if not now.is_file() or now.read_bytes() != then.read():
+                changed.append(member.name)
+    return changed
+
+
+def _described(commit: str | None, difference: bytes = b"") -> dict[str, Any]:
+    digest = hashlib.sha256(difference).hexdigest() if difference else None
+    origin = _git(PACKAGE.parent, "config", "remote.origin.url").decode().strip() if commit else ""
+    return {
+        "commit": commit or None,
+        "origin": masked(origin) or None,
+        "dirty": bool(difference),
+        "diff_sha256": digest,
+        "diff": None,
+        "snapshot": None,
+        "archive": None,
+    }
+
+
+def _store_snapshot(folder: Path, snapshot: str) -> Path | None:
+    """Keep the sources of a launch, which deletes them when its runs have ended; None if they run from elsewhere."""
+    sources = PACKAGE.parent
+    if sources.name != snapshot:
+        return None
+    folder.mkdir(exist_ok=True)
+    archive = folder / f"{snapshot}.tar.gz"
+    if archive.exists():
+        return archive
+    scratch = folder / f".{archive.name}.{os.uname().nodename}.{os.getpid()}"
+    try:
+        with tarfile.open(scratch, "w:gz") as tar:
+            for path in sorted(sources.rglob("*")):
+                if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
+                    tar.add(path, arcname=str(path.relative_to(sources)))
+        scratch.replace(archive)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return archive
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_bytes(content)
+    scratch.replace(path)
+
+
+def _git(folder: Path, *arguments: str, index: Path | None = None) -> bytes:
+    """What git prints; nothing where it has nothing to say or refuses."""
+    environment = os.environ | ({"GIT_INDEX_FILE": str(index)} if index else {})
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, timeout=GIT_SECONDS, check=False, env=environment).stdout

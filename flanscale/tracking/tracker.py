@@ -1,0 +1,114 @@
+"""What is logged, under which names, and where: the contract between a run and everything that reads it.
+
+`metrics.jsonl` in the run directory is the primary record: one JSON object a line with `step`, `attempt` and `time`,
+flushed row by row, so that a kill -9 costs at most the row being written. W&B is its mirror (mirror.py).
+
+Keys
+    train/{loss,tokens,examples,learning_rate,grad_norm,tokens_per_second,mfu,data_wait_fraction,pad_fraction,
+        loss_spikes}, validation/{loss,tokens} (of held-in examples)
+    mixture/{tasks,tasks_requested,examples,max_epochs}, mixture/share/<group>
+    eval/<benchmark>/<setting>/{score,stderr,stderr_tasks,n,lower_bound,normalized}
+    eval/normalized_average, eval/normalized_average_stderr, eval/normalized_average_members
+
+Scores are in percent, errors in points. `stderr` is the sampling error of the items with the benchmark's tasks taken
+as given; `stderr_tasks` also lets the tasks vary (clustered by task). Both are shared by all cells that answer the same
+items.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flanscale.schema import RunConfig
+from flanscale.tracking.mirror import open_mirror
+
+METRICS_FILE = "metrics.jsonl"
+AVERAGE = "eval/normalized_average"
+EVAL_FIELDS = ("score", "stderr", "stderr_tasks", "n", "lower_bound", "normalized")
+
+log = logging.getLogger(__name__)
+
+
+def eval_key(benchmark: str, setting: str, field: str) -> str:
+    """The logged name of one figure of one benchmark in one prompting mode."""
+    return f"eval/{benchmark}/{setting}/{field}"
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`, oldest first; none where there is no file. A torn last line is left out.
+
+    Raises:
+        ValueError: a complete line is not a JSON object.
+    """
+    if not path.exists():
+        return []
+    complete, _, _ = path.read_bytes().rpartition(b"\n")
+    rows = []
+    for number, line in enumerate(complete.splitlines(), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}:{number}: not a JSON object")
+        rows.append(row)
+    return rows
+
+
+class Tracker:
+    """Appends one attempt's rows to `metrics.jsonl` and mirrors them to W&B.
+
+    A step that an earlier attempt has logged is not logged again: a resumed run repeats it with the same values.
+    """
+
+    def __init__(self, run_dir: Path, config: RunConfig, *, run_id: str, attempt: int) -> None:
+        self._attempt = attempt
+        path = run_dir / METRICS_FILE
+        _cut_torn_line(path)
+        self._seen = {(row["step"], key) for row in read_metrics(path) for key in row}
+        self._file = path.open("a", encoding="utf-8")
+        self._mirror = open_mirror(run_dir, path, config, run_id=run_id, attempt=attempt)
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append one row; values are numbers, strings or lists of strings. Non-finite numbers are kept as strings."""
+        new = {key: value for key, value in values.items() if (step, key) not in self._seen}
+        if not new:
+            return
+        row = {"step": step, "attempt": self._attempt, "time": round(time.time(), 3)}
+        row |= {key: _jsonable(value) for key, value in new.items()}
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._file.flush()
+        if self._mirror is not None:
+            self._mirror.log(new, step)
+
+    def close(self, *, exit_code: int = 0) -> None:
+        """Close the file, and W&B with the run's outcome."""
+        self._file.close()
+        if self._mirror is not None:
+            self._mirror.close(exit_code)
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drop what a killed attempt left of a row, so that the next row starts on a line of its own."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end < len(data):
+        log.warning("%s: dropped %d bytes of a row that an earlier attempt left unfinished", path, len(data) - end)
+        os.truncate(path, end)
+
+
+def _jsonable(value: Any) -> Any:
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

@@ -1,0 +1,1 @@
+"""How do weights come in and go out? Hugging Face folders and GGUF files."""
