@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.items import Items, items_of, read_predictions
+from analysis.items import Answered, Items, items_of, read_answers
 from analysis.panels import Panel
 from analysis.runs import Study
 from analysis.summary import Curve, Estimate, Mean, combine
@@ -44,13 +44,17 @@ class Contrast:
     paired: bool
 
 
-def ask(study: Study, analysed: Sequence[Panel]) -> list[list[Contrast]]:
-    """The contrasts of every panel, paired on items where the runs' predictions are at hand."""
-    predictions = read_predictions(study)
+def ask(study: Study, analysed: Sequence[Panel], answers: Answered | None = None) -> list[list[Contrast]]:
+    """The contrasts of every panel, paired on items where the answers of all its runs are at hand.
+
+    `answers` are read from the run directories where they are not given.
+    """
+    if answers is None:
+        answers, _ = read_answers(study)
     out = []
     for panel in analysed:
         cells = dict.fromkeys(cell for mean in panel.means for cell in mean.cells)
-        out.append(contrasts(panel, items_of(study, predictions, panel.benchmark, panel.setting, cells)))
+        out.append(contrasts(panel, items_of(study, answers, panel.benchmark, panel.setting, cells)))
     return out
 
 

@@ -8,7 +8,6 @@ writes `studies/NAME.json` and `runs/*` below the folder; every reader of `analy
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import shutil
 import sys
@@ -19,7 +18,17 @@ from typing import Any
 import yaml
 
 from analysis.runs import AnalysisError, Study, from_directories, read_index
-from flanscale.tracking.tracker import METRICS_FILE, read_metrics
+from flanscale.run_directory import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    Failure,
+    RunState,
+    predictions,
+    read_predictions,
+    read_rows,
+    write_predictions,
+    write_state,
+)
 
 LOCAL = ("paths", "cluster", "data", "tracker")
 """Parts of a config that say where a run happened, not what it was."""
@@ -54,28 +63,13 @@ def _copy_run(study: Study, cell: str, run: str, out: Path) -> None:
         raise AnalysisError(f"{record.failure}: repair or delete the run before exporting its study")
     out.mkdir(parents=True, exist_ok=True)
     config = {key: value for key, value in record.config.items() if key not in LOCAL}
-    (out / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    failure = None
-    if record.failure:
-        kind, _, message = record.failure.partition(": ")
-        failure = {"class": kind, "message": message}
-    state = {"format": 1, "state": record.state, "attempt": 1, "failure": failure}
-    (out / "state.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
-    rows = [
-        {key: value for key, value in row.items() if key != "time"}
-        for row in read_metrics(study.folder / run / METRICS_FILE)
-    ]
+    (out / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    kind, _, message = (record.failure or "").partition(": ")
+    write_state(out, RunState(record.state, attempt=1, failure=Failure(kind, message) if kind else None))
+    rows = [{key: value for key, value in row.items() if key != "time"} for row in read_rows(study.folder / run)]
     (out / METRICS_FILE).write_text(_lines(rows), encoding="utf-8")
-    for predictions in sorted((study.folder / run / "predictions").glob("*.jsonl.gz")):
-        _copy_scores(predictions, out / "predictions" / predictions.name)
-
-
-def _copy_scores(predictions: Path, out: Path) -> None:
-    """What was right, without the texts; no time in the file's head, so that the same study gives the same bytes."""
-    with gzip.open(predictions, "rt", encoding="utf-8") as file:
-        rows = [{key: row[key] for key in ("setting", "task", "id", "score")} for row in map(json.loads, file)]
-    out.parent.mkdir(exist_ok=True)
-    out.write_bytes(gzip.compress(_lines(rows).encode(), mtime=0))
+    for benchmark, path in predictions(study.folder / run).items():
+        write_predictions(out, benchmark, read_predictions(path, ("setting", "task", "id", "score")))
 
 
 def _lines(rows: Iterable[dict[str, Any]]) -> str:

@@ -5,8 +5,6 @@ C cells · N items
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,9 +12,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from analysis.runs import AVERAGE, Study, average_members, scores
+from flanscale.errors import ConfigError
+from flanscale.run_directory import predictions, read_predictions
 
 Answers = tuple[tuple[tuple[str, str], ...], np.ndarray]
 """(task, id) of every item, and its points."""
+
+Answered = Mapping[tuple[str, str, str], Answers]
+"""By cell, benchmark and setting."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +39,27 @@ class Items:
         return float((squares_T / np.maximum(count_T - 1, 1) / count_T).sum()) / len(count_T) ** 2
 
 
-def read_predictions(study: Study) -> dict[tuple[str, str, str], Answers]:
-    """The answers of every (cell, benchmark, setting) whose predictions are at hand."""
+def read_answers(study: Study) -> tuple[dict[tuple[str, str, str], Answers], list[str]]:
+    """The answers of every (cell, benchmark, setting) whose predictions are at hand, and which files are damaged."""
     found: dict[tuple[str, str, str], Answers] = {}
+    damaged = []
     for cell, run in {point.cell: point.run for point in study.points}.items():
-        for path in sorted((study.folder / run / "predictions").glob("*.jsonl.gz")):
-            by_setting: dict[str, list[tuple[tuple[str, str], float]]] = {}
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                for row in map(json.loads, file):
-                    by_setting.setdefault(row["setting"], []).append(((row["task"], row["id"]), float(row["score"])))
-            for setting, rows in by_setting.items():
-                keys = tuple(key for key, _ in rows)
-                found[cell, path.name.partition(".")[0], setting] = keys, np.array([points for _, points in rows])
-    return found
+        for benchmark, path in predictions(study.folder / run).items():
+            try:
+                rows = read_predictions(path, ("setting", "task", "id", "score"))
+            except ConfigError as error:
+                damaged.append(str(error))
+                continue
+            for setting in dict.fromkeys(row["setting"] for row in rows):
+                mine = [row for row in rows if row["setting"] == setting]
+                keys = tuple((row["task"], row["id"]) for row in mine)
+                found[cell, benchmark, setting] = keys, np.array([float(row["score"]) for row in mine])
+    return found, damaged
 
 
 def items_of(
     study: Study,
-    predictions: Mapping[tuple[str, str, str], Answers],
+    answers: Answered,
     benchmark: str,
     setting: str,
     cells: Iterable[str],
@@ -67,7 +73,7 @@ def items_of(
         members = average_members(study.records[cell]) if average else [(benchmark, setting)]
         points = []
         for member in members:
-            theirs, score_N = predictions.get((cell, *member), ((), np.empty(0)))
+            theirs, score_N = answers.get((cell, *member), ((), np.empty(0)))
             keys = theirs if keys is None else keys
             if not theirs or theirs != keys:
                 return None

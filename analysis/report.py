@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from rich import box
@@ -18,8 +16,11 @@ from rich.text import Text
 from analysis import contrasts, figures, panels, runs, tables
 from analysis.contrasts import Contrast
 from analysis.fit_report import versions
+from analysis.items import read_answers
 from analysis.panels import Panel
 from analysis.runs import AnalysisError, Study
+from flanscale.errors import ConfigError
+from flanscale.run_directory import Attempt, Code, read_attempts
 
 __all__ = ["AnalysisError", "Report", "build"]
 
@@ -51,11 +52,14 @@ def build(index: Path, out: Path) -> Report:
     analysed = panels.analyse(study)
     if not analysed:
         raise AnalysisError(f"nothing to report yet: no run of study {study.name} is evaluated ({progress(study)})")
-    asked = contrasts.ask(study, analysed)
+    answers, unread = read_answers(study)
+    damaged = [*unread, *trained_with(study)[1]]
+    asked = contrasts.ask(study, analysed, answers)
     files = figures.write(analysed, out / study.name, sizes=sizes(study), note=shortfall(study))
     html = out / f"{study.name}.html"
-    html.write_text(render(study, analysed, asked, files.svg.read_text(encoding="utf-8")), encoding="utf-8")
-    text = terminal(study, analysed, asked)
+    svg = files.svg.read_text(encoding="utf-8")
+    html.write_text(render(study, analysed, asked, svg, damaged), encoding="utf-8")
+    text = Group(terminal(study, analysed, asked), *(Text(f"damaged: {each}", style="red") for each in damaged))
     return Report(text, html, files.png, files.svg, files.csv, files.json)
 
 
@@ -126,8 +130,17 @@ def sizes(study: Study) -> dict[str, str]:
     return {name: f"{name}, {_round(count)} parameters" if count else name for name, count in study.models.items()}
 
 
-def render(study: Study, analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]], svg: str) -> str:
-    """The report as one HTML document; everything but the drawing is escaped."""
+def render(
+    study: Study,
+    analysed: Sequence[Panel],
+    asked: Sequence[Sequence[Contrast]],
+    svg: str,
+    damaged: Sequence[str] = (),
+) -> str:
+    """The report as one HTML document; everything but the drawing is escaped.
+
+    `damaged` are sentences about files of runs that could not be read.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -146,7 +159,8 @@ def render(study: Study, analysed: Sequence[Panel], asked: Sequence[Sequence[Con
         tables=tables,
         versions=versions(),
         fingerprints=fingerprints(study),
-        trained_with=trained_with(study),
+        trained_with=trained_with(study)[0],
+        damaged=damaged,
     )
 
 
@@ -159,23 +173,30 @@ def fingerprints(study: Study) -> dict[str, list[str]]:
     return {name: sorted(values) for name, values in sorted(found.items())}
 
 
-def trained_with(study: Study) -> dict[str, list[str]]:
-    """Commits, versions and devices that the runs' `provenance.json` files name; empty where there are none."""
+def trained_with(study: Study) -> tuple[dict[str, list[str]], list[str]]:
+    """Commits, versions and devices that the runs' provenance names, and which of the files are damaged."""
     found: dict[str, set[str]] = {}
-    for run in {point.run for point in study.points}:
-        path = study.folder / run / "provenance.json"
-        for attempt in json.loads(path.read_text(encoding="utf-8"))["attempts"] if path.exists() else []:
-            for name, value in _provenance(attempt).items():
-                found.setdefault(name, set()).add(value)
-    return {name: sorted(values) for name, values in found.items()}
+    damaged = []
+    for run in sorted({point.run for point in study.points}):
+        try:
+            attempts = read_attempts(study.folder / run)
+        except ConfigError as error:
+            damaged.append(str(error))
+            continue
+        for name, value in (fact for attempt in attempts for fact in _provenance(attempt).items()):
+            found.setdefault(name, set()).add(value)
+    return {name: sorted(values) for name, values in found.items()}, damaged
 
 
-def _provenance(attempt: Mapping[str, Any]) -> dict[str, str]:
-    git, packages = attempt.get("git") or {}, attempt.get("packages") or {}
-    commit = f"{git['commit']}{' (modified)' if git.get('dirty') else ''}" if git.get("commit") else None
-    devices = ", ".join(attempt.get("devices") or [])
-    facts = {"commit": commit, "python": attempt.get("python"), "platform": attempt.get("platform"), "devices": devices}
-    return {name: str(value) for name, value in (facts | packages).items() if value}
+def _provenance(attempt: Attempt) -> dict[str, str]:
+    code, packages = attempt.code or Code(), attempt.packages or {}
+    commit = f"{code.commit}{' (modified)' if code.dirty else ''}" if code.commit else None
+    facts = {"commit": commit, "python": attempt.python, "platform": attempt.platform}
+    return {
+        name: value
+        for name, value in (facts | {"devices": ", ".join(attempt.devices or [])} | packages).items()
+        if value
+    }
 
 
 def _overall(asked: Sequence[Contrast]) -> list[Contrast]:

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from flanscale.errors import UserError
-from flanscale.tracking import tracker
-from flanscale.tracking.tracker import METRICS_FILE, read_metrics
+from flanscale.errors import ConfigError, UserError
+from flanscale.run_directory import is_run, read_config, read_rows, read_state
+from flanscale.tracking import tracker, wandb_run
 
 COLUMNS = {"model": "model", "mixture.count": "count", "cot": "cot", "mixture.order_seed": "draw", "seed": "seed"}
 """Axes that the analysis knows by a short name; every other axis keeps its own."""
@@ -142,9 +141,7 @@ def from_wandb_api(index: Path, project: str, client: Any = None) -> Study:
     that misses runs shows as missing cells. Raises as `from_directories`.
     """
     if client is None:
-        import wandb
-
-        client = wandb.Api()
+        client = wandb_run.client()
     runs = {run.id: run for run in client.runs(project, filters={"group": read_index(index)["study"]})}
 
     def read(run_dir: Path, cell: str) -> RunRecord:
@@ -174,23 +171,23 @@ def read_index(index: Path) -> dict[str, Any]:
         raise AnalysisError(f"{index} is not a study index of format 1")
     if not document.get("points"):
         raise AnalysisError(f"study {document.get('study', index.stem)} has no points: nothing to analyse")
+    for key, kind in (("study", str), ("axes", dict), ("runs", str), ("points", list)):
+        if not isinstance(document.get(key), kind):
+            raise AnalysisError(f"{index} is damaged: no {key!r} in it; launch the study again to rewrite it")
     return document
 
 
 def read_directory(run_dir: Path, cell: str) -> RunRecord:
     """The run as its directory holds it: "missing" where there is none, "damaged" where a file cannot be read."""
-    state_file, config_file = run_dir / "state.json", run_dir / "config.yaml"
     if not run_dir.is_dir():
         return missing(cell)
     try:
-        state: dict[str, Any] = json.loads(state_file.read_text()) if state_file.exists() else {"state": "planned"}
-        config = yaml.safe_load(config_file.read_text()) if config_file.exists() else None
-        history = _merge(read_metrics(run_dir / METRICS_FILE))
-    except (ValueError, yaml.YAMLError) as error:
-        return RunRecord(cell, "damaged", f"{run_dir.name}: {error}", {}, ())
-    failure = state.get("failure")
-    reason = f"{failure['class']}: {failure['message']}" if failure else None
-    return RunRecord(cell, state["state"], reason, config or {}, history)
+        state, config = read_state(run_dir), read_config(run_dir) if is_run(run_dir) else {}
+        history = _merge(read_rows(run_dir))
+    except ConfigError as error:
+        return RunRecord(cell, "damaged", str(error), {}, ())
+    reason = f"{state.failure.kind}: {state.failure.message}" if state.failure else None
+    return RunRecord(cell, state.state, reason, config, history)
 
 
 def missing(cell: str) -> RunRecord:

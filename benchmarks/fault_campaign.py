@@ -30,11 +30,15 @@ sys.path[:0] = SEARCH
 import numpy_cells  # noqa: E402
 from machines import SAVED_SECONDS, Machines, set_node  # noqa: E402
 
-from flanscale.config.compose import CONFIG_FILE, load  # noqa: E402
+from flanscale.config.compose import load  # noqa: E402
 from flanscale.orchestration.running import slurm  # noqa: E402
 from flanscale.orchestration.running.liveness import process_alive  # noqa: E402
-from flanscale.orchestration.running.state import RunState, read_state  # noqa: E402
-from flanscale.tracking.tracker import METRICS_FILE, read_metrics  # noqa: E402
+from flanscale.run_directory import (  # noqa: E402
+    CONFIG_FILE,
+    RunState,
+    read_rows,
+    read_state,
+)
 
 STUDY = "faults"
 NODES = ("n1", "n2")
@@ -202,14 +206,14 @@ def _asked(*command: str) -> bool:
 def told(run: Path) -> dict[int, dict[str, Any]]:
     """What a run logged of each step, without what depends on the clock."""
     steps: dict[int, dict[str, Any]] = {}
-    for row in read_metrics(run / METRICS_FILE):
+    for row in read_rows(run):
         steps.setdefault(row["step"], {}).update({key: value for key, value in row.items() if key not in CLOCK})
     return {step: values for step, values in steps.items() if values}
 
 
 def repeated_rows(run: Path) -> int:
     """Values that were logged twice for one step."""
-    rows = read_metrics(run / METRICS_FILE)
+    rows = read_rows(run)
     counts = Counter((row["step"], key) for row in rows for key in row if key not in CLOCK)
     return sum(count - 1 for count in counts.values())
 
@@ -232,7 +236,7 @@ def undisturbed(run: Path, folder: Path, real: bool) -> Path:
         code = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1])"
         subprocess.run([sys.executable, "-c", code, str(copy)], check=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
     else:
-        cell = load(copy / CONFIG_FILE)
+        cell = load(copy)
         numpy_cells.run(cell, copy, attempt=1, should_stop=lambda: False, step_seconds=0.0)
     return copy
 

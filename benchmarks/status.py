@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,7 @@ def make_study(folder: Path, cells: int) -> Path:
     """Write `studies/large.json` and the run directories; returns the index."""
     from flanscale.config.compose import Composer, save
     from flanscale.orchestration.running.liveness import this_process
-    from flanscale.orchestration.running.state import FORMAT as STATE_FORMAT
-    from flanscale.orchestration.running.state import Failure, RunState
+    from flanscale.run_directory import Failure, RunState, write_state
 
     failure = Failure("nonfinite_loss", "not finite at step 50", "at step 50\n" * 40, 50)
     entries: dict[str, dict[str, Any]] = {}
@@ -102,8 +101,7 @@ def make_study(folder: Path, cells: int) -> Path:
     counts = [0, 9, 89, 282, 1836]
     seeds = list(range(-(-cells // 50)))
     axes = {"model": list(SIZES), "mixture.count": counts, "cot": [False, True], "seed": seeds}
-    shared = folder / "config.yaml"
-    save(Composer().compose(["model=nano", "mixture.count=9"]), shared)
+    save(Composer().compose(["model=nano", "mixture.count=9"]), folder)
     me, began = this_process(), time.time() - 3600
     metrics = "".join(json.dumps(row(step, began + step)) + "\n" for step in range(1, ROWS + 1))
     answers = json.dumps(answer(ROWS, began + ROWS)) + "\n"
@@ -117,14 +115,12 @@ def make_study(folder: Path, cells: int) -> Path:
         state = "finished" if number % 10 < 6 else ("running", "failed", "queued", "queued")[number % 10 - 6]
         directory = folder / "runs" / run
         directory.mkdir(parents=True)
-        shutil.copy(shared, directory / "config.yaml")
+        shutil.copy(folder / "config.yaml", directory)
         if state != "queued":
             (directory / "metrics.jsonl").write_text(metrics + (answers if state == "finished" else ""))
         record = RunState(state, int(state != "queued"), host=me.host, pid=me.pid, process_started=me.started)
         record = replace(record, failure=failure if state == "failed" else None, seconds=300.0, updated=began)
-        document = {"format": STATE_FORMAT, **asdict(record)}
-        document["failure"] = record.failure.to_json() if record.failure else None
-        (directory / "state.json").write_text(json.dumps(document, indent=1) + "\n")
+        write_state(directory, record)
     index = folder / "studies" / "large.json"
     index.parent.mkdir()
     head = {"format": 1, "study": "large", "title": "large", "runs": "../runs", "overrides": [], "axes": axes}

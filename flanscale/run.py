@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +18,7 @@ from omegaconf import DictConfig
 from flanscale.config.compose import Composer, checked, conf_path, register_schema
 from flanscale.errors import ConfigError
 from flanscale.identity import identity, resolve
+from flanscale.run_directory import CHECKPOINTS, write_contamination, write_mixture, write_predictions
 from flanscale.schema import RunConfig
 
 log = logging.getLogger(__name__)
@@ -93,9 +92,9 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
         if feed.left_out:
             log.warning("left out of the mixture: %s", ", ".join(f"{n:,} {why}" for why, n in feed.left_out.items()))
         if first:
-            _write_json(run_dir / "mixture.json", {"fingerprint": table.fingerprint, "tasks": table.rows()})
+            write_mixture(run_dir, table.fingerprint, table.rows())
         if first and config.mixture.contamination != "off":
-            _write_json(run_dir / "contamination.json", feed.contamination)
+            write_contamination(run_dir, feed.contamination)
         tracker.log(0, table.logged())
         params = train(
             model,
@@ -103,7 +102,7 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
             trainer,
             batches,
             seed=config.seed,
-            checkpoint_dir=run_dir / "checkpoints",
+            checkpoint_dir=run_dir / CHECKPOINTS,
             log=tracker.log,
             should_stop=should_stop,
             start=partial(initial_params, config, model) if starts_elsewhere(config.init) else None,
@@ -137,7 +136,7 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
             return
         for metric in config.evaluation.metrics:
             benchmark = heldout.benchmark_name(collection.name, metric, config.evaluation)
-            _write_rows(run_dir / "predictions" / f"{benchmark}.jsonl.gz", heldout.prediction_rows(answers, metric))
+            write_predictions(run_dir, benchmark, heldout.prediction_rows(answers, metric))
         scores = heldout.summarise(answers, collection.name, config.evaluation)
         average = heldout.normalized_average(scores, answers, collection.name, config.evaluation)
         tracker.log(trainer.steps, _evaluation_row(scores, average))
@@ -159,19 +158,6 @@ def _evaluation_row(scores: Iterable[Any], average: Any) -> dict[str, Any]:
 
     row = {eval_key(s.benchmark, s.setting, field): getattr(s, field) for s in scores for field in EVAL_FIELDS}
     return row | {AVERAGE: average.score, f"{AVERAGE}_stderr": average.stderr, f"{AVERAGE}_members": average.members}
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=0, ensure_ascii=False), encoding="utf-8")
-
-
-def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON lines, gzipped with no time stamp inside, and only then give the file its name."""
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as file:
-        file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-    partial.replace(path)
 
 
 # --- as a program -----------------------------------------------------------------------------------------------

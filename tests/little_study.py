@@ -18,7 +18,7 @@ from flanscale.orchestration.planning.ledger import ledger_of, read_ledger, writ
 from flanscale.orchestration.planning.plan import Plan
 from flanscale.orchestration.planning.preview import make_plan
 from flanscale.orchestration.running.liveness import look
-from flanscale.orchestration.running.state import RunState, write_state
+from flanscale.run_directory import RunState, write_state
 
 TESTS = Path(__file__).parent
 PATH_OF_PROCESSES = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])  # finds fake_cells

@@ -9,8 +9,8 @@ import pytest
 from little_study import PATH_OF_PROCESSES, Workplace, open_workplace
 
 from flanscale.cli.main import main
-from flanscale.orchestration.running.state import Failure, RunState, write_state
 from flanscale.orchestration.steering import retry
+from flanscale.run_directory import Failure, RunState, write_state
 
 
 class Steering:

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from flanscale.run_directory import Failure, RunState, write_state
+
 SIZES = {"nano": (2, 48), "micro": (3, 64), "mini": (4, 128)}
 AXES = {"model": ["nano", "micro"], "mixture.count": [0, 9, 89, 282, 1836], "cot": [False, True], "seed": [0, 1]}
-FAILURE = {"class": "nonfinite_loss", "message": "not finite at step 50", "traceback": "", "step": 50, "host": "h"}
+FAILURE = Failure("nonfinite_loss", "not finite at step 50", traceback="", step=50, host="h")
 
 
 def truth(axes: Mapping[str, Any], setting: str) -> float:
@@ -103,8 +105,7 @@ def _write_run(run_dir: Path, axes: dict[str, Any], state: str, world: World, pr
     run_dir.mkdir(parents=True)
     count, steps = axes["mixture.count"], 0 if axes["mixture.count"] == 0 else 500
     (run_dir / "config.yaml").write_text(yaml.safe_dump(_config(axes, steps)))
-    record = {"format": 1, "state": state, "attempt": 1, "failure": FAILURE if state == "failed" else None}
-    (run_dir / "state.json").write_text(json.dumps(record))
+    write_state(run_dir, RunState(state, attempt=1, failure=FAILURE if state == "failed" else None))
     rows: list[dict[str, Any]] = [{"step": 0, "mixture/tasks": count, "mixture/tasks_requested": count}]
     rows += [{"step": step, "train/loss": 3.0 / (1 + step / 100)} for step in range(50, steps + 1, 50)]
     if state == "finished":

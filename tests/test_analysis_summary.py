@@ -248,7 +248,7 @@ def test_the_stratified_variance_is_that_of_the_evaluation() -> None:
 def test_an_average_is_paired_over_its_members(tmp_path: Path) -> None:
     study = runs.from_directories(write_study(tmp_path, axes=AXES | {"model": ["nano"]}, lower_bound=20.0))
     cell = study.points[-1].cell
-    found = items.items_of(study, items.read_predictions(study), *runs.AVERAGE, [cell])
+    found = items.items_of(study, items.read_answers(study)[0], *runs.AVERAGE, [cell])
     assert found is not None
     measured = runs.scores(study.records[cell])[runs.AVERAGE]
     scale = 100 / (100 - measured["lower_bound"])

@@ -25,7 +25,7 @@ import json, sys
 from pathlib import Path
 from typing import Any
 from flanscale.schema import RunConfig
-from flanscale.tracking import Tracker
+from flanscale.tracking.tracker import Tracker
 run_dir, cell, attempt, code = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 config = RunConfig()
 config.tracker.group, config.model.name, config.mixture.count = "quickstart", "nano", 9

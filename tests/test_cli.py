@@ -12,7 +12,7 @@ import pytest
 from little_study import Workplace, open_workplace
 
 from flanscale.cli.main import main
-from flanscale.orchestration.running.state import Failure, RunState, write_state
+from flanscale.run_directory import Failure, RunState, write_state
 
 HEAVY = ("jax", "flax", "pandas", "scipy", "matplotlib", "wandb", "submitit", "numpy")
 

@@ -24,11 +24,12 @@ from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.planning.finding import find_run
 from flanscale.orchestration.planning.ledger import ledger_of, read_ledger, write_ledger
 from flanscale.orchestration.running.liveness import this_process
-from flanscale.orchestration.running.state import Failure, RunState, read_state, write_state
 from flanscale.orchestration.watching import live, transcript
 from flanscale.orchestration.watching.live import following
 from flanscale.orchestration.watching.monitor import Observer
 from flanscale.orchestration.watching.transcript import Transcript
+from flanscale.run_directory import Failure, RunState, read_state, write_state
+from flanscale.schema import PathsConfig
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "flanscale.cli.main"]
@@ -155,7 +156,7 @@ def test_each_study_says_how_long_it_will_take(place: Workplace, flanscale: Comm
         (["status", "little", "--where", "sead=1"], "did you mean seed?"),
         (["status", "little", "--state", "finishd"], "did you mean finished?"),
         (["status", "little", "--map", "seed"], "--map seed: expected two axes, as in --map count,seed"),
-        (["logs", "nothing"], "nothing: no such run among the 4 of runs/ and studies/"),
+        (["logs", "nothing"], "nothing: no such run among the 4 of runs/"),
         (["logs", "procedural"], "procedural: 4 runs are called so: "),
         (["logs", "nano-9-direct-s7"], "; did you mean "),
         (["logs", "elsewhere/run"], "elsewhere/run: no such run directory"),
@@ -245,7 +246,15 @@ def test_ctrl_c_ends_watching_without_a_traceback(place: Workplace) -> None:
     (place.run("nano-9-direct-s0") / "log.txt").write_text("a word\n")
     for arguments, word in ((["status", "little", "--watch"], "running"), (["logs", "nano-9-direct-s0", "-f"], "word")):
         ours, theirs = pty.openpty()
-        with subprocess.Popen([*COMMAND, *arguments], stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # ignored where tests run in the background
+        ) as process:
             os.close(theirs)
             seen = ""
             while word not in seen:
@@ -264,7 +273,7 @@ def test_logs_shows_the_last_lines_of_a_run_by_any_of_its_names(place: Workplace
     (run / "log.txt").write_text("".join(f"line {number}\n" for number in range(100)) + "torn")
     identity = run.name.split("-")[0]
     for name in (identity, identity[:6], run.name, f"runs/{run.name}", str(run), "nano-9-direct-s0", run.name[11:]):
-        assert find_run(name, Path("runs"), Path("studies")) == run
+        assert find_run(name, PathsConfig()) == run
     told = flanscale("logs", identity, "-n", "3").stdout
     assert told.splitlines() == ["line 98", "line 99", "torn"]
     assert flanscale("logs", identity, "-n", "0").stdout == ""
@@ -273,11 +282,11 @@ def test_logs_shows_the_last_lines_of_a_run_by_any_of_its_names(place: Workplace
 def test_a_whole_name_goes_before_the_beginning_of_a_longer_one(tmp_path: Path) -> None:
     for name in ("aa11-task-s1", "aa22-task-s10", "bb33-other-s1"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-    runs, studies = tmp_path / "runs", tmp_path / "studies"
-    assert find_run("task-s1", runs, studies).name == "aa11-task-s1"
-    assert find_run("bb", runs, studies).name == "bb33-other-s1"
+    paths = PathsConfig(runs=str(tmp_path / "runs"), studies=str(tmp_path / "studies"))
+    assert find_run("task-s1", paths).name == "aa11-task-s1"
+    assert find_run("bb", paths).name == "bb33-other-s1"
     with pytest.raises(ConfigError, match=r"task: 2 runs are called so: aa11-task-s1, aa22-task-s10$"):
-        find_run("task", runs, studies)
+        find_run("task", paths)
 
 
 def test_the_end_of_a_large_log_is_found_from_its_end(tmp_path: Path) -> None:

@@ -173,8 +173,8 @@ def test_the_run_directory_is_named_by_identity_then_by_what_it_is() -> None:
 
 def test_a_saved_cell_is_the_same_cell(tmp_path: Path) -> None:
     resolved = resolve(compose("cot=true", "cluster.sbatch.qos=long"))
-    save(resolved, tmp_path / "config.yaml")
-    assert load(tmp_path / "config.yaml") == resolved
+    save(resolved, tmp_path)
+    assert load(tmp_path) == resolved
 
 
 @pytest.mark.parametrize("content", [None, "{", "seed: x", "unheard_of: 1", "- 1", ""])

@@ -15,9 +15,10 @@ import pytest
 from little_study import wait_until
 
 from flanscale.config.compose import Composer
+from flanscale.run_directory import read_rows
 from flanscale.schema import RunConfig
 from flanscale.tracking import mirror, wandb_run
-from flanscale.tracking.tracker import METRICS_FILE, Tracker, read_metrics
+from flanscale.tracking.tracker import Tracker
 
 FAKE = Path(__file__).parent / "fake_wandb"
 
@@ -78,7 +79,7 @@ def test_rows_arrive_step_by_step_with_what_describes_the_run(tmp_path: Path, se
     assert list(sent) == [0, 10, 20]
     assert sent[10]["train/loss"] != sent[10]["train/loss"], "not a number again"
     assert (sent[20]["train/loss"], sent[20]["eval/b/direct/score"]) == (1.5, 50.0)
-    assert sent[20]["_timestamp"] == read_metrics(run_dir / METRICS_FILE)[-1]["time"]
+    assert sent[20]["_timestamp"] == read_rows(run_dir)[-1]["time"]
     assert records(server, "finish") == [0]
 
 
@@ -111,7 +112,7 @@ def test_a_server_that_is_away_costs_one_warning_and_no_row(
         for step in (20, 30):
             tracker.log(step, {"train/loss": 1.0})
         tracker.close(exit_code=0)
-    assert [row["step"] for row in read_metrics(run_dir / METRICS_FILE)] == [10, 20, 30]
+    assert [row["step"] for row in read_rows(run_dir)] == [10, 20, 30]
     (warning,) = [record.getMessage() for record in caplog.records]
     assert warning == f"W&B: connection refused; send what is missing there later: flanscale sync {run_dir}"
     assert steps(server) == {}
@@ -143,7 +144,7 @@ def test_a_refused_login_ends_the_sending_at_once(
     tracker.log(10, {"train/loss": 1.0})
     tracker.close(exit_code=0)
     assert [record.getMessage().split(";")[0] for record in caplog.records] == ["W&B: no key"]
-    assert len(read_metrics(run_dir / METRICS_FILE)) == 1
+    assert len(read_rows(run_dir)) == 1
 
 
 def test_the_sender_outlives_a_killed_run_only_to_send_what_is_there(tmp_path: Path, server: Path) -> None:
@@ -179,7 +180,7 @@ def test_the_real_library_at_a_closed_port_neither_stops_nor_holds_a_run(
     tracker.log(10, {"train/loss": 1.0})
     wait_until(lambda: mirror.AWAY in words.read_text())
     tracker.close(exit_code=0)
-    assert len(read_metrics(run_dir / METRICS_FILE)) == 1
+    assert len(read_rows(run_dir)) == 1
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["W&B"]
 
 

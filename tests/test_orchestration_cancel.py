@@ -19,8 +19,8 @@ from steering import Steering, failed, record
 from flanscale.orchestration.planning.ledger import read_ledger, write_ledger
 from flanscale.orchestration.running import slurm as scancel
 from flanscale.orchestration.running.liveness import this_host, this_process
-from flanscale.orchestration.running.state import RunState, read_state
 from flanscale.orchestration.steering import cancel
+from flanscale.run_directory import RunState, read_state
 
 LONG = ("trainer.steps=2000", "cluster.parallelism=2")
 
@@ -106,7 +106,7 @@ def test_a_cell_that_ends_between_looking_and_cancelling_keeps_its_end(
 ) -> None:
     steering.place.pretend_finished("seed=0", "mixture.count=9")
     (run,) = steering.place.runs()
-    born = psutil.Process(bystander.pid).create_time()
+    born = psutil.Process(bystander.pid).create_time() - psutil.boot_time()
     record(run, RunState(state="running", attempt=1, host=this_host(), pid=bystander.pid, process_started=born))
     real = cancel.withhold
 

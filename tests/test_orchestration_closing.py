@@ -11,8 +11,8 @@ from flanscale.orchestration.dispatch import closing
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.planning.ledger import ledger_of, write_ledger
 from flanscale.orchestration.running import slurm
-from flanscale.orchestration.running.state import Failure, RunState, write_state
 from flanscale.orchestration.watching.monitor import Observer
+from flanscale.run_directory import Failure, RunState, write_state
 
 NOTIFY = 'echo "$FLANSCALE_STUDY $FLANSCALE_OUTCOME" >> told'
 

@@ -10,12 +10,12 @@ import pytest
 from little_study import Workplace, open_workplace
 from rich.console import Console
 
-from flanscale.config.compose import CONFIG_FILE, Composer, save
+from flanscale.config.compose import Composer, save
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.cost import Pace, cost_of, devices, estimate, finished_runs, pace_of, size_of
 from flanscale.orchestration.planning.plan import Cell
 from flanscale.orchestration.planning.preview import Preview, check_budget, print_cell, print_plan
-from flanscale.orchestration.running.state import RunState, write_state
+from flanscale.run_directory import CONFIG_FILE, RunState, write_state
 from flanscale.schema import RunConfig
 
 H100 = ("cluster.chip=h100", "cluster.mfu=0.5")
@@ -30,7 +30,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
 def finish(directory: Path, made: RunConfig, *, seconds: float, per_step: float) -> None:
     """A run directory as a finished run leaves it: a quarter of its rows was padding."""
     directory.mkdir(parents=True)
-    save(made, directory / CONFIG_FILE)
+    save(made, directory)
     write_state(directory, RunState(state="finished", attempt=1, seconds=seconds))
     slots = made.trainer.batch_rows * (made.trainer.input_tokens + made.trainer.target_tokens)
     row = {"step": 10, "train/tokens_per_second": slots * 0.75 / per_step, "train/pad_fraction": 0.25}

@@ -14,7 +14,7 @@ from little_study import Workplace, attempts, open_workplace, wait_until
 from test_orchestration_job import make_run, start, start_with
 
 from flanscale.orchestration.running.liveness import look
-from flanscale.orchestration.running.state import Failure, read_state
+from flanscale.run_directory import Failure, read_state
 
 LONG = ("trainer.steps=100",)  # two seconds
 

@@ -21,13 +21,13 @@ from flanscale.orchestration.planning.plan import Point
 from flanscale.orchestration.planning.sheet import Column, Sheet, fitted, plain
 from flanscale.orchestration.running.liveness import View
 from flanscale.orchestration.running.progress import Progress
-from flanscale.orchestration.running.state import Failure, RunState
 from flanscale.orchestration.watching.heatmap import heat_map, make_map, map_axes
 from flanscale.orchestration.watching.live import Choice, picture, print_status
 from flanscale.orchestration.watching.monitor import STATUSES, CellStatus, StudyStatus
 from flanscale.orchestration.watching.selection import only, part_of, states
 from flanscale.orchestration.watching.status_json import as_json
 from flanscale.orchestration.watching.tables import hidden, shown, status_table
+from flanscale.run_directory import Failure, RunState
 
 AXES = {"model": ["nano", "micro"], "mixture.count": [0, 9, 89], "cot": [False, True]}
 DOCUMENT = Path(__file__).parents[1] / "docs" / "watching.md"

@@ -14,7 +14,7 @@ from little_study import PATH_OF_PROCESSES, Workplace, attempts, begun, kill, op
 
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.running.liveness import look
-from flanscale.orchestration.running.state import read_state
+from flanscale.run_directory import read_state
 
 
 @pytest.fixture

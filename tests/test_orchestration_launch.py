@@ -16,7 +16,7 @@ import pytest
 from fake_cells import SLOW_TO_LEAVE
 from little_study import Workplace, attempts, begun, kill, open_workplace, wait_until
 
-from flanscale.orchestration.running.state import read_state
+from flanscale.run_directory import read_state
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from little_study import Workplace, open_workplace
 from flanscale.orchestration.dispatch import local
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.planning.plan import Plan
-from flanscale.orchestration.running.state import Failure, RunState, read_state, write_state
 from flanscale.orchestration.running.stop import StopRequest
+from flanscale.run_directory import Failure, RunState, read_state, write_state
 from flanscale.schema import ClusterConfig
 
 

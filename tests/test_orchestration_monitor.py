@@ -16,11 +16,11 @@ from flanscale.orchestration.planning.ledger import Ledger, ledger_of
 from flanscale.orchestration.planning.plan import Point
 from flanscale.orchestration.running.liveness import this_process
 from flanscale.orchestration.running.progress import Progress
-from flanscale.orchestration.running.state import Failure, RunState, write_state
 from flanscale.orchestration.watching import monitor
 from flanscale.orchestration.watching.forecast import Work, makespan, remaining
 from flanscale.orchestration.watching.monitor import Observer
 from flanscale.orchestration.watching.status_json import as_json
+from flanscale.run_directory import Failure, RunState, write_state
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from flanscale.orchestration.planning.plan import Plan, decide, plan_study
 from flanscale.orchestration.planning.preview import print_plan
 from flanscale.orchestration.planning.study import Study
 from flanscale.orchestration.running.liveness import View
-from flanscale.orchestration.running.state import Failure, RunState, write_state
+from flanscale.run_directory import Failure, RunState, write_state
 
 COUNTS = Study(
     "counts", {"mixture.count": (0, 9), "cot": (False, True), "seed": (0, 1)}, title="Counts", base=("model=nano",)

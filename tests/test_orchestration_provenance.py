@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import subprocess
 import sys
@@ -13,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from flanscale.config.compose import CONFIG_FILE, Composer, save
+from flanscale.config.compose import Composer, save
 from flanscale.errors import ConfigError
 from flanscale.orchestration.running import sources
-from flanscale.orchestration.running.provenance import PROVENANCE_FILE, read_attempts, record_attempt
+from flanscale.orchestration.running.provenance import record_attempt
+from flanscale.run_directory import PROVENANCE_FILE, read_attempts
 
 CELL = Composer().compose(["tracker=disabled", "data.niv2=/data/niv2"])
 CELL.fingerprints = {"tasks": "abc"}
@@ -26,7 +26,7 @@ CELL.fingerprints = {"tasks": "abc"}
 def run_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "runs" / "0123456789-a-run"
     folder.mkdir(parents=True)
-    save(CELL, folder / CONFIG_FILE)
+    save(CELL, folder)
     return folder
 
 
@@ -52,8 +52,8 @@ def test_every_installed_package_is_there_with_its_version(run_dir: Path) -> Non
     record_attempt(run_dir, 1)
     (attempt,) = read_attempts(run_dir)
     slowly = {found.metadata["Name"]: found.version for found in metadata.distributions()}
-    assert attempt["packages"] == slowly
-    assert attempt["data"] == {"fingerprints": {"tasks": "abc"}, "places": {"data.niv2": "/data/niv2"}}
+    assert attempt.packages == slowly
+    assert attempt.data == {"fingerprints": {"tasks": "abc"}, "places": {"data.niv2": "/data/niv2"}}
 
 
 def test_secrets_of_the_command_line_are_not_kept(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,8 +63,8 @@ def test_secrets_of_the_command_line_are_not_kept(run_dir: Path, monkeypatch: py
     record_attempt(run_dir, 1)
     assert "hunter2" not in (run_dir / PROVENANCE_FILE).read_text()
     (attempt,) = read_attempts(run_dir)
-    assert attempt["argv"] == ["cell", "cluster.environment.API_KEY=***", "--token", "***", "seed=1"]
-    assert attempt["jax_environment"]["XLA_FLAGS"] == "--xla_gpu_deterministic_ops=true"
+    assert attempt.argv == ["cell", "cluster.environment.API_KEY=***", "--token", "***", "seed=1"]
+    assert attempt.jax_environment["XLA_FLAGS"] == "--xla_gpu_deterministic_ops=true"
 
 
 def test_the_slurm_job_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_the_slurm_job_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SLURM_JOB_PARTITION", "gpu")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-2]")
     record_attempt(run_dir, 1)
-    slurm = read_attempts(run_dir)[0]["slurm"]
+    slurm = read_attempts(run_dir)[0].slurm
     assert (slurm["job"], slurm["partition"], slurm["nodes"]) == ("77", "gpu", "n[1-2]")
 
 
@@ -82,8 +82,8 @@ def test_commit_and_difference_bring_the_sources_back(run_dir: Path, clone: Path
     (clone / "notes.txt").write_text("no code\n")
     for attempt in (1, 2):
         record_attempt(run_dir, attempt)
-    code = read_attempts(run_dir)[-1]["code"]
-    assert code["dirty"]
+    code = read_attempts(run_dir)[-1].code
+    assert code.dirty
     assert len(list(run_dir.glob("code.*"))) == 1, "one content is stored once"
     assert git(clone, "status", "--short").split() == [
         "M",
@@ -96,8 +96,8 @@ def test_commit_and_difference_bring_the_sources_back(run_dir: Path, clone: Path
 
     again = tmp_path / "again"
     git(tmp_path, "clone", "-q", str(clone), str(again))
-    git(again, "checkout", "-q", code["commit"])
-    git(again, "apply", "-", stdin=gzip.decompress((run_dir / code["diff"]).read_bytes()))
+    git(again, "checkout", "-q", code.commit)
+    git(again, "apply", "-", stdin=gzip.decompress((run_dir / code.diff).read_bytes()))
     for name in ("flanscale/__init__.py", "flanscale/new.py"):
         assert (again / name).read_text() == (clone / name).read_text()
     assert (again / "notes.txt").read_text() == "mine\n"
@@ -105,8 +105,8 @@ def test_commit_and_difference_bring_the_sources_back(run_dir: Path, clone: Path
 
 def test_a_clean_clone_has_no_difference(run_dir: Path, clone: Path) -> None:
     record_attempt(run_dir, 1)
-    code = read_attempts(run_dir)[0]["code"]
-    assert (code["commit"], code["dirty"], code["diff"]) == (git(clone, "rev-parse", "HEAD").strip(), False, None)
+    code = read_attempts(run_dir)[0].code
+    assert (code.commit, code.dirty, code.diff) == (git(clone, "rev-parse", "HEAD").strip(), False, None)
 
 
 def test_the_sources_of_a_launch_are_kept_for_good(
@@ -119,22 +119,13 @@ def test_the_sources_of_a_launch_are_kept_for_good(
     monkeypatch.setenv(sources.SNAPSHOT_VARIABLE, "abcdef")
     monkeypatch.setenv(sources.COMMIT_VARIABLE, "c0ffee")
     record_attempt(run_dir, 1)
-    code = read_attempts(run_dir)[0]["code"]
-    assert (code["snapshot"], code["commit"]) == ("abcdef", "c0ffee")
-    with tarfile.open(run_dir / code["archive"]) as archive:
+    code = read_attempts(run_dir)[0].code
+    assert (code.snapshot, code.commit) == ("abcdef", "c0ffee")
+    with tarfile.open(run_dir / code.archive) as archive:
         assert archive.getnames() == ["flanscale/__init__.py"]
-    assert sources.changed_since(run_dir / code["archive"]) == []
+    assert sources.changed_since(run_dir / code.archive) == []
     (snapshot / "flanscale" / "__init__.py").write_text("one = 2\n")
-    assert sources.changed_since(run_dir / code["archive"]) == ["flanscale/__init__.py"]
-
-
-def test_provenance_of_the_first_format_is_read_and_continued(run_dir: Path) -> None:
-    old = {"attempt": 1, "git": {"commit": "c0ffee", "dirty": True, "diff_sha256": "ab"}, "packages": {"jax": "0.9"}}
-    (run_dir / PROVENANCE_FILE).write_text(json.dumps({"format": 1, "attempts": [old]}))
-    record_attempt(run_dir, 2)
-    first, second = read_attempts(run_dir)
-    assert (first["code"]["commit"], first["code"]["diff"], first["data"]) == ("c0ffee", None, None)
-    assert second["attempt"] == 2
+    assert sources.changed_since(run_dir / code.archive) == ["flanscale/__init__.py"]
 
 
 def test_what_cannot_be_recorded_does_not_stop_a_run(run_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -144,5 +135,5 @@ def test_what_cannot_be_recorded_does_not_stop_a_run(run_dir: Path, caplog: pyte
         record_attempt(run_dir, 1)
     assert "newer flanscale" in caplog.text
     assert (run_dir / PROVENANCE_FILE).read_text() == newer, "what a newer version wrote stays as it is"
-    with pytest.raises(ConfigError, match="newer flanscale \\(format 99\\); upgrade"):
+    with pytest.raises(ConfigError, match="newer flanscale \\(format 99, not 2\\): update"):
         read_attempts(run_dir)

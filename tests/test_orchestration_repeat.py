@@ -14,7 +14,7 @@ from test_orchestration_job import make_run
 from flanscale.orchestration.dispatch import launcher
 from flanscale.orchestration.running import repeat, slurm
 from flanscale.orchestration.running.repeat import ended, reached, stalled_before, too_early, wait_seconds
-from flanscale.orchestration.running.state import Failure, RunState, read_state
+from flanscale.run_directory import Failure, RunState, read_state
 from flanscale.schema import ClusterConfig
 
 CLUSTER = ClusterConfig(retries=3, backoff_seconds=60.0)

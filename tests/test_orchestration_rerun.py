@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import gzip
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from flanscale.cli.main import app
-from flanscale.config.compose import CONFIG_FILE, Composer, save
+from flanscale.config.compose import Composer, save
 from flanscale.errors import ConfigError
 from flanscale.identity import resolve, run_name
 from flanscale.orchestration.keeping import replay, rerun
 from flanscale.orchestration.keeping.devices import NoAnswer
-from flanscale.orchestration.running.provenance import PROVENANCE_FILE, record_attempt
+from flanscale.orchestration.running.provenance import record_attempt
+from flanscale.run_directory import CONFIG_FILE, PROVENANCE_FILE, write_predictions
 
 CELL = resolve(Composer().compose(["model=nano", "tracker=online", "trainer.steps=4", "mixture.count=9"]))
 
@@ -32,7 +33,7 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cell.cluster.environment = {"MY_TOKEN": "hunter2"}
     folder = tmp_path / "runs" / run_name(cell)
     folder.mkdir(parents=True)
-    save(cell, folder / CONFIG_FILE)
+    save(cell, folder)
     record_attempt(folder, 1)
     change(folder, devices=["cpu:0 cpu"])
     rows = [{"step": step, "attempt": 1, "time": 0.0, "train/loss": 1.0 / step} for step in range(1, 5)]
@@ -62,7 +63,7 @@ def test_nothing_differs_where_it_was_made(run_dir: Path) -> None:
 
 
 def test_every_kind_of_difference_is_named(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packages = rerun.last_attempt(run_dir)["packages"]
+    packages = rerun.last_attempt(run_dir).packages
     change(
         run_dir,
         python="3.9.1",
@@ -70,7 +71,7 @@ def test_every_kind_of_difference_is_named(run_dir: Path, monkeypatch: pytest.Mo
         packages=packages | {"numpy": "1.0", "Left_Pad": "2.0"},
         code={"commit": "c0ffee", "diff_sha256": "a" * 64},
         devices=["cuda:0 H100"],
-        jax_environment=rerun.last_attempt(run_dir)["jax_environment"] | {"XLA_FLAGS": "--x"},
+        jax_environment=rerun.last_attempt(run_dir).jax_environment | {"XLA_FLAGS": "--x"},
     )
     text = (run_dir / CONFIG_FILE).read_text()
     fingerprint = CELL.fingerprints["wordings"]
@@ -107,14 +108,14 @@ def test_the_folder_recreates_the_run(run_dir: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     folder = tmp_path / "again"
     lines = (folder / "requirements.txt").read_text().splitlines()
-    versions = rerun.last_attempt(run_dir)["packages"]
+    versions = rerun.last_attempt(run_dir).packages
     assert f"jax=={versions['jax']}" in lines
     assert f"# numpy=={versions['numpy']} came from file:///wheels/numpy" in lines
     assert not [line for line in lines if "://" in line and not line.startswith("#")]
     assert not [line for line in lines if line.lower().startswith("flanscale")]
     assert "hunter2" not in (folder / CONFIG_FILE).read_text()
     assert "mode: disabled" in (folder / CONFIG_FILE).read_text()
-    commit = rerun.last_attempt(run_dir)["code"]["commit"]
+    commit = rerun.last_attempt(run_dir).code.commit
     assert f"checkout --quiet {commit}" in (folder / "cell.sh").read_text()
     subprocess.run(["bash", "-n", str(folder / "cell.sh")], check=True)
     assert run_dir.name in (folder / "README.md").read_text()
@@ -153,12 +154,12 @@ def test_a_repeated_run_is_equal_or_its_deviations_are_measured(
 
 def test_predictions_are_compared_example_by_example(run_dir: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    for folder, answers in ((run_dir, b"a\nb\nc\n"), (other, b"a\nx\nc\n")):
-        (folder / "predictions").mkdir(parents=True)
-        (folder / "predictions" / "b.jsonl.gz").write_bytes(gzip.compress(answers))
+    for folder, answers in ((run_dir, "abc"), (other, "axc")):
+        folder.mkdir(exist_ok=True)
+        write_predictions(folder, "b", [{"text": answer} for answer in answers])
     (other / "metrics.jsonl").write_bytes((run_dir / "metrics.jsonl").read_bytes())
     (one,) = replay.deviations(run_dir, other)
-    assert str(one) == "predictions/b.jsonl.gz: 1 of 3 differ"
+    assert str(one) == "predictions/b: 1 of 3 differ"
 
 
 def test_a_run_that_fails_again_says_why(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +187,7 @@ def test_a_run_that_cannot_be_recreated_is_one_line(run_dir: Path, damage: Any, 
 
 def test_code_that_is_gone_is_said_before_anything_is_written(run_dir: Path, tmp_path: Path) -> None:
     attempt = rerun.last_attempt(run_dir)
-    attempt["code"] = attempt["code"] | {"diff": "code.gone.diff.gz"}
+    attempt = replace(attempt, code=replace(attempt.code, diff="code.gone.diff.gz"))
     with pytest.raises(ConfigError, match=r"code.gone.diff.gz is gone"):
         rerun.write_folder(run_dir, attempt, [], tmp_path / "again")
     assert not (tmp_path / "again").exists()

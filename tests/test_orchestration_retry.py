@@ -14,10 +14,10 @@ from flanscale.config.compose import load
 from flanscale.identity import identity
 from flanscale.orchestration.planning.ledger import read_ledger
 from flanscale.orchestration.planning.resources import THREADS
-from flanscale.orchestration.running.state import RunState, read_state
 from flanscale.orchestration.steering.retry import make_retry
 from flanscale.orchestration.steering.targets import Target, look_at
 from flanscale.orchestration.watching.selection import Filter
+from flanscale.run_directory import RunState, read_state
 from flanscale.schema import PathsConfig
 
 
@@ -41,7 +41,7 @@ def test_only_the_failures_asked_for_are_started_again_and_the_others_say_why_no
     )
     assert code == 1  # of the study, of which one cell has failed still
     assert (read_state(again).state, read_state(again).attempt) == ("finished", 2)
-    assert load(again / "config.yaml").cluster.timeout_minutes == 77
+    assert load(again).cluster.timeout_minutes == 77
     assert all((run / "state.json").read_bytes() == before[run] for run in place.runs() if run != again)
     assert Path("studies/little.json").read_bytes() == index
 

@@ -12,7 +12,7 @@ import pytest
 
 import flanscale
 from flanscale.orchestration.dispatch import snapshot
-from flanscale.orchestration.running.state import RunState, write_state
+from flanscale.run_directory import RunState, write_state
 
 CLONE = Path(flanscale.__file__).parents[1]
 TAKE = (

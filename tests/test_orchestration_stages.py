@@ -198,7 +198,7 @@ def test_children_run_after_their_parent_has_finished(place: Workplace) -> None:
     (before,) = attempts(parent)
     assert before.last_step == 40
     for run in (place.run("-9-direct-s0"), place.run("-89-direct-s0")):
-        assert load(run / "config.yaml").init.run == str(parent)
+        assert load(run).init.run == str(parent)
         (own,) = attempts(run)
         assert before.ended is not None
         assert before.ended <= own.began

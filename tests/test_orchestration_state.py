@@ -19,7 +19,7 @@ from flanscale.errors import ConfigError
 from flanscale.orchestration.running import liveness
 from flanscale.orchestration.running.claim import RECORD, RUN, claim
 from flanscale.orchestration.running.liveness import SILENCE_SECONDS, look, this_process
-from flanscale.orchestration.running.state import Failure, RunState, read_state, write_state
+from flanscale.run_directory import Failure, RunState, read_state, write_state
 
 HERE = socket.gethostname()
 FAILURE = Failure("data", "no instances", "Traceback …", step=3, host="h")
@@ -51,19 +51,6 @@ def test_the_file_has_the_agreed_form(tmp_path: Path) -> None:
 def test_a_run_without_a_record_is_planned(tmp_path: Path) -> None:
     assert read_state(tmp_path / "nothing") == RunState()
     assert look(tmp_path / "nothing").status == "planned"
-
-
-def test_a_record_of_the_first_format_is_still_read(tmp_path: Path) -> None:
-    process = psutil.Process()
-    old: dict[str, object] = {"format": 1, "state": "running", "attempt": 2, "failure": None, "job": None}
-    old |= {"host": HERE, "pid": process.pid, "process_started": process.create_time()}
-    old |= {"job_ids": ["4"], "seconds": 3.5, "updated": 5.0}
-    (tmp_path / "state.json").write_text(json.dumps(old))
-    state = read_state(tmp_path)
-    assert (state.attempt, state.job_ids, state.seconds, state.stalled) == (2, ("4",), 3.5, 0)
-    assert look(tmp_path).status == "running"
-    (tmp_path / "state.json").write_text(json.dumps(old | {"process_started": process.create_time() - 60}))
-    assert look(tmp_path).status == "interrupted"
 
 
 def test_a_record_of_a_newer_flanscale_is_told_in_one_line_that_tells_nobody_to_delete_it(tmp_path: Path) -> None:
@@ -114,7 +101,7 @@ def test_a_writer_that_is_killed_leaves_the_old_record_or_the_new_one(tmp_path: 
     write_state(tmp_path, RunState())
     writer = (
         "import sys, pathlib\n"
-        "from flanscale.orchestration.running.state import *\n"
+        "from flanscale.run_directory import Failure, RunState, write_state\n"
         "state, n = RunState(), 0\n"
         "while True:\n"
         "    n += 1\n"

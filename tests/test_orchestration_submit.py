@@ -17,7 +17,7 @@ from flanscale.orchestration.dispatch import closing, launcher
 from flanscale.orchestration.dispatch.launch import launch
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.planning.plan import Plan
-from flanscale.orchestration.running.state import Failure, RunState, read_state, write_state
+from flanscale.run_directory import Failure, RunState, read_state, write_state
 
 SLURM = ("cluster=slurm", "cluster.gpus=0")
 

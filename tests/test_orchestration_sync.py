@@ -15,7 +15,7 @@ from flanscale.config.compose import Composer, save
 from flanscale.orchestration.keeping import sync
 from flanscale.orchestration.running.claim import RUN, claim
 from flanscale.orchestration.running.liveness import this_process
-from flanscale.orchestration.running.state import RunState, write_state
+from flanscale.run_directory import RunState, write_state
 
 FAKE = Path(__file__).parent / "fake_wandb"
 CELL = Composer().compose(["tracker=disabled", "model=nano", "tracker.project=scaling", "tracker.group=study"])
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def a_run(folder: Path, name: str, state: str = "finished", steps: tuple[int, ...] = (0, 10, 20, 20)) -> Path:
     run_dir = folder / "runs" / name
     run_dir.mkdir(parents=True)
-    save(CELL, run_dir / "config.yaml")
+    save(CELL, run_dir)
     write_state(run_dir, RunState(state=state, attempt=1))
     log(run_dir, *steps)
     return run_dir
@@ -148,7 +148,7 @@ def test_a_damaged_run_is_named_and_the_others_are_sent(folder: Path) -> None:
     done = flanscale()
     assert done.returncode == 1
     assert "✘ bbb-two:" in done.stdout
-    assert "metrics.jsonl:1: not JSON" in done.stdout
+    assert "metrics.jsonl:1 cannot be read (JSONDecodeError" in done.stdout
     assert "✘ ccc-three:" in done.stdout
     assert sent(folder, "aaa") == [0, 10, 20]
 

@@ -551,12 +551,12 @@ def test_a_pretraining_cell_trains_and_tells_its_held_in_loss(
 @pytest.fixture
 def run_cell(tmp_path: Path) -> Callable[[RunConfig], list[dict[str, Any]]]:
     from flanscale.run import run
-    from flanscale.tracking.tracker import METRICS_FILE, read_metrics
+    from flanscale.run_directory import read_rows
 
     def executed(config: RunConfig) -> list[dict[str, Any]]:
         directory = tmp_path / "run"
         directory.mkdir()
         run(config, directory, attempt=1, should_stop=lambda: False)
-        return list(read_metrics(directory / METRICS_FILE))
+        return list(read_rows(directory))
 
     return executed

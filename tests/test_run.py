@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from flanscale import identity, run
-from flanscale.config.compose import CONFIG_FILE, Composer, load, save
-from flanscale.orchestration.running.state import read_state
-from flanscale.tracking.tracker import METRICS_FILE, read_metrics
+from flanscale.config.compose import Composer, load, save
+from flanscale.run_directory import METRICS_FILE, read_rows, read_state
 
 CELL = [
     "model=nano", "mixture.count=9", "cot=true", "tracker=disabled", "evaluation.examples_per_task=2",
@@ -30,18 +29,18 @@ def make_cell(folder: Path, *overrides: str) -> Path:
     resolved = identity.resolve(Composer().compose([*CELL, f"paths.cache={folder / 'cache'}", *overrides]))
     directory = folder / identity.run_name(resolved)
     directory.mkdir(parents=True)
-    save(resolved, directory / CONFIG_FILE)
+    save(resolved, directory)
     return directory
 
 
 def execute(directory: Path, *, attempt: int = 1, should_stop: Callable[[], bool] = lambda: False) -> None:
-    run.run(load(directory / CONFIG_FILE), directory, attempt=attempt, should_stop=should_stop)
+    run.run(load(directory), directory, attempt=attempt, should_stop=should_stop)
 
 
 def told(directory: Path) -> list[dict[str, Any]]:
     """The logged rows without what depends on the clock or on the attempt."""
     clock = {"time", "attempt", "train/tokens_per_second", "train/data_wait_fraction", "train/mfu"}
-    rows = read_metrics(directory / METRICS_FILE)
+    rows = read_rows(directory)
     return [{key: value for key, value in row.items() if key not in clock} for row in rows]
 
 

@@ -14,8 +14,7 @@ import pytest
 from little_study import wait_until
 from test_run import make_cell, predictions, told
 
-from flanscale.orchestration.running.state import read_state
-from flanscale.tracking.tracker import METRICS_FILE, read_metrics
+from flanscale.run_directory import METRICS_FILE, read_rows, read_state
 
 COMPILED = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])  # kept between test runs
 CELL = [
@@ -45,7 +44,7 @@ def leave(job: list[subprocess.Popen[bytes]], seconds: float = 120) -> list[int]
 
 
 def learning(directory: Path) -> bool:
-    return any("train/loss" in row for row in read_metrics(directory / METRICS_FILE))
+    return any("train/loss" in row for row in read_rows(directory))
 
 
 def assert_near(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:

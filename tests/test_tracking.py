@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from flanscale.config.compose import Composer
-from flanscale.tracking.tracker import METRICS_FILE, Tracker, eval_key, read_metrics
+from flanscale.errors import ConfigError
+from flanscale.run_directory import METRICS_FILE, read_rows
+from flanscale.tracking.tracker import Tracker, eval_key
 
 CONFIG = Composer().compose(["tracker=disabled"])
 
@@ -16,7 +18,7 @@ CONFIG = Composer().compose(["tracker=disabled"])
 def test_rows_are_on_disk_as_soon_as_they_are_logged(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path, CONFIG, run_id="x", attempt=1)
     tracker.log(10, {"train/loss": 2.5})
-    (row,) = read_metrics(tmp_path / METRICS_FILE)  # before close
+    (row,) = read_rows(tmp_path)  # before close
     assert (row["step"], row["attempt"], row["train/loss"]) == (10, 1, 2.5)
     tracker.close()
 
@@ -27,7 +29,7 @@ def test_a_resumed_attempt_repeats_no_row_and_mends_a_torn_one(tmp_path: Path) -
     first.log(20, {"train/loss": 2.0})
     path = tmp_path / METRICS_FILE
     path.write_bytes(path.read_bytes() + b'{"step": 30, "att')
-    assert [row["step"] for row in read_metrics(path)] == [10, 20]
+    assert [row["step"] for row in read_rows(tmp_path)] == [10, 20]
 
     second = Tracker(tmp_path, CONFIG, run_id="x", attempt=2)
     for step in (20, 30):
@@ -43,11 +45,11 @@ def test_non_finite_numbers_keep_the_file_valid_json(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path, CONFIG, run_id="x", attempt=1)
     tracker.log(1, {"train/loss": float("nan")})
     tracker.close()
-    (row,) = read_metrics(tmp_path / METRICS_FILE)
+    (row,) = read_rows(tmp_path)
     assert row["train/loss"] == "nan"
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     (tmp_path / METRICS_FILE).write_text('{"step": 1}\nrubbish\n{"step": 2}\n')
-    with pytest.raises(ValueError, match=r"metrics.jsonl:2: not JSON"):
-        read_metrics(tmp_path / METRICS_FILE)
+    with pytest.raises(ConfigError, match=r"metrics.jsonl:2 cannot be read \(JSONDecodeError"):
+        read_rows(tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_run import make_cell, predictions, start_job, told
 
-from flanscale.orchestration.running.state import read_state
+from flanscale.run_directory import read_state
 
 KILLS = 20
 OVERRIDES = ("trainer.steps=400", "trainer.log_every=10", "trainer.checkpoint_every=10", "trainer.keep_checkpoints=2")

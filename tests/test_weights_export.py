@@ -32,7 +32,7 @@ def trained(folder, *overrides: str):
     cell = resolve(Composer().compose([*SMALL, f"paths.runs={folder}", f"paths.cache={folder}/cache", *overrides]))
     directory = folder / run_name(cell)
     directory.mkdir(parents=True)
-    save(cell, directory / "config.yaml")
+    save(cell, directory)
     run(cell, directory, attempt=1, should_stop=lambda: False)
     return cell, directory
 
@@ -109,7 +109,7 @@ def test_an_unfinished_run_is_no_start(parent, tmp_path):
     cell, directory = parent
     shutil.copytree(directory, tmp_path / "unfinished")
     longer = dataclasses.replace(cell, trainer=dataclasses.replace(cell.trainer, steps=9))
-    save(longer, tmp_path / "unfinished" / "config.yaml")
+    save(longer, tmp_path / "unfinished")
     asked = dataclasses.replace(cell, init=dataclasses.replace(cell.init, run=str(tmp_path / "unfinished")))
     model = build_model(cell.model, 64)
     with pytest.raises(WeightsError, match=r"stands at step 4 of 9: let it finish"):
@@ -156,6 +156,6 @@ def test_the_weights_own_vocabulary_is_taken_and_another_refused(folder, tmp_pat
 
 def test_a_run_that_trained_nothing_has_nothing_to_give(tmp_path):
     cell = resolve(Composer().compose([*SMALL, *LLAMA, "mixture.count=0"]))
-    save(cell, tmp_path / "config.yaml")
+    save(cell, tmp_path)
     with pytest.raises(WeightsError, match="trained nothing and started from random parameters"):
         export_run(tmp_path, tmp_path / "out")

@@ -11,6 +11,7 @@ import typer
 
 from flanscale.cli import completion
 from flanscale.errors import ConfigError
+from flanscale.run_directory import identity_of
 from flanscale.schema import DataConfig, PathsConfig
 
 MARKS = {"ok": "✔", "warn": "!", "missing": "✘"}
@@ -36,8 +37,7 @@ def rerun(
     from flanscale.orchestration.keeping.rerun import differences, last_attempt, write_folder
     from flanscale.orchestration.planning.finding import find_run
 
-    paths = PathsConfig()
-    run_dir = find_run(run, Path(paths.runs), Path(paths.studies))
+    run_dir = find_run(run, PathsConfig())
     attempt = last_attempt(run_dir)
     found = differences(run_dir, attempt)
     if found:
@@ -46,7 +46,7 @@ def rerun(
         print(f"{run_dir.name}: nothing differs here from the attempt that made it")
     if check:
         raise typer.Exit(1 if found else 0)
-    folder = to or Path(f"rerun-{run_dir.name.split('-', 1)[0]}")
+    folder = to or Path(f"rerun-{identity_of(run_dir)}")
     if not (execute and (folder / "cell.sh").is_file()):
         write_folder(run_dir, attempt, found, folder)
         print(f"{folder}: how to make this run again; bash {folder}/cell.sh does all of it")
@@ -80,9 +80,9 @@ def sync(
     from flanscale.orchestration.keeping import sync as syncing
     from flanscale.orchestration.running.liveness import asking_rarely
 
-    paths, known_jobs = PathsConfig(), asking_rarely()
+    known_jobs = asking_rarely()
     parcels, going_on, unread = [], 0, 0
-    for run_dir in syncing.runs_of(name, Path(paths.runs), Path(paths.studies)):
+    for run_dir in syncing.runs_of(name, PathsConfig()):
         try:
             parcel = syncing.parcel(run_dir, project, known_jobs)
         except ConfigError as error:
@@ -161,8 +161,7 @@ def export(
     """Write a run as a folder that transformers and vLLM load: weights, configuration, tokenizer and model card."""
     from flanscale.orchestration.planning.finding import find_run
 
-    paths = PathsConfig()
-    run_dir = find_run(run, Path(paths.runs), Path(paths.studies))
+    run_dir = find_run(run, PathsConfig())
     if precision not in ("float32", "bfloat16", "float16"):
         raise ConfigError(f"--precision {precision}: must be float32, bfloat16 or float16")
     from flanscale.weights.export import export_run  # JAX comes in here

@@ -123,12 +123,12 @@ def report(
 ) -> None:
     """Draw the curves of a launched study and print its table."""
     from flanscale.orchestration.dispatch.closing import print_report
-    from flanscale.orchestration.planning.ledger import find_ledger
+    from flanscale.orchestration.planning.finding import find_study
     from flanscale.orchestration.watching.live import open_console
     from flanscale.schema import PathsConfig
 
-    index = find_ledger(study, _studies())
-    print_report(index, out or Path(PathsConfig().reports), open_console())
+    paths = PathsConfig()
+    print_report(find_study(study, paths).path, out or Path(paths.reports), open_console())
 
 
 def _named(study: str | None) -> str:
@@ -139,12 +139,6 @@ def _named(study: str | None) -> str:
     if study is None:
         raise ConfigError(f"plan what? a study ({', '.join(sorted(available_studies()))}) or a cell's overrides")
     return study
-
-
-def _studies() -> Path:
-    from flanscale.schema import PathsConfig
-
-    return Path(PathsConfig().studies)
 
 
 def main() -> None:

@@ -183,14 +183,15 @@ def _look(
     Raises:
         ConfigError: no name is given, or something that is not there.
     """
+    from flanscale.orchestration.planning.finding import find
     from flanscale.orchestration.running.liveness import asking_rarely
-    from flanscale.orchestration.steering.targets import find_targets, look_at
+    from flanscale.orchestration.steering.targets import look_at
     from flanscale.orchestration.watching.selection import Filter, known_classes
 
     if not names:
         raise ConfigError("no study or run is named; `flanscale status` lists the studies")
     which = Filter(tuple(where or ()), states, known_classes(classes or []))
-    targets = find_targets(names, _paths())
+    targets = find(names, _paths())
     known_jobs = asking_rarely()
     return [look_at(target.removed if removed else target, which, known_jobs) for target in targets]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,14 +31,16 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Show how far the cells of a study are, from their run directories alone."""
-    from flanscale.orchestration.planning import ledger
+    from flanscale.orchestration.planning.finding import find_study
+    from flanscale.orchestration.planning.ledger import launched_studies
+    from flanscale.schema import PathsConfig
 
     if study is not None:
-        _one(ledger.read_ledger(ledger.find_ledger(study, _studies())), watch, state, where, map_, as_json)
+        _one(find_study(study, PathsConfig()), watch, state, where, map_, as_json)
     elif watch or state or where or map_:
         from flanscale.errors import ConfigError
 
-        names = ", ".join(path.stem for path in ledger.launched_studies(_studies())) or "none launched yet"
+        names = ", ".join(path.stem for path in launched_studies(PathsConfig())) or "none launched yet"
         raise ConfigError(f"--watch, --state, --where and --map are of one study; name it: {names}")
     else:
         _all(as_json)
@@ -68,15 +69,17 @@ def _one(
 def _all(as_json: bool) -> None:
     """Every launched study, in a line each."""
     from flanscale.errors import ConfigError
-    from flanscale.orchestration.planning import ledger
+    from flanscale.orchestration.planning.ledger import launched_studies, read_ledger
     from flanscale.orchestration.watching import heatmap, words
     from flanscale.orchestration.watching.monitor import Observer
     from flanscale.orchestration.watching.status_json import as_json as document
+    from flanscale.schema import PathsConfig
 
-    documents, paths = [], list(ledger.launched_studies(_studies()))
-    for path in paths:
+    documents, paths = [], PathsConfig()
+    indexes = launched_studies(paths)
+    for path in indexes:
         try:
-            seen = Observer(ledger.read_ledger(path)).look()
+            seen = Observer(read_ledger(path)).look()
         except ConfigError as error:
             if as_json:
                 raise
@@ -88,8 +91,8 @@ def _all(as_json: bool) -> None:
             print("; ".join(filter(None, [f"{seen.ledger.study}: {words.counts(seen)}", words.left(seen)])))
     if as_json:
         print(json.dumps(documents, allow_nan=False))
-    elif not paths:
-        print(f"nothing launched yet: no index in {_studies()}/; try `flanscale launch quickstart`")
+    elif not indexes:
+        print(f"nothing launched yet: no index in {paths.studies}/; try `flanscale launch quickstart`")
 
 
 def logs(
@@ -109,11 +112,11 @@ def logs(
     """Show the log of a run, of all its attempts."""
     from flanscale.errors import ConfigError
     from flanscale.orchestration.planning.finding import find_run
-    from flanscale.orchestration.running.state import read_state
     from flanscale.orchestration.watching import transcript
+    from flanscale.run_directory import read_state
     from flanscale.schema import PathsConfig
 
-    found = transcript.Transcript(find_run(run, Path(PathsConfig().runs), _studies()), rank)
+    found = transcript.Transcript(find_run(run, PathsConfig()), rank)
     how = (lines, transcript.to_stdout, transcript.to_stderr)
     if stdout and (follow or rank):
         raise ConfigError("--stdout shows what was kept, of all ranks: leave out --follow and --rank")
@@ -126,9 +129,3 @@ def logs(
             transcript.tell(found, *how)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def _studies() -> Path:
-    from flanscale.schema import PathsConfig
-
-    return Path(PathsConfig().studies)

@@ -23,10 +23,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from flanscale.config.assignment import assign, copied, independent, references_in, refers, typed
 from flanscale.config.checks import GROUPS, check_combinations, check_key, check_value, leaves
 from flanscale.errors import ConfigError, nearest, one_line
+from flanscale.run_directory import CONFIG_FILE, write_atomically
 from flanscale.schema import RunConfig
-
-CONFIG_FILE = "config.yaml"
-
 
 # --- where the configuration lies ------------------------------------------------------------------------------
 
@@ -207,19 +205,20 @@ _Dumper.add_implicit_resolver(
 )
 
 
-def save(config: RunConfig, path: Path) -> None:
-    """Write a resolved configuration as YAML."""
+def save(config: RunConfig, run_dir: Path) -> None:
+    """Write a resolved configuration into a run directory."""
     fields = dataclasses.asdict(config)
     text = yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31 - 1)
-    path.write_text(text, encoding="utf-8")
+    write_atomically(run_dir / CONFIG_FILE, text)
 
 
-def load(path: Path) -> RunConfig:
-    """Read what `save` wrote.
+def load(run_dir: Path) -> RunConfig:
+    """The configuration of a run directory, checked as a composed one.
 
     Raises:
         ConfigError: the file is missing, is not YAML or does not fit this version's schema.
     """
+    path = run_dir / CONFIG_FILE
     try:
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(path))
         return checked(typing.cast(DictConfig, merged))

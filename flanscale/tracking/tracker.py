@@ -26,10 +26,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flanscale.run_directory import METRICS_FILE, read_rows
 from flanscale.schema import RunConfig
 from flanscale.tracking.mirror import open_mirror
 
-METRICS_FILE = "metrics.jsonl"
 AVERAGE = "eval/normalized_average"
 EVAL_FIELDS = ("score", "stderr", "stderr_tasks", "n", "lower_bound", "normalized")
 
@@ -39,27 +39,6 @@ log = logging.getLogger(__name__)
 def eval_key(benchmark: str, setting: str, field: str) -> str:
     """The logged name of one figure of one benchmark in one prompting mode."""
     return f"eval/{benchmark}/{setting}/{field}"
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`, oldest first; none where there is no file. A torn last line is left out.
-
-    Raises:
-        ValueError: a complete line is not a JSON object.
-    """
-    if not path.exists():
-        return []
-    complete, _, _ = path.read_bytes().rpartition(b"\n")
-    rows = []
-    for number, line in enumerate(complete.splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number}: not a JSON object")
-        rows.append(row)
-    return rows
 
 
 class Tracker:
@@ -72,7 +51,7 @@ class Tracker:
         self._attempt = attempt
         path = run_dir / METRICS_FILE
         _cut_torn_line(path)
-        self._seen = {(row["step"], key) for row in read_metrics(path) for key in row}
+        self._seen = {(row["step"], key) for row in read_rows(run_dir) for key in row}
         self._file = path.open("a", encoding="utf-8")
         self._mirror = open_mirror(run_dir, path, config, run_id=run_id, attempt=attempt)
 

@@ -124,6 +124,13 @@ def _values(row: Mapping[str, Any]) -> dict[str, Any]:
     return values | ({"_timestamp": row["time"]} if "time" in row else {})
 
 
+def client() -> Any:
+    """The library's client for asking a server about runs."""
+    import wandb
+
+    return wandb.Api()
+
+
 def connect(described: Mapping[str, Any], folder: Path, seconds: float) -> Any:
     """A W&B run on the server, new or the one with the same id.
 

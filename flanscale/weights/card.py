@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,9 @@ import yaml
 from flanscale import __version__
 from flanscale.config.checks import leaves
 from flanscale.models import Params
+from flanscale.run_directory import Code, identity_of, read_attempts, read_mixture, read_rows
 from flanscale.schema import RunConfig
-from flanscale.tracking.tracker import AVERAGE, METRICS_FILE, read_metrics
+from flanscale.tracking.tracker import AVERAGE
 
 SEQ2SEQ, CAUSAL = "AutoModelForSeq2SeqLM", "AutoModelForCausalLM"
 
@@ -49,9 +49,7 @@ def _learnt(run_dir: Path, config: RunConfig) -> str:
     elif config.init.run is not None:
         start = f"the last checkpoint of {config.fingerprints.get('init')}"
     lines = ["## What it learnt", "", f"It started from {start}."]
-    mixture = run_dir / "mixture.json"
-    if config.mixture.count and mixture.is_file():
-        content = json.loads(mixture.read_text(encoding="utf-8"))
+    if config.mixture.count and (content := read_mixture(run_dir)):
         groups: dict[str, list[dict[str, Any]]] = {}
         for row in content["tasks"]:
             groups.setdefault(str(row["group"]), []).append(row)
@@ -89,7 +87,7 @@ def _use(config: RunConfig) -> str:
 
 
 def _scores(run_dir: Path) -> str:
-    rows = [row for row in read_metrics(run_dir / METRICS_FILE) if any(key.startswith("eval/") for key in row)]
+    rows = [row for row in read_rows(run_dir) if any(key.startswith("eval/") for key in row)]
     if not rows:
         return ""
     last = rows[-1]
@@ -110,15 +108,16 @@ def _number(value: Any) -> str:
 
 
 def _provenance(run_dir: Path, config: RunConfig, config_json: Mapping[str, Any]) -> str:
-    attempt = _last_attempt(run_dir)
-    git = attempt.get("git") or {}
-    commit = f"{git['commit']}{' with local changes' if git.get('dirty') else ''}" if git.get("commit") else "unknown"
+    attempts = read_attempts(run_dir)
+    last = attempts[-1] if attempts else None
+    code = last.code if last and last.code else Code()
+    commit = f"{code.commit}{' with local changes' if code.dirty else ''}" if code.commit else "unknown"
     table = {
-        "cell": run_dir.name.split("-")[0],
-        "flanscale": f"{attempt.get('flanscale', __version__)}, commit {commit}",
+        "cell": identity_of(run_dir),
+        "flanscale": f"{last.flanscale if last else __version__}, commit {commit}",
         "written as": f"{config_json['architectures'][0]}, {config_json['dtype']}",
-        "JAX": (attempt.get("packages") or {}).get("jax", "unknown"),
-        "devices": ", ".join(attempt.get("devices") or []) or "unknown",
+        "JAX": (last.packages or {}).get("jax", "unknown") if last else "unknown",
+        "devices": ", ".join(last.devices or []) if last and last.devices else "unknown",
         **{f"fingerprint of {name}": f"`{value}`" for name, value in sorted(config.fingerprints.items())},
     }
     science = {name: value for name, field, value in leaves(config) if field.metadata["changes_result"]}
@@ -131,11 +130,3 @@ def _provenance(run_dir: Path, config: RunConfig, config_json: Mapping[str, Any]
         "```",
     ]
     return "\n".join(lines)
-
-
-def _last_attempt(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / "provenance.json"
-    if not path.is_file():
-        return {}
-    attempts = json.loads(path.read_text(encoding="utf-8")).get("attempts") or [{}]
-    return dict(attempts[-1])

@@ -17,12 +17,13 @@ from flanscale.errors import WeightsError
 from flanscale.models import Model, Params, build_mesh, build_model, parameter_shardings
 from flanscale.pipeline.tokenizers import Tokenizer, Words, load_tokenizer, padded_vocab_size
 from flanscale.pipeline.vocabulary import tokenizer_config
+from flanscale.run_directory import CHECKPOINTS
 from flanscale.schema import MeshConfig, RunConfig
 from flanscale.training.checkpoint import read_params
 from flanscale.weights.card import card
 from flanscale.weights.config_write import write_config
 from flanscale.weights.hf import CONFIG, SHARD_BYTES, write_json, write_tensors
-from flanscale.weights.initial import chosen_step, initial_params, starts_elsewhere
+from flanscale.weights.initial import initial_params, saved_step, starts_elsewhere
 from flanscale.weights.load import tensors_of
 from flanscale.weights.names import homes
 
@@ -39,7 +40,7 @@ def export_run(run_dir: Path, to: Path, *, precision: str = "float32", shard_byt
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise WeightsError(f"--to {to}: exists and is not an empty folder")
-    config = load(run_dir / "config.yaml")
+    config = load(run_dir)
     tokenizer = load_tokenizer(config.tokenizer)
     model = build_model(config.model, padded_vocab_size(tokenizer))
     config_json = write_config(config.model, model.vocab_size, eos_id=tokenizer.eos_id, dtype=precision)
@@ -89,10 +90,10 @@ def _params(run_dir: Path, config: RunConfig, model: Model) -> Params:
     places = parameter_shardings(build_mesh(MeshConfig()), shapes, model.config.kv_heads)
     abstract = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, places)
     if config.trainer.steps:
-        step = chosen_step(run_dir, config)
+        step = saved_step(run_dir)
         if config.trainer.select == "last" and step < config.trainer.steps:
             log.warning("%s has not finished: exporting step %d of %d", run_dir.name, step, config.trainer.steps)
-        return read_params(run_dir / "checkpoints", step, abstract)
+        return read_params(run_dir / CHECKPOINTS, step, abstract)
     if not starts_elsewhere(config.init):
         raise WeightsError(f"{run_dir.name} trained nothing and started from random parameters: nothing to export")
     return initial_params(config, model, abstract)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from flanscale.errors import WeightsError
 from flanscale.models import Model, Params
+from flanscale.run_directory import CHECKPOINTS, checkpoint_steps, chosen_step
 from flanscale.schema import InitConfig, RunConfig
-from flanscale.training.checkpoint import read_params, read_progress, saved_steps
+from flanscale.training.checkpoint import read_params
 from flanscale.weights.load import load_params
 from flanscale.weights.opening import open_source
 
@@ -35,27 +36,21 @@ def initial_params(config: RunConfig, model: Model, abstract: Params) -> Params:
     from flanscale.config.compose import load
 
     directory = Path(config.init.run)
-    other = load(directory / "config.yaml")
-    step = chosen_step(directory, other)
-    if saved_steps(directory / "checkpoints")[-1] < other.trainer.steps:
+    other = load(directory)
+    step = saved_step(directory)
+    if checkpoint_steps(directory)[-1] < other.trainer.steps:
         raise WeightsError(f"init.run={config.init.run}: stands at step {step} of {other.trainer.steps}: let it finish")
     log.info("starting from %s, step %d", directory.name, step)
-    return read_params(directory / "checkpoints", step, abstract)
+    return read_params(directory / CHECKPOINTS, step, abstract)
 
 
-def chosen_step(directory: Path, config: RunConfig) -> int:
-    """The step whose parameters a run stands for: its last, or under trainer.select=best its best.
+def saved_step(directory: Path) -> int:
+    """The step whose parameters a run stands for.
 
     Raises:
         WeightsError: it has no checkpoint.
     """
-    steps = saved_steps(directory / "checkpoints")
-    if not steps:
-        raise WeightsError(
-            f"{directory}: no checkpoint; a run of trainer.steps={config.trainer.steps} steps has none yet"
-        )
-    if config.trainer.select == "best":
-        best = read_progress(directory / "checkpoints", steps[-1])["best"]["step"]
-        if best in steps:
-            return int(best)
-    return steps[-1]
+    step = chosen_step(directory)
+    if step is None:
+        raise WeightsError(f"{directory}: no checkpoint: it has trained nothing, or not long enough yet")
+    return step

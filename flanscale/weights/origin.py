@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from flanscale.errors import WeightsError
+from flanscale.run_directory import find_run
 from flanscale.schema import ModelConfig, RunConfig
 from flanscale.weights.config_json import check_config, family_of
 from flanscale.weights.fingerprint import fingerprint
@@ -54,23 +55,6 @@ def settle(config: RunConfig, planned: RunConfig | None = None) -> None:
         config.fingerprints["init"] = f"run {directory.name.split('-')[0]}"
 
 
-def find_run(name: str, runs: Path) -> Path:
-    """The run directory of a path, an identity or the beginning of one.
-
-    Raises:
-        WeightsError: there is none, or more than one.
-    """
-    for path in (Path(name).expanduser(), runs / name):
-        if (path / "config.yaml").is_file():
-            return path
-    near = runs.glob(f"{name}*") if name and not Path(name).expanduser().is_absolute() else ()
-    found = sorted(path for path in near if (path / "config.yaml").is_file())
-    if len(found) != 1:
-        what = "no run directory" if not found else f"{len(found)} run directories"
-        raise WeightsError(f"{name}: {what} of that name in {runs}/; give the run's identity or its directory")
-    return found[0]
-
-
 def _check_run(config: RunConfig, other: RunConfig) -> None:
     was, now = asdict(other.model), asdict(config.model)
     scope = [name for name in now if name not in (*NOT_OF_THE_TREE, "scan", "remat") and was[name] != now[name]]
@@ -99,7 +83,7 @@ def _check_run(config: RunConfig, other: RunConfig) -> None:
 def _configuration(directory: Path) -> RunConfig:
     from flanscale.config.compose import load
 
-    return load(directory / "config.yaml")
+    return load(directory)
 
 
 @cache

@@ -11,8 +11,7 @@ import pytest
 
 from flanscale.config.compose import Composer
 from flanscale.orchestration.dispatch.reserve import create_run_dir
-from flanscale.orchestration.running.state import RunState, write_state
-from flanscale.tracking.tracker import METRICS_FILE
+from flanscale.run_directory import METRICS_FILE, RunState, write_state
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))

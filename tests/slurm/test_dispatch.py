@@ -20,7 +20,7 @@ from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.launch import launch
 from flanscale.orchestration.planning.plan import Plan
 from flanscale.orchestration.running import slurm
-from flanscale.orchestration.running.state import read_state
+from flanscale.run_directory import read_state
 
 pytestmark = pytest.mark.slurm
 SMALL = ("cluster=slurm", "cluster.cpus=1", "cluster.gpus=0", "cluster.timeout_minutes=60", "cluster.backoff_seconds=0")

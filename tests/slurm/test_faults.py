@@ -13,7 +13,7 @@ from little_study import Attempt, attempts, open_workplace, wait_until
 from machines import SAVED_SECONDS, Machines, state_of
 
 from flanscale.orchestration.running import slurm
-from flanscale.orchestration.running.state import RunState, read_state
+from flanscale.run_directory import RunState, read_state
 
 pytestmark = pytest.mark.slurm
 STEPS = 800

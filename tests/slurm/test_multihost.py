@@ -14,11 +14,10 @@ from little_study import wait_until
 from test_run import make_cell, predictions, told
 from test_run_processes import CELL, assert_near, begin, learning, leave
 
-from flanscale.config.compose import CONFIG_FILE, load
+from flanscale.config.compose import load
 from flanscale.orchestration.dispatch.launcher import submit_slurm
 from flanscale.orchestration.running.job import RUNNER
-from flanscale.orchestration.running.state import RunState, read_state
-from flanscale.tracking.tracker import METRICS_FILE
+from flanscale.run_directory import METRICS_FILE, RunState, read_state
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 PROCESSES = 4
@@ -32,7 +31,7 @@ SECONDS = 240.0  # of a cell that has two cores for four processes
 
 def submit(folder: Path) -> Path:
     directory = make_cell(folder, *FOUR)
-    submit_slurm([directory], load(directory / CONFIG_FILE).cluster, RUNNER, "multihost")
+    submit_slurm([directory], load(directory).cluster, RUNNER, "multihost")
     return directory
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from little_study import Workplace, attempts, open_workplace
 
-from flanscale.orchestration.running.state import read_state
+from flanscale.run_directory import read_state
 
 pytestmark = pytest.mark.slurm
 SMALL = ("cluster=slurm", "cluster.cpus=1", "cluster.gpus=0", "cluster.timeout_minutes=60")

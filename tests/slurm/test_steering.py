@@ -10,7 +10,7 @@ from little_study import attempts, wait_until
 from steering import Steering
 
 from flanscale.orchestration.running import slurm
-from flanscale.orchestration.running.state import read_state
+from flanscale.run_directory import read_state
 
 pytestmark = pytest.mark.slurm
 ALL = ("cluster=slurm", "cluster.cpus=1", "cluster.gpus=0", "cluster.timeout_minutes=60", "mixture.count=9")

@@ -22,11 +22,11 @@ from flanscale.orchestration.dispatch.submit import Submitted, check_slurm, held
 from flanscale.orchestration.planning.ledger import Ledger, ledger_of, write_ledger
 from flanscale.orchestration.planning.plan import Plan, decide
 from flanscale.orchestration.running.job import RUNNER
-from flanscale.orchestration.running.logs import LOG_FILE
 from flanscale.orchestration.running.stop import stop_requests
 from flanscale.orchestration.watching.live import following, open_console
 from flanscale.orchestration.watching.monitor import CellStatus, Observer, StudyStatus
 from flanscale.orchestration.watching.words import counts, outcome
+from flanscale.run_directory import LOG_FILE
 from flanscale.schema import ClusterConfig, PathsConfig
 
 WATCH_SECONDS = 1.0

@@ -24,9 +24,9 @@ from flanscale.orchestration.planning.plan import Cell, Plan, decide
 from flanscale.orchestration.running import repeat
 from flanscale.orchestration.running.claim import claim
 from flanscale.orchestration.running.liveness import View, asking_rarely, look, this_host, this_process
-from flanscale.orchestration.running.state import Failure, read_state, write_state
 from flanscale.orchestration.running.stop import StopRequest
 from flanscale.orchestration.running.withheld import withheld
+from flanscale.run_directory import Failure, read_state, write_state
 from flanscale.schema import ClusterConfig
 
 POLL_SECONDS = 0.2

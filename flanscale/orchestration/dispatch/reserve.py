@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from flanscale import identity
-from flanscale.config.compose import CONFIG_FILE, save
+from flanscale.config.compose import save
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.plan import Cell, decide
 from flanscale.orchestration.running.claim import claim, owner_here
 from flanscale.orchestration.running.liveness import KnownJobs, look, this_process
-from flanscale.orchestration.running.state import read_state, write_state
+from flanscale.run_directory import read_state, write_state
 from flanscale.schema import RunConfig
 
 
@@ -33,7 +33,7 @@ def reserve(run_dir: Path, cell: Cell, known_jobs: KnownJobs, retry: Collection[
     with claim(run_dir, patience=0) as mine:
         if not mine or not decide(look(run_dir, known_jobs), retry).starts or owner_here(run_dir):
             return False
-        _write_config(run_dir, cell.config)
+        save(cell.config, run_dir)
         me = this_process()
         queued = read_state(run_dir).queued(host=me.host, pid=me.pid, process_started=me.started)
         write_state(run_dir, queued)
@@ -52,14 +52,8 @@ def create_run_dir(cell: RunConfig) -> Path:
     run_dir.mkdir(exist_ok=True)
     with claim(run_dir) as mine:
         if mine and read_state(run_dir).state != "finished":
-            _write_config(run_dir, cell)
+            save(cell, run_dir)
     return run_dir
-
-
-def _write_config(run_dir: Path, cell: RunConfig) -> None:
-    scratch = run_dir / f".{CONFIG_FILE}"
-    save(cell, scratch)
-    scratch.replace(run_dir / CONFIG_FILE)
 
 
 def submitted(run_dir: Path, job: str) -> None:

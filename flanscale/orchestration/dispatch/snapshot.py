@@ -17,7 +17,7 @@ from pathlib import Path
 import flanscale
 from flanscale.config.compose import conf_path, sweeps_path
 from flanscale.orchestration.running.sources import COMMIT_VARIABLE, SNAPSHOT_VARIABLE, commit_here
-from flanscale.orchestration.running.state import read_state
+from flanscale.run_directory import read_state
 
 FOLDER = ".code"  # inside the runs folder
 COMPLETE = ".complete"

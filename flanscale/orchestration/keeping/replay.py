@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flanscale.config.compose import CONFIG_FILE, load, save
+from flanscale.config.compose import load, save
 from flanscale.errors import ConfigError
 from flanscale.orchestration.running.job import RUNNER
-from flanscale.orchestration.running.state import read_state
-from flanscale.tracking.tracker import METRICS_FILE, read_metrics
+from flanscale.run_directory import METRICS_FILE, predictions, read_predictions, read_rows, read_state
 
 OF_THE_HOST = ("step", "attempt", "time", "train/tokens_per_second", "train/mfu", "train/data_wait_fraction")
 START = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1], sys.argv[2], echo=True)"
@@ -45,10 +43,10 @@ def run_again(run_dir: Path, to: Path, runner: str = RUNNER) -> Path:
     again = to / run_dir.name
     if again.exists():
         raise ConfigError(f"{again} is there already; give another folder with --to")
-    cell = load(run_dir / CONFIG_FILE)
+    cell = load(run_dir)
     cell.tracker.mode = "disabled"
     again.mkdir(parents=True)
-    save(cell, again / CONFIG_FILE)
+    save(cell, again)
     subprocess.run([sys.executable, "-c", START, str(again), runner], check=False)
     state = read_state(again)
     if state.state != "finished":
@@ -61,22 +59,22 @@ def deviations(run_dir: Path, again: Path) -> list[Deviation]:
     """What differs between two runs of a cell, bit for bit; keys that measure the host are left out."""
     then, now = _logged(run_dir), _logged(again)
     found = [_compared(key, then.get(key, {}), now.get(key, {})) for key in sorted({*then, *now})]
-    names = {path.name for folder in (run_dir, again) for path in (folder / "predictions").glob("*.jsonl.gz")}
-    for name in sorted(names):
-        before, after = _lines(run_dir / "predictions" / name), _lines(again / "predictions" / name)
+    answered = [predictions(folder) for folder in (run_dir, again)]
+    for benchmark in sorted({*answered[0], *answered[1]}):
+        before, after = ([*read_predictions(files[benchmark])] if benchmark in files else [] for files in answered)
         longest = max(len(before), len(after))
         same = sum(one == other for one, other in zip(before, after, strict=False))
-        found.append(Deviation(f"predictions/{name}", longest - same, longest))
+        found.append(Deviation(f"predictions/{benchmark}", longest - same, longest))
     return [one for one in found if one.count]
 
 
 def _logged(run_dir: Path) -> dict[str, dict[int, Any]]:
     """Every logged value by key and step."""
-    path = run_dir / METRICS_FILE
-    if not path.exists():
-        raise ConfigError(f"{path} is missing: nothing to compare with")
+    rows = read_rows(run_dir)
+    if not rows:
+        raise ConfigError(f"{run_dir / METRICS_FILE} has no rows: nothing to compare with")
     values: dict[str, dict[int, Any]] = {}
-    for row in read_metrics(path):
+    for row in rows:
         for key, value in row.items():
             if key not in OF_THE_HOST:
                 values.setdefault(key, {})[row["step"]] = value
@@ -95,7 +93,3 @@ def _compared(key: str, then: Mapping[int, Any], now: Mapping[int, Any]) -> Devi
 def _gap(before: Any, after: Any) -> float | None:
     """Between two numbers; None where one is missing or is none."""
     return abs(before - after) if isinstance(before, int | float) and isinstance(after, int | float) else None
-
-
-def _lines(path: Path) -> list[bytes]:
-    return gzip.decompress(path.read_bytes()).splitlines() if path.exists() else []

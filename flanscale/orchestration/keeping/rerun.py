@@ -10,17 +10,16 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 
 from flanscale import __version__, identity
-from flanscale.config.compose import CONFIG_FILE, load
+from flanscale.config.compose import load
 from flanscale.errors import ConfigError, one_line
 from flanscale.orchestration.keeping.devices import NoAnswer, devices_here
-from flanscale.orchestration.running.provenance import installed_packages, read_attempts, steering_jax
+from flanscale.orchestration.running.provenance import installed_packages, steering_jax
 from flanscale.orchestration.running.sources import changed_since, current_code
+from flanscale.run_directory import CONFIG_FILE, Attempt, Code, identity_of, is_run, read_attempts, read_config
 from flanscale.tracking.masking import without_secrets
 
 NOT_HERE = "not installed"
@@ -36,13 +35,13 @@ class Difference:
     now: str
 
 
-def last_attempt(run_dir: Path) -> dict[str, Any]:
+def last_attempt(run_dir: Path) -> Attempt:
     """The provenance of the attempt that ended the run.
 
     Raises:
         ConfigError: none was recorded, or this version cannot read it.
     """
-    if not (run_dir / CONFIG_FILE).is_file():
+    if not is_run(run_dir):
         raise ConfigError(f"{run_dir} has no {CONFIG_FILE}: not a run directory")
     attempts = read_attempts(run_dir)
     if not attempts:
@@ -53,31 +52,31 @@ def last_attempt(run_dir: Path) -> dict[str, Any]:
 # --- what differs -----------------------------------------------------------------------------------------------------
 
 
-def differences(run_dir: Path, attempt: Mapping[str, Any]) -> list[Difference]:
+def differences(run_dir: Path, attempt: Attempt) -> list[Difference]:
     """Everything that may change the result and is not as it was: code, packages, data, devices."""
-    found = [Difference("python", attempt["python"], platform.python_version()), *_code(run_dir, attempt["code"] or {})]
-    found.append(Difference("flanscale", attempt["flanscale"], __version__))
-    found += _packages(attempt["packages"] or {})
-    found += _environment(run_dir, attempt["jax_environment"])
+    found = [Difference("python", attempt.python, platform.python_version()), *_code(run_dir, attempt.code or Code())]
+    found.append(Difference("flanscale", attempt.flanscale, __version__))
+    found += _packages(attempt.packages or {})
+    found += _environment(run_dir, attempt.jax_environment)
     found += _data(run_dir)
     found += _devices(attempt)
     return [one for one in found if one.then != one.now]
 
 
-def _code(run_dir: Path, then: Mapping[str, Any]) -> Iterable[Difference]:
+def _code(run_dir: Path, then: Code) -> Iterable[Difference]:
     now, _ = current_code()
-    if then.get("commit") or not then.get("archive"):
-        yield Difference("commit", then.get("commit") or "unknown", now["commit"] or "unknown")
-    if not then.get("archive"):
+    if then.commit or not then.archive:
+        yield Difference("commit", then.commit or "unknown", now.commit or "unknown")
+    if not then.archive:
         yield Difference("uncommitted", _shown_diff(then), _shown_diff(now))
-    elif (run_dir / then["archive"]).is_file():
-        changed = changed_since(run_dir / then["archive"])
-        sources = f"snapshot {then['snapshot']}"
+    elif (run_dir / then.archive).is_file():
+        changed = changed_since(run_dir / then.archive)
+        sources = f"snapshot {then.snapshot}"
         yield Difference("sources", sources, _shown_files(changed) if changed else sources)
 
 
-def _shown_diff(code: Mapping[str, Any]) -> str:
-    return f"diff {code['diff_sha256'][:12]}" if code.get("diff_sha256") else "nothing"
+def _shown_diff(code: Code) -> str:
+    return f"diff {code.diff_sha256[:12]}" if code.diff_sha256 else "nothing"
 
 
 def _shown_files(names: list[str]) -> str:
@@ -105,7 +104,7 @@ def _environment(run_dir: Path, then: Mapping[str, str] | None) -> list[Differen
     """Variables that steer JAX; the run's own configuration sets some again."""
     if then is None:
         return []
-    fields = yaml.safe_load((run_dir / CONFIG_FILE).read_text(encoding="utf-8"))
+    fields = read_config(run_dir)
     now = steering_jax(os.environ | fields["cluster"]["environment"])
     return [Difference(name, then.get(name, "not set"), now.get(name, "not set")) for name in sorted({*then, *now})]
 
@@ -113,7 +112,7 @@ def _environment(run_dir: Path, then: Mapping[str, str] | None) -> list[Differen
 def _data(run_dir: Path) -> list[Difference]:
     """Fingerprints, computed again where the data is at hand, and the identity that they are part of."""
     try:
-        cell = load(run_dir / CONFIG_FILE)
+        cell = load(run_dir)
         before = dict(cell.fingerprints)
         cell.fingerprints = {}
         resolved = identity.resolve(cell)
@@ -124,11 +123,11 @@ def _data(run_dir: Path) -> list[Difference]:
         Difference(f"fingerprint of {name}", before.get(name, "none"), resolved.fingerprints.get(name, "none"))
         for name in names
     ]
-    return [*found, Difference("identity of the cell", run_dir.name.split("-", 1)[0], identity.identity(resolved))]
+    return [*found, Difference("identity of the cell", identity_of(run_dir), identity.identity(resolved))]
 
 
-def _devices(attempt: Mapping[str, Any]) -> list[Difference]:
-    then = ", ".join(attempt["devices"] or [])
+def _devices(attempt: Attempt) -> list[Difference]:
+    then = ", ".join(attempt.devices or [])
     if not then:
         return []
     try:
@@ -141,7 +140,7 @@ def _devices(attempt: Mapping[str, Any]) -> list[Difference]:
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
-def write_folder(run_dir: Path, attempt: Mapping[str, Any], differing: Iterable[Difference], to: Path) -> None:
+def write_folder(run_dir: Path, attempt: Attempt, differing: Iterable[Difference], to: Path) -> None:
     """Write requirements.txt, config.yaml, cell.sh, README.md and what no commit holds of the code.
 
     Raises:
@@ -149,8 +148,8 @@ def write_folder(run_dir: Path, attempt: Mapping[str, Any], differing: Iterable[
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"{to} is not empty; give another folder with --to")
-    code = attempt["code"] or {}
-    recorded = {"code.diff.gz": code.get("diff"), "code.tar.gz": code.get("archive")}
+    code = attempt.code or Code()
+    recorded = {"code.diff.gz": code.diff, "code.tar.gz": code.archive}
     kept = {name: run_dir / source for name, source in recorded.items() if source}
     for source in kept.values():
         if not source.is_file():
@@ -159,7 +158,7 @@ def write_folder(run_dir: Path, attempt: Mapping[str, Any], differing: Iterable[
     for name, source in kept.items():
         shutil.copyfile(source, to / name)
     (to / "requirements.txt").write_text(requirements(attempt), encoding="utf-8")
-    fields = yaml.safe_load((run_dir / CONFIG_FILE).read_text(encoding="utf-8"))
+    fields = read_config(run_dir)
     fields["tracker"]["mode"] = "disabled"
     text = OmegaConf.to_yaml(OmegaConf.create(without_secrets(fields)))
     (to / CONFIG_FILE).write_text(text, encoding="utf-8")
@@ -168,11 +167,11 @@ def write_folder(run_dir: Path, attempt: Mapping[str, Any], differing: Iterable[
     (to / "README.md").write_text(_readme(run_dir, attempt, differing), encoding="utf-8")
 
 
-def requirements(attempt: Mapping[str, Any]) -> str:
+def requirements(attempt: Attempt) -> str:
     """Exact versions of all packages but the project itself, as pip and uv read them; no address of a registry."""
-    elsewhere = attempt["elsewhere"] or {}
+    elsewhere = attempt.elsewhere or {}
     lines = []
-    for name, version in (attempt["packages"] or {}).items():
+    for name, version in (attempt.packages or {}).items():
         if _normal(name) == PROJECT:
             continue
         pinned = f"{name}=={version}"
@@ -180,31 +179,31 @@ def requirements(attempt: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def script(attempt: Mapping[str, Any]) -> str:
+def script(attempt: Attempt) -> str:
     """The commands that recreate the environment and run the cell in `./run`."""
-    code = attempt["code"] or {}
-    if code.get("archive"):
+    code = attempt.code or Code()
+    if code.archive:
         sources = ["mkdir -p code", "tar -xzf code.tar.gz -C code"]
         start = "PYTHONPATH=code PYTHONSAFEPATH=1"
         install: list[str] = []
-    elif code.get("commit"):
-        origin = shlex.quote(code["origin"]) if code.get("origin") else '"${CLONE:?a clone or the address of one}"'
-        sources = [f"git clone {origin} code", f"git -C code checkout --quiet {code['commit']}"]
-        sources += ["gunzip -c code.diff.gz | git -C code apply -"] if code.get("diff") else []
+    elif code.commit:
+        origin = shlex.quote(code.origin) if code.origin else '"${CLONE:?a clone or the address of one}"'
+        sources = [f"git clone {origin} code", f"git -C code checkout --quiet {code.commit}"]
+        sources += ["gunzip -c code.diff.gz | git -C code apply -"] if code.diff else []
         start, install = "", ["venv/bin/python -m pip install --no-deps --editable code"]
     else:
         sources, start = [], ""
-        install = [f"venv/bin/python -m pip install --no-deps flanscale=={attempt['flanscale']}"]
-    python = ".".join(attempt["python"].split(".")[:2])
+        install = [f"venv/bin/python -m pip install --no-deps flanscale=={attempt.flanscale}"]
+    python = ".".join(attempt.python.split(".")[:2])
     job = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1], echo=True)"
-    exports = [f"export {key}={shlex.quote(value)}" for key, value in (attempt["jax_environment"] or {}).items()]
+    exports = [f"export {key}={shlex.quote(value)}" for key, value in (attempt.jax_environment or {}).items()]
     lines = [
         "#!/usr/bin/env bash",
         "# Recreates the environment of a run and runs its cell again, in ./run.",
         "set -euo pipefail",
         'cd "$(dirname "$0")"',
         *sources,
-        f"python{python} -m venv venv  # it was Python {attempt['python']}",
+        f"python{python} -m venv venv  # it was Python {attempt.python}",
         "venv/bin/python -m pip install --no-deps --requirement requirements.txt",
         *install,
         *exports,
@@ -215,17 +214,17 @@ def script(attempt: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _readme(run_dir: Path, attempt: Mapping[str, Any], differing: Iterable[Difference]) -> str:
-    data = attempt["data"] or {"fingerprints": {}, "places": {}}
-    slurm = ", ".join(f"{key} {value}" for key, value in (attempt["slurm"] or {}).items())
+def _readme(run_dir: Path, attempt: Attempt, differing: Iterable[Difference]) -> str:
+    data = attempt.data or {"fingerprints": {}, "places": {}}
+    slurm = ", ".join(f"{key} {value}" for key, value in (attempt.slurm or {}).items())
     facts = {
         "run": run_dir.name,
-        "attempt": attempt["attempt"],
-        "command": shlex.join(attempt["argv"]),
-        "host": f"{attempt['host']}, {attempt['platform']}",
-        "devices": ", ".join(attempt["devices"] or ["unknown"]),
-        "runtime": attempt["runtime"],
-        "driver": attempt.get("driver"),
+        "attempt": attempt.attempt,
+        "command": shlex.join(attempt.argv),
+        "host": f"{attempt.host}, {attempt.platform}",
+        "devices": ", ".join(attempt.devices or ["unknown"]),
+        "runtime": attempt.runtime,
+        "driver": attempt.driver,
         "Slurm": slurm,
         **{f"fingerprint of {name}": value for name, value in data["fingerprints"].items()},
         **data["places"],

@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
-from flanscale.config.compose import CONFIG_FILE
-from flanscale.errors import ConfigError, one_line
-from flanscale.orchestration.planning.finding import find_run
-from flanscale.orchestration.planning.ledger import launched_studies, read_ledger
+from flanscale.errors import ConfigError
+from flanscale.orchestration.planning.finding import find
 from flanscale.orchestration.running.liveness import KnownJobs, look
+from flanscale.run_directory import (
+    METRICS_FILE,
+    identity_of,
+    is_run,
+    read_config,
+    read_rows,
+    run_directories,
+)
+from flanscale.schema import PathsConfig
 from flanscale.tracking import mirror, wandb_run
-from flanscale.tracking.tracker import METRICS_FILE, read_metrics
 
 TRIES = 3
 AT_ONCE = 4
@@ -54,21 +58,16 @@ class Parcel:
         return not self.size and not (self.finished and math.isfinite(self.steps.next))
 
 
-def runs_of(name: str | None, runs: Path, studies: Path) -> list[Path]:
+def runs_of(name: str | None, paths: PathsConfig) -> list[Path]:
     """The run directories of a launched study or of one run; without a name, all of them.
 
     Raises:
         ConfigError: nothing is called so.
     """
     if name is None:
-        return sorted(path.parent for path in runs.glob(f"*/{CONFIG_FILE}"))
-    indexes = {path.stem: path for path in launched_studies(studies)}
-    index = Path(name) if name.endswith(".json") else indexes.get(name)
-    if index is None:
-        return [find_run(name, runs, studies)]
-    ledger = read_ledger(index)
-    directories = [ledger.directory(entry) for entry in ledger.entries]
-    return [directory for directory in directories if (directory / CONFIG_FILE).is_file()]
+        return run_directories(Path(paths.runs))
+    (target,) = find([name], paths)
+    return [directory for directory in map(target.ledger.directory, target.entries) if is_run(directory)]
 
 
 def parcel(run_dir: Path, project: str | None, known_jobs: KnownJobs) -> Parcel | None:
@@ -85,29 +84,15 @@ def parcel(run_dir: Path, project: str | None, known_jobs: KnownJobs) -> Parcel 
     view = look(run_dir, known_jobs)
     if view.alive and view.state.state == "running":
         return None
-    config = _read_config(run_dir / CONFIG_FILE)
+    config = read_config(run_dir)
     if project is not None:
         entity, _, config["tracker"]["project"] = project.rpartition("/")
         config["tracker"]["entity"] = entity or config["tracker"]["entity"]
     where = wandb_run.target(config["tracker"]["project"], config["tracker"]["entity"])
     steps = wandb_run.Steps(wandb_run.first_unsent_step(run_dir, where))
-    try:
-        steps.take(read_metrics(run_dir / METRICS_FILE) if math.isfinite(steps.next) else ())
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"{run_dir / METRICS_FILE} cannot be read ({error})") from error
-    described = wandb_run.described_run(run_dir, config, run_dir.name.split("-", 1)[0])
+    steps.take(read_rows(run_dir) if math.isfinite(steps.next) else ())
+    described = wandb_run.described_run(run_dir, config, identity_of(run_dir))
     return Parcel(run_dir, where, described, steps, finished=view.state.state == "finished")
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """A run's configuration as plain values, unchecked: whatever version wrote it, and in a tenth of the time."""
-    try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        if not {"tracker", "trainer"} <= config.keys():
-            raise ValueError("not a run's configuration")
-        return dict(config)
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read ({one_line(error)})") from error
 
 
 def send(parcels: Sequence[Parcel], told: Callable[[Parcel], None]) -> None:

@@ -12,14 +12,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import yaml
-
 from flanscale.chips import CHIPS
-from flanscale.config.compose import CONFIG_FILE
-from flanscale.orchestration.running.state import RunState, read_state
+from flanscale.errors import ConfigError
+from flanscale.run_directory import RunState, is_run, read_config, read_rows, read_state
 from flanscale.schema import RunConfig, TokenizerConfig
 from flanscale.sizing.flops import parameter_count, training_flops
-from flanscale.tracking.tracker import METRICS_FILE, read_metrics
 
 ENOUGH_RUNS = 3  # of one size, for its pace
 MOST_LOOKED_AT = 20  # run directories of other studies, for one size
@@ -115,17 +112,15 @@ def run_of(config: RunConfig, directory: Path, state: RunState) -> Run:
 def finished_runs(runs: Path, config: RunConfig) -> Iterator[Run]:
     """Finished runs of a cell's size in the runs folder, whichever study they belong to. Damaged ones are passed by."""
     size, name = size_of(config), config.model.name
-    alike = sorted(path for path in runs.glob(f"*-{name}-*") if (path / CONFIG_FILE).is_file())
+    alike = sorted(path for path in runs.glob(f"*-{name}-*") if is_run(path))
     for directory in islice(alike, MOST_LOOKED_AT):
         try:
-            state = read_state(directory)
-            text = (directory / CONFIG_FILE).read_text(encoding="utf-8")
-            made = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            state, made = read_state(directory), read_config(directory)
             if state.state == "finished" and _size(made) == size:
                 trainer = made["trainer"]
                 slots = trainer["batch_rows"] * (trainer["input_tokens"] + trainer["target_tokens"])
                 yield Run(size, trainer["steps"], slots, directory, state.seconds)
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):  # another version's, or half-written
+        except (ConfigError, KeyError, TypeError):  # another version's, or half-written
             continue
 
 
@@ -133,7 +128,7 @@ def pace_of(runs: Iterable[Run]) -> Pace | None:
     """The pace of finished runs of one size, by the throughput that they logged; None where none has trained."""
     steps, around = [], []
     for run in islice((run for run in runs if run.steps), ENOUGH_RUNS):
-        rows = read_metrics(run.directory / METRICS_FILE)
+        rows = read_rows(run.directory)
         seconds = [
             run.slots * (1 - row["train/pad_fraction"]) / row["train/tokens_per_second"]
             for row in rows

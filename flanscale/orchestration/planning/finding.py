@@ -1,77 +1,115 @@
-"""Which run is meant? Finds a run directory by its path, its identity, the beginning of one, or a part of its name."""
+"""Which cells are meant by a name? Those of a launched study, or one run, as part of the study that has it."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flanscale.config.compose import CONFIG_FILE
-from flanscale.errors import ConfigError, closest, did_you_mean
-from flanscale.orchestration.planning.ledger import launched_studies, read_ledger
+from flanscale import run_directory
+from flanscale.errors import ConfigError, nearest
+from flanscale.orchestration.planning.ledger import Entry, Ledger, launched_studies, read_ledger
+from flanscale.schema import PathsConfig
 
-MOST_NAMED = 5
+
+@dataclass(frozen=True)
+class Target:
+    """Some cells of one study."""
+
+    ledger: Ledger
+    entries: tuple[Entry, ...]
+
+    @property
+    def removed(self) -> Target:
+        """The study's cells that its file has no more."""
+        return replace(self, entries=self.ledger.removed)
 
 
-def find_run(name: str, runs: Path, studies: Path) -> Path:
-    """The run directory that is meant; it need not be there yet when a launched study has such a cell.
+def find_study(name: str, paths: PathsConfig) -> Ledger:
+    """A launched study, by its name or by the path of its index.
+
+    Raises:
+        ConfigError: it has not been launched from here, or its index is damaged; the message names the nearest.
+    """
+    if name.endswith(".json"):
+        return read_ledger(Path(name))
+    known = {file.stem: file for file in launched_studies(paths)}
+    if name not in known:
+        hint = nearest(name, known) or f"; `flanscale launch {name}` makes one"
+        raise ConfigError(f"no study {name!r} in {paths.studies}/{hint}")
+    return read_ledger(known[name])
+
+
+def find_run(name: str, paths: PathsConfig) -> Path:
+    """A run directory; it need not be there yet when a launched study has such a cell.
 
     Args:
         name: a path, a run's identity or the beginning of one, or a part of its readable name.
-        runs: the folder of run directories.
-        studies: the folder of indexes; runs of other folders are found by them.
+        paths: runs of folders other than `paths.runs` are found by the indexes of the studies.
 
     Raises:
-        ConfigError: there is none, or several; the message names the nearest.
+        ConfigError: there is none, or several; the message names the nearest, and indexes that cannot be read.
     """
-    path = Path(name).expanduser()
-    if (path / CONFIG_FILE).is_file():
-        return path.absolute()
-    if os.sep in name:
-        raise ConfigError(f"{name}: no such run directory")
-    known, unread = _known(runs, studies)
-    found = _matches(name, known)
-    if len(found) == 1:
-        return known[found[0]]
-    if found:
-        named = ", ".join(found[:MOST_NAMED])
-        more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-        raise ConfigError(f"{name}: {len(found)} runs are called so: {named}{more}")
-    parts = {part: run for run in known for part in (run, *run.split("-", 1))}
-    hint = did_you_mean(dict.fromkeys(parts[part] for part in closest(name, parts)))
-    raise ConfigError(f"{name}: no such run among the {len(known)} of {runs}/ and {studies}/{hint}{unread}")
-
-
-def _matches(name: str, known: dict[str, Path]) -> list[str]:
-    """Names of runs by the narrowest meaning of a name that fits any."""
-    meanings: tuple[Callable[[str], bool], ...] = (
-        lambda run: name in (run, *run.split("-", 1)),
-        lambda run: run.startswith(name),
-        lambda run: name in run,
-    )
-    for meaning in meanings:
-        if name and (found := sorted(filter(meaning, known))):
-            return found
-    return []
-
-
-def _known(runs: Path, studies: Path) -> tuple[dict[str, Path], str]:
-    """Every run directory by its name, and of which indexes that cannot be known."""
-    known = {}
-    if runs.is_dir():
-        with os.scandir(runs) as found:
-            known = {
-                entry.name: runs.absolute() / entry.name
-                for entry in found
-                if not entry.name.startswith(".") and entry.is_dir()
-            }
+    planned: dict[str, Path] = {}
     unread = ""
-    for index in launched_studies(studies):
+    for index in launched_studies(paths):
         try:
             ledger = read_ledger(index)
         except ConfigError as error:
             unread += f"; {error}"
-            continue
-        for entry in (*ledger.entries, *ledger.removed):
-            known.setdefault(entry.run, ledger.directory(entry))
-    return known, unread
+        else:
+            planned |= {entry.run: ledger.directory(entry) for entry in _entries(ledger)}
+    try:
+        return run_directory.find_run(name, Path(paths.runs).expanduser(), planned)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{unread}") from None
+
+
+def find(names: Sequence[str], paths: PathsConfig) -> list[Target]:
+    """The cells of every study and run that is named, study by study.
+
+    Raises:
+        ConfigError: nothing goes by that name, or more than one run.
+    """
+    targets: dict[Path, Target] = {}
+    for name in names:
+        target = _target(name, paths)
+        before = targets.get(target.ledger.path)
+        entries = (*(before.entries if before else ()), *target.entries)
+        targets[target.ledger.path] = replace(target, entries=tuple(dict.fromkeys(entries)))
+    return list(targets.values())
+
+
+def _target(name: str, paths: PathsConfig) -> Target:
+    studies = {file.stem: file for file in launched_studies(paths)}
+    if name in studies or name.endswith(".json"):
+        ledger = find_study(name, paths)
+        return Target(ledger, ledger.entries)
+    try:
+        directory = find_run(name, paths)
+    except ConfigError as error:
+        raise ConfigError(f"no study {name!r} in {paths.studies}/{nearest(name, studies)}; {error}") from error
+    for ledger in map(read_ledger, studies.values()):
+        for entry in _entries(ledger):
+            if ledger.directory(entry) == directory:
+                return Target(ledger, (entry,))
+    return _alone(directory, paths)
+
+
+def _entries(ledger: Ledger) -> Iterator[Entry]:
+    yield from (*ledger.entries, *ledger.removed)
+
+
+def _alone(directory: Path, paths: PathsConfig) -> Target:
+    """A run that no study has, as a study of its own whose index is never written."""
+    from flanscale.config.compose import load
+    from flanscale.orchestration.planning.cost import cost_of, devices
+
+    config = load(directory)
+    cost = cost_of(config)
+    entry = Entry(
+        *(run_directory.identity_of(directory), directory.name, cost.steps, cost.parameters, cost.flops),
+        devices=devices(config),
+    )
+    index = Path(paths.studies).expanduser().absolute() / f"{directory.name}.json"
+    return Target(Ledger(index, directory.name, "", (), {}, (), (entry,), directory.parent), (entry,))

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from flanscale import __version__
-from flanscale.errors import ConfigError, nearest
+from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.cost import devices
 from flanscale.orchestration.planning.plan import Plan, Point
-from flanscale.orchestration.running.state import read_state, write_atomically
+from flanscale.run_directory import read_state, write_atomically
+from flanscale.schema import PathsConfig
 
 FORMAT = 1
 
@@ -148,21 +149,6 @@ def _entry(cell: str, record: dict[str, Any]) -> Entry:
     return Entry(**record | {"id": cell, "parents": tuple(record.get("parents", ()))})
 
 
-def find_ledger(name: str, studies: Path) -> Path:
-    """The index of a launched study, by its name or by the path of the index itself.
-
-    Raises:
-        ConfigError: it has not been launched from here; the message names those that have been.
-    """
-    if name.endswith(".json"):
-        return Path(name)
-    known = {file.stem: file for file in launched_studies(studies)}
-    if name not in known:
-        hint = nearest(name, known) or f"; `flanscale launch {name}` makes one"
-        raise ConfigError(f"no study {name!r} in {studies}/{hint}")
-    return known[name]
-
-
-def launched_studies(studies: Path) -> Iterable[Path]:
-    """The indexes in a folder."""
-    return sorted(studies.glob("*.json"))
+def launched_studies(paths: PathsConfig) -> list[Path]:
+    """The indexes of all launched studies."""
+    return sorted(Path(paths.studies).expanduser().glob("*.json"))

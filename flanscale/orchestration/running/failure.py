@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flanscale.errors import FlanscaleError
-from flanscale.orchestration.running.state import Failure
+from flanscale.run_directory import Failure
 
 CERTAIN = ("nonfinite_loss", "preempted", "out_of_memory")  # whatever else went wrong on the way
 

@@ -16,16 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from flanscale.config.compose import CONFIG_FILE, load
+from flanscale.config.compose import load
 from flanscale.errors import ConfigError, CutOff, Preempted
 from flanscale.orchestration.running import provenance, repeat, slurm
 from flanscale.orchestration.running.claim import RECORD, RUN, Lease, claim
 from flanscale.orchestration.running.failure import failure_of, file_system_trouble
 from flanscale.orchestration.running.liveness import HEARTBEAT_SECONDS, SILENCE_SECONDS, this_host, this_process
-from flanscale.orchestration.running.logs import LOG_FILE, logging_to
+from flanscale.orchestration.running.logs import logging_to
 from flanscale.orchestration.running.ranks import announce, follow, this_rank
-from flanscale.orchestration.running.state import STATE_FILE, Failure, RunState, read_state, write_state
 from flanscale.orchestration.running.stop import StopRequest, leaving_within, stop_requests
+from flanscale.run_directory import LOG_FILE, STATE_FILE, Failure, RunState, read_state, write_state
 from flanscale.schema import ClusterConfig, RunConfig
 
 RUNNER = "flanscale.run"
@@ -88,7 +88,7 @@ def _sent_back(directory: Path) -> bool:
     if before.state != "preempted":
         return False
     try:
-        cluster = load(directory / CONFIG_FILE).cluster
+        cluster = load(directory).cluster
     except ConfigError:  # which the attempt itself will record
         return False
     rest = repeat.too_early(before, job, cluster)
@@ -129,7 +129,7 @@ class _Attempt:
     def execute(self, runner: str) -> None:
         """Run the cell and record how it ended."""
         try:
-            cell = load(self.directory / CONFIG_FILE)
+            cell = load(self.directory)
             self.cluster = cell.cluster
             if self.state.stalled > self.cluster.retries:
                 raise CutOff("Slurm started the job again and again after it had been cut off")

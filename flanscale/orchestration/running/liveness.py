@@ -15,13 +15,12 @@ from pathlib import Path
 import psutil
 
 from flanscale.orchestration.running import slurm
-from flanscale.orchestration.running.state import STATE_FILE, RunState, read_state
+from flanscale.run_directory import STATE_FILE, RunState, read_state
 
 HEARTBEAT_SECONDS = 30.0
 ASK_SLURM_SECONDS = 15.0
 SILENCE_SECONDS = 300.0  # a run on another host that has not beaten for so long is dead
 BIRTH_TOLERANCE = 2.0  # seconds; it took longer until the same pid was given out again
-LONGEST_UPTIME = 1e9  # seconds; a larger birth is from a record of format 1, which had it since the epoch
 
 # Jobs that are pending or running: id → why it waits, in Slurm's words; None where that is unknown.
 KnownJobs = Callable[[], Mapping[str, str] | None]
@@ -65,8 +64,6 @@ def process_alive(pid: int, started: float | None) -> bool:
     """
     try:
         born, status = _birth(pid)
-        if started is not None and started > LONGEST_UPTIME:
-            born = psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return False
     return status not in "ZX" and (started is None or abs(born - started) < BIRTH_TOLERANCE)

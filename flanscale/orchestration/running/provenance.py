@@ -15,23 +15,19 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flanscale import __version__
-from flanscale.config.compose import CONFIG_FILE
-from flanscale.errors import ConfigError
 from flanscale.orchestration.running.sources import record_code
-from flanscale.orchestration.running.state import write_atomically
+from flanscale.run_directory import Attempt, read_attempts, read_config, write_attempts
 from flanscale.tracking.masking import masked, masked_arguments, without_secrets
 
 log = logging.getLogger(__name__)
 
 PROVENANCE_FILE = "provenance.json"
-FORMAT = 2  # 1: a dozen packages, "git" in place of "code", no data
 STEERS_JAX = re.compile(r"(JAX|XLA|LIBTPU|NCCL)_\w+|TF_\w*DETERMINISTIC\w*|OMP_NUM_THREADS")
 OF_THE_JOB = {
     "job": "SLURM_JOB_ID",
@@ -48,28 +44,25 @@ NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 def record_attempt(run_dir: Path, attempt: int) -> None:
     """Add this attempt: code, packages, data, host, Slurm job, command line."""
-    entry = {
-        "attempt": attempt,
-        "started": time.time(),
-        "flanscale": __version__,
-        "code": _or_none(lambda: record_code(run_dir)),
-        "python": platform.python_version(),
-        "packages": _or_none(installed_packages),
-        "elsewhere": _or_none(_installed_from_elsewhere),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "host": socket.gethostname(),
-        "cpus": os.cpu_count(),
-        "working_directory": str(Path.cwd()),
-        "argv": masked_arguments(sys.argv),
-        "data": _or_none(lambda: _data(run_dir)),
-        "slurm": _slurm(),
-        "jax_environment": steering_jax(os.environ),
-        "devices": None,
-        "runtime": None,
-        "driver": None,
-    }
-    _or_none(lambda: _write(run_dir, [*read_attempts(run_dir), entry]))
+    new = Attempt(
+        attempt=attempt,
+        started=time.time(),
+        flanscale=__version__,
+        code=_or_none(lambda: record_code(run_dir)),
+        python=platform.python_version(),
+        packages=_or_none(installed_packages),
+        elsewhere=_or_none(_installed_from_elsewhere),
+        platform=platform.platform(),
+        machine=platform.machine(),
+        host=socket.gethostname(),
+        cpus=os.cpu_count(),
+        working_directory=str(Path.cwd()),
+        argv=masked_arguments(sys.argv),
+        data=_or_none(lambda: _data(run_dir)),
+        slurm=_slurm(),
+        jax_environment=steering_jax(os.environ),
+    )
+    _or_none(lambda: write_attempts(run_dir, [*read_attempts(run_dir), new]))
 
 
 def record_devices(run_dir: Path) -> None:
@@ -77,46 +70,16 @@ def record_devices(run_dir: Path) -> None:
     jax = sys.modules.get("jax")
     if jax is None:
         return
-    entries = _or_none(lambda: read_attempts(run_dir)) or []
+    attempts = _or_none(lambda: read_attempts(run_dir)) or []
     devices = _or_none(lambda: [f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()])
-    if entries and devices:
-        entries[-1]["devices"] = devices
-        entries[-1]["runtime"] = _or_none(lambda: jax.devices()[0].client.platform_version)
-        entries[-1]["driver"] = _or_none(lambda: NVIDIA_DRIVER.read_text() if NVIDIA_DRIVER.exists() else None)
-        _or_none(lambda: _write(run_dir, entries))
-
-
-def read_attempts(run_dir: Path) -> list[dict[str, Any]]:
-    """What has been recorded, oldest attempt first, in this version's form; empty where nothing has.
-
-    Raises:
-        ConfigError: the file is damaged or from a newer version.
-    """
-    path = run_dir / PROVENANCE_FILE
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] > FORMAT:
-            raise ConfigError(f"{path} is from a newer flanscale (format {document['format']}); upgrade to read it")
-        return [_in_present_form(dict(entry)) for entry in document["attempts"]]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
-
-
-def _in_present_form(entry: dict[str, Any]) -> dict[str, Any]:
-    if "git" in entry:
-        git = entry.pop("git") or {}
-        missing = dict.fromkeys(("commit", "origin", "dirty", "diff_sha256", "diff", "snapshot", "archive"))
-        entry["code"] = missing | git
-    return {"elsewhere": None, "data": None, "slurm": None, "jax_environment": None, "runtime": None} | entry
-
-
-def _write(run_dir: Path, attempts: list[dict[str, Any]]) -> None:
-    text = json.dumps({"format": FORMAT, "attempts": attempts}, indent=1, default=str)
-    write_atomically(run_dir / PROVENANCE_FILE, text + "\n")
+    if attempts and devices:
+        last = replace(
+            attempts[-1],
+            devices=devices,
+            runtime=_or_none(lambda: jax.devices()[0].client.platform_version),
+            driver=_or_none(lambda: NVIDIA_DRIVER.read_text() if NVIDIA_DRIVER.exists() else None),
+        )
+        _or_none(lambda: write_attempts(run_dir, [*attempts[:-1], last]))
 
 
 def installed_packages() -> dict[str, str]:
@@ -141,7 +104,7 @@ def _installed_from_elsewhere() -> dict[str, str]:
 
 def _data(run_dir: Path) -> dict[str, Any]:
     """Fingerprints of the data, and where it lay."""
-    config = yaml.safe_load((run_dir / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = read_config(run_dir)
     places = {f"data.{key}": path for key, path in config["data"].items()}
     places |= {f"init.{key}": path for key, path in config["init"].items() if isinstance(path, str)}
     places["tokenizer.vocabulary"] = config["tokenizer"].get("vocabulary")

@@ -15,12 +15,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from flanscale.config.compose import CONFIG_FILE, load
+from flanscale.config.compose import load
 from flanscale.orchestration.running.failure import classify
 from flanscale.orchestration.running.logs import logging_to
-from flanscale.orchestration.running.state import write_atomically
 from flanscale.orchestration.running.stop import StopRequest, stop_requests
 from flanscale.processes import Rank, this_rank
+from flanscale.run_directory import write_atomically
 
 __all__ = ["Rank", "announce", "follow", "this_rank"]
 
@@ -58,7 +58,7 @@ def follow(run_dir: Path, runner: str, rank: Rank) -> None:
             log.info("process %d of %d: the first one has nothing to do", rank.index, rank.count)
             return
         try:
-            cell = load(run_dir / CONFIG_FILE)
+            cell = load(run_dir)
             os.environ.update(cell.cluster.environment)  # before JAX is imported, which reads it once
             log.info("attempt %d of %s: process %d of %d", attempt, run_dir.name, rank.index, rank.count)
             importlib.import_module(runner).run(cell, run_dir, attempt=attempt, should_stop=stop)

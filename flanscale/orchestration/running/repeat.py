@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flanscale.orchestration.running import slurm
 from flanscale.orchestration.running.progress import read_progress
-from flanscale.orchestration.running.state import Failure, RunState
+from flanscale.run_directory import Failure, RunState
 from flanscale.schema import ClusterConfig
 
 REPEATED = ("preempted", "timeout", "node")  # classes of failure that are no fault of the cell's

@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from flanscale.config.compose import conf_path, sweeps_path
+from flanscale.run_directory import Code, write_atomically
 from flanscale.tracking.masking import masked
 
 CODE = (
@@ -30,26 +31,23 @@ GIT_SECONDS = 10
 PACKAGE = Path(__file__).parents[2]
 
 
-def record_code(run_dir: Path) -> dict[str, Any]:
-    """What to note of the code that this process runs; what no commit holds is stored, once for each content.
-
-    `diff` names a file of the run directory, `archive` one relative to it; both are gzipped.
-    """
+def record_code(run_dir: Path) -> Code:
+    """What to note of the code that this process runs; what no commit holds is stored, once for each content."""
     snapshot = os.environ.get(SNAPSHOT_VARIABLE)
     if snapshot:
         archive = _store_snapshot(run_dir.parent / ".code", snapshot)
         name = os.path.relpath(archive, run_dir) if archive else None
-        return {**_described(os.environ.get(COMMIT_VARIABLE)), "snapshot": snapshot, "archive": name}
+        return replace(_described(os.environ.get(COMMIT_VARIABLE)), snapshot=snapshot, archive=name)
     code, difference = current_code()
-    if difference:
-        path = run_dir / f"code.{code['diff_sha256'][:12]}.diff.gz"
-        if not path.exists():
-            _write_whole(path, gzip.compress(difference, mtime=0))
-        code["diff"] = path.name
-    return code
+    if not code.diff_sha256:
+        return code
+    path = run_dir / f"code.{code.diff_sha256[:12]}.diff.gz"
+    if not path.exists():
+        write_atomically(path, gzip.compress(difference, mtime=0))
+    return replace(code, diff=path.name)
 
 
-def current_code() -> tuple[dict[str, Any], bytes]:
+def current_code() -> tuple[Code, bytes]:
     """Commit of flanscale's own sources with a hash of what differs from it, and the difference as a patch for git.
 
     Without a commit where the sources are not in a clone: an installed package, perhaps inside another repository.
@@ -89,18 +87,10 @@ def changed_since(archive: Path) -> list[str]:
     return changed
 
 
-def _described(commit: str | None, difference: bytes = b"") -> dict[str, Any]:
+def _described(commit: str | None, difference: bytes = b"") -> Code:
     digest = hashlib.sha256(difference).hexdigest() if difference else None
     origin = _git(PACKAGE.parent, "config", "remote.origin.url").decode().strip() if commit else ""
-    return {
-        "commit": commit or None,
-        "origin": masked(origin) or None,
-        "dirty": bool(difference),
-        "diff_sha256": digest,
-        "diff": None,
-        "snapshot": None,
-        "archive": None,
-    }
+    return Code(commit or None, masked(origin) or None, dirty=bool(difference), diff_sha256=digest)
 
 
 def _store_snapshot(folder: Path, snapshot: str) -> Path | None:
@@ -122,12 +112,6 @@ def _store_snapshot(folder: Path, snapshot: str) -> Path | None:
     finally:
         scratch.unlink(missing_ok=True)
     return archive
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_bytes(content)
-    scratch.replace(path)
 
 
 def _git(folder: Path, *arguments: str, index: Path | None = None) -> bytes:

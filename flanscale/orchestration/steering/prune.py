@@ -6,7 +6,6 @@ leaves every checkpoint whole or gone, and the next time what is left of the oth
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,26 +15,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.table import Table
 
-from flanscale.config.compose import CONFIG_FILE
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch import snapshot
-from flanscale.orchestration.planning.ledger import Ledger, find_ledger, launched_studies, read_ledger
+from flanscale.orchestration.planning.finding import find_study
+from flanscale.orchestration.planning.ledger import Ledger, launched_studies, read_ledger
 from flanscale.orchestration.running.claim import RUN, claim
 from flanscale.orchestration.running.liveness import KnownJobs, asking_rarely, look
 from flanscale.orchestration.running.logs import JOBS_FOLDER
+from flanscale.run_directory import (
+    CHECKPOINTS,
+    best_step,
+    checkpoint_steps,
+    chosen_step,
+    identity_of,
+    read_config,
+    run_directories,
+)
 from flanscale.schema import PathsConfig
 
 POLICIES = ("best,last", "final", "none")
-CHECKPOINTS = "checkpoints"
 DAMAGED = "damaged"  # inside it: what did not read back
 PARTIAL = ".orbax-checkpoint-tmp"  # in the name of what is being written
 ASIDE = ".pruned"  # in the run directory
 DAY_SECONDS = 86_400.0
-
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -92,39 +96,20 @@ def _spare_paths(run_dir: Path, policy: Policy, known_jobs: KnownJobs) -> Iterat
     yield from sorted(folder.glob(f"*{PARTIAL}*"))
     if view.status == "finished" and view.state.updated < policy.before:
         kept = _kept(run_dir, policy)
-        yield from (folder / str(step) for step in _steps(folder) if step not in kept)
+        yield from (folder / str(step) for step in checkpoint_steps(run_dir) if step not in kept)
         if (folder / DAMAGED).is_dir():
             yield folder / DAMAGED
 
 
 def _kept(run_dir: Path, policy: Policy) -> set[int | None]:
     """The steps whose checkpoints stay."""
-    steps = _steps(run_dir / CHECKPOINTS)
+    steps = checkpoint_steps(run_dir)
     if not steps:
         return set()
-    last, best = steps[-1], _best(run_dir / CHECKPOINTS / str(steps[-1]))
-    final = best if best in steps and _setting(run_dir, "trainer", "select") == "best" else last
+    last, best, final = steps[-1], best_step(run_dir), chosen_step(run_dir)
     keep: dict[str, set[int | None]] = {"best,last": {best, last}, "final": {final}, "none": set()}
-    needed = {final, last} if run_dir.name.split("-")[0] in policy.needed else set()
+    needed = {final, last} if identity_of(run_dir) in policy.needed else set()
     return keep[policy.keep] | needed
-
-
-def _steps(folder: Path) -> list[int]:
-    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal())
-
-
-def _best(checkpoint: Path) -> int | None:
-    """The step of the lowest validation loss, as the last checkpoint tells it; None where there was none.
-
-    Raises:
-        ConfigError: it does not tell.
-    """
-    path = checkpoint / "progress" / "metadata"
-    try:
-        best = json.loads(path.read_text(encoding="utf-8")).get("progress", {}).get("best", {}).get("step")
-        return None if best is None else int(best)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{path} does not tell which checkpoint is the best ({type(error).__name__})") from error
 
 
 def needed_runs(runs: Path, ledgers: Iterable[Ledger]) -> frozenset[str]:
@@ -134,19 +119,17 @@ def needed_runs(runs: Path, ledgers: Iterable[Ledger]) -> frozenset[str]:
         ConfigError: a configuration cannot be read.
     """
     parents = {parent for ledger in ledgers for entry in ledger.entries for parent in entry.parents}
-    starts = (_setting(file.parent, "init", "run") for file in runs.glob(f"*/{CONFIG_FILE}"))
-    return frozenset(parents | {Path(start).name.split("-")[0] for start in starts if start})
+    starts = (_start(run_dir) for run_dir in run_directories(runs))
+    return frozenset(parents | {identity_of(start) for start in starts if start})
 
 
-def _setting(run_dir: Path, section: str, key: str) -> Any:
-    """A value of a run's configuration; None where an older version had no such key."""
-    path = run_dir / CONFIG_FILE
+def _start(run_dir: Path) -> Path | None:
+    """The run that another one starts from."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=Loader).get(section, {}).get(key)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
-        raise ConfigError(
-            f"{path} cannot be read ({type(error).__name__}), so what it starts from is not known"
-        ) from error
+        start = read_config(run_dir).get("init", {}).get("run")
+    except ConfigError as error:
+        raise ConfigError(f"{error}: what it starts from is not known") from error
+    return Path(start) if start else None
 
 
 def size(path: Path) -> int:
@@ -217,14 +200,13 @@ def survey(study: str | None, paths: PathsConfig, *, keep: str, days: float) -> 
     """
     if keep not in POLICIES:
         raise ConfigError(f"--keep {keep}: must be {', '.join(POLICIES[:-1])} or {POLICIES[-1]}")
-    studies = Path(paths.studies).expanduser()
-    every = [read_ledger(path) for path in launched_studies(studies)]
-    chosen = every if study is None else [read_ledger(find_ledger(study, studies))]
+    every = [read_ledger(path) for path in launched_studies(paths)]
+    chosen = every if study is None else [find_study(study, paths)]
     runs = chosen[0].runs if study else Path(paths.runs).expanduser().absolute()
     of_study = {ledger.study: _run_dirs(ledger) for ledger in chosen}
     if study is None:
         known = {run_dir for run_dirs in of_study.values() for run_dir in run_dirs}
-        others = tuple(sorted({file.parent for file in runs.glob(f"*/{CONFIG_FILE}")} - known))
+        others = tuple(sorted({*run_directories(runs)} - known))
         of_study |= {OF_NO_STUDY: others} if others else {}
     policy = Policy(keep, time.time() - days * DAY_SECONDS, needed_runs(runs, [*every, *chosen]))
     known_jobs = asking_rarely()

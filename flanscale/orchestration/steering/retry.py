@@ -13,7 +13,7 @@ from rich.console import Console
 from flanscale import identity
 from flanscale.config.assignment import assign
 from flanscale.config.checks import GROUPS, fields
-from flanscale.config.compose import CONFIG_FILE, Composer, checked, load, parse_override
+from flanscale.config.compose import Composer, checked, load, parse_override
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.launch import Report, launch
 from flanscale.orchestration.planning.cost import cost_of
@@ -24,9 +24,9 @@ from flanscale.orchestration.planning.study import Study
 from flanscale.orchestration.running.claim import claim
 from flanscale.orchestration.running.job import RUNNER
 from flanscale.orchestration.running.liveness import look
-from flanscale.orchestration.running.state import read_state, write_state
 from flanscale.orchestration.steering.targets import Seen
 from flanscale.orchestration.watching.selection import failure_class
+from flanscale.run_directory import read_state, write_state
 from flanscale.schema import ClusterConfig, RunConfig
 
 LOST = ("failed", "interrupted", "preempted")
@@ -129,7 +129,7 @@ def _change(text: str) -> tuple[str, Any]:
 
 def _compose(cell: Seen, changes: Sequence[tuple[str, Any]], chosen: Iterable[str]) -> Cell | None:
     """The cell as its run directory keeps it, with the changes; None when this version has no such cell."""
-    kept = load(cell.directory / CONFIG_FILE)
+    kept = load(cell.directory)
     if identity.identity(kept) != cell.entry.id:
         return None
     run = _changed(kept, changes)

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from flanscale.config.compose import CONFIG_FILE
-from flanscale.errors import ConfigError, nearest
-from flanscale.orchestration.planning.finding import find_run
-from flanscale.orchestration.planning.ledger import Entry, Ledger, launched_studies, read_ledger
+from flanscale.errors import ConfigError
+from flanscale.orchestration.planning.finding import Target
+from flanscale.orchestration.planning.ledger import Entry, Ledger
 from flanscale.orchestration.running.liveness import KnownJobs, View, look
-from flanscale.orchestration.running.state import RunState
 from flanscale.orchestration.watching.selection import Filter
-from flanscale.schema import PathsConfig
-
-
-@dataclass(frozen=True)
-class Target:
-    """Some cells of one study."""
-
-    ledger: Ledger
-    entries: tuple[Entry, ...]
-
-    @property
-    def removed(self) -> Target:
-        """The study's cells that its file has no more."""
-        return replace(self, entries=self.ledger.removed)
+from flanscale.run_directory import RunState
 
 
 @dataclass(frozen=True)
@@ -60,59 +44,3 @@ def _seen(ledger: Ledger, entry: Entry, which: Filter, there: bool, known_jobs: 
     except ConfigError as error:
         return Seen(ledger, entry, View(RunState(), alive=False), meant=False, problem=str(error))
     return Seen(ledger, entry, view, meant=there and which.accepts(view))
-
-
-def find_targets(names: Sequence[str], paths: PathsConfig) -> list[Target]:
-    """The cells of every study and run that is named, study by study.
-
-    A study goes by its name or the path of its index; a run by its identity, the beginning of one, the readable part
-    of its name, or its directory.
-
-    Raises:
-        ConfigError: nothing goes by that name, or more than one run.
-    """
-    indexes = {file.stem: file for file in launched_studies(Path(paths.studies).expanduser())}
-    targets: dict[Path, Target] = {}
-    for name in names:
-        target = _study(name, indexes) or _run(name, indexes, paths)
-        before = targets.get(target.ledger.path)
-        entries = (*(before.entries if before else ()), *target.entries)
-        targets[target.ledger.path] = replace(target, entries=tuple(dict.fromkeys(entries)))
-    return list(targets.values())
-
-
-def _study(name: str, indexes: Mapping[str, Path]) -> Target | None:
-    path = Path(name) if name.endswith(".json") else indexes.get(name)
-    if path is None:
-        return None
-    ledger = read_ledger(path)
-    return Target(ledger, ledger.entries)
-
-
-def _run(name: str, indexes: Mapping[str, Path], paths: PathsConfig) -> Target:
-    studies = Path(paths.studies).expanduser()
-    try:
-        directory = find_run(name, Path(paths.runs).expanduser(), studies)
-    except ConfigError as error:
-        near = nearest(name, indexes)
-        raise ConfigError(f"no study {name!r} in {paths.studies}/{near}; {error}") from error
-    for ledger in map(read_ledger, indexes.values()):
-        for entry in (*ledger.entries, *ledger.removed):
-            if ledger.directory(entry) == directory:
-                return Target(ledger, (entry,))
-    return _alone(directory, studies)
-
-
-def _alone(directory: Path, studies: Path) -> Target:
-    """A run that no study has, as a study of its own whose index is never written."""
-    from flanscale.config.compose import load
-    from flanscale.orchestration.planning.cost import cost_of, devices
-
-    config = load(directory / CONFIG_FILE)
-    cost = cost_of(config)
-    entry = Entry(
-        *(directory.name.split("-")[0], directory.name, cost.steps, cost.parameters, cost.flops),
-        devices=devices(config),
-    )
-    index = studies.absolute() / f"{directory.name}.json"
-    return Target(Ledger(index, directory.name, "", (), {}, (), (entry,), directory.parent), (entry,))

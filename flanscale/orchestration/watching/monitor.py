@@ -12,9 +12,9 @@ from pathlib import Path
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.ledger import Entry, Ledger
 from flanscale.orchestration.running.liveness import View, asking_rarely, look
-from flanscale.orchestration.running.progress import METRICS_FILE, Progress, read_progress
-from flanscale.orchestration.running.state import STATE_FILE, RunState
+from flanscale.orchestration.running.progress import Progress, read_progress
 from flanscale.orchestration.watching import forecast
+from flanscale.run_directory import METRICS_FILE, STATE_FILE, RunState
 
 DAMAGED = "damaged"
 STATUSES = ("running", "failed", DAMAGED, "interrupted", "preempted", "queued", "planned", "finished")

@@ -9,9 +9,9 @@ from flanscale.errors import ConfigError, nearest
 from flanscale.orchestration.planning.figures import axis_value
 from flanscale.orchestration.planning.ledger import Entry, Ledger
 from flanscale.orchestration.running.liveness import View
-from flanscale.orchestration.running.state import FAILURE_CLASSES
 from flanscale.orchestration.watching.heatmap import axis_named
 from flanscale.orchestration.watching.monitor import STATUSES, CellStatus, StudyStatus
+from flanscale.run_directory import FAILURE_CLASSES
 
 
 def part_of(ledger: Ledger, asked: Sequence[str]) -> Ledger:

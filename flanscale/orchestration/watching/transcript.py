@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 from flanscale.errors import ConfigError
 from flanscale.orchestration.running.liveness import KnownJobs, View, asking_rarely, look
-from flanscale.orchestration.running.logs import CONTROLLER_LOG, JOBS_FOLDER, LOG_FILE
-from flanscale.orchestration.running.state import RunState
+from flanscale.orchestration.running.logs import CONTROLLER_LOG, JOBS_FOLDER
 from flanscale.orchestration.watching.words import one_line
+from flanscale.run_directory import LOG_FILE, RunState
 
 BLOCK = 65_536
 POLL_SECONDS = 0.25

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flanscale.errors import ConfigError
+from flanscale.run_directory.files import STATE_FILE, check_format, damaged_told, write_atomically
 
-STATE_FILE = "state.json"
-FORMAT = 2  # 1 had no `stalled` and `reached`, and `process_started` since the epoch
+FORMAT = 2
 STATES = ("planned", "queued", "running", "preempted", "finished", "failed")
 FAILURE_CLASSES = (
-    "config",
-    "data",
-    "out_of_memory",
-    "nonfinite_loss",
-    "preempted",
-    "timeout",
-    "node",
-    "interrupted",
-    "unknown",
+    *("config", "data", "out_of_memory", "nonfinite_loss"),
+    *("preempted", "timeout", "node", "interrupted", "unknown"),
 )
 
 
@@ -42,7 +34,7 @@ class Failure:
         return {"class": fields.pop("kind"), **fields}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Failure:
+    def from_json(cls, fields: Mapping[str, Any]) -> Failure:
         return cls(kind=fields["class"], **{key: value for key, value in fields.items() if key != "class"})
 
 
@@ -116,23 +108,18 @@ def read_state(run_dir: Path) -> RunState:
         ConfigError: it cannot be read, is from a newer flanscale, or damaged, which an interrupted one never leaves.
     """
     path = run_dir / STATE_FILE
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if (written := fields.pop("format")) > FORMAT:
-            raise ConfigError(f"{path} is from a newer flanscale (format {written}, not {FORMAT}): update flanscale")
-        if written < 1 or fields["state"] not in STATES:
+    with damaged_told(path, ": delete the run directory to start it over"):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            return RunState()
+        fields = json.loads(text)
+        check_format(path, fields.pop("format"), FORMAT)
+        if fields["state"] not in STATES:
             raise ValueError("not a record")
         failure = fields.pop("failure")
         fields["job_ids"] = tuple(fields["job_ids"])
         return RunState(failure=Failure.from_json(failure) if failure else None, **fields)
-    except ConfigError:
-        raise
-    except (FileNotFoundError, NotADirectoryError):
-        return RunState()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}): delete the run directory to start it over") from error
 
 
 def write_state(run_dir: Path, state: RunState) -> None:
@@ -140,16 +127,3 @@ def write_state(run_dir: Path, state: RunState) -> None:
     fields = asdict(state)
     fields["failure"] = state.failure.to_json() if state.failure else None
     write_atomically(run_dir / STATE_FILE, json.dumps({"format": FORMAT, **fields}, indent=1) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file whole or not at all, also when the machine stops."""
-    scratch = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""What is in a run directory, and how is it read and written? The contract between a run and everything about it.
+
+    runs/<identity>-<name>/
+        config.yaml             the resolved configuration
+        state.json              how far it is, who answers for it, why it ended: `RunState`
+        provenance.json         what each attempt ran on: `Attempt`
+        metrics.jsonl           a row for every step that was logged, see `flanscale.tracking`
+        mixture.json            the realised mixture; contamination.json: what the guard found in it
+        log.txt                 the words of all attempts; log.<rank>.txt: of its other processes
+        checkpoints/<step>/     what it goes on from
+        predictions/*.jsonl.gz  every example that was evaluated, a file for each benchmark
+        wandb/                  W&B's own files, and what has been sent
+
+Every file is written whole or not at all, but for rows and logs, which grow by lines. A reader meets what is damaged
+with one sentence that names the file, as `ConfigError`. Standard library and PyYAML only.
+"""
+
+from flanscale.run_directory.attempts import Attempt, Code, read_attempts, write_attempts
+from flanscale.run_directory.config import read_config
+from flanscale.run_directory.files import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    CONTAMINATION_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+    MIXTURE_FILE,
+    PREDICTIONS,
+    PROVENANCE_FILE,
+    STATE_FILE,
+    WANDB,
+    identity_of,
+    is_run,
+    run_directories,
+    write_atomically,
+)
+from flanscale.run_directory.finding import find_run
+from flanscale.run_directory.results import (
+    best_step,
+    checkpoint_steps,
+    chosen_step,
+    predictions,
+    read_mixture,
+    read_predictions,
+    read_rows,
+    write_contamination,
+    write_mixture,
+    write_predictions,
+)
+from flanscale.run_directory.state import FAILURE_CLASSES, STATES, Failure, RunState, read_state, write_state
+
+__all__ = [
+    "CHECKPOINTS",
+    "CONFIG_FILE",
+    "CONTAMINATION_FILE",
+    "FAILURE_CLASSES",
+    "LOG_FILE",
+    "METRICS_FILE",
+    "MIXTURE_FILE",
+    "PREDICTIONS",
+    "PROVENANCE_FILE",
+    "STATES",
+    "STATE_FILE",
+    "WANDB",
+    "Attempt",
+    "Code",
+    "Failure",
+    "RunState",
+    "best_step",
+    "checkpoint_steps",
+    "chosen_step",
+    "find_run",
+    "identity_of",
+    "is_run",
+    "predictions",
+    "read_attempts",
+    "read_config",
+    "read_mixture",
+    "read_predictions",
+    "read_rows",
+    "read_state",
+    "run_directories",
+    "write_atomically",
+    "write_attempts",
+    "write_contamination",
+    "write_mixture",
+    "write_predictions",
+    "write_state",
+]

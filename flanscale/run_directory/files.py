@@ -1,0 +1,74 @@
+"""What are the files of a run directory called, and how is one written, or said to be damaged?"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from flanscale.errors import ConfigError, one_line
+
+CONFIG_FILE = "config.yaml"
+STATE_FILE = "state.json"
+PROVENANCE_FILE = "provenance.json"
+METRICS_FILE = "metrics.jsonl"
+MIXTURE_FILE = "mixture.json"
+CONTAMINATION_FILE = "contamination.json"
+LOG_FILE = "log.txt"
+CHECKPOINTS = "checkpoints"
+PREDICTIONS = "predictions"
+PREDICTIONS_SUFFIX = ".jsonl.gz"
+WANDB = "wandb"
+
+
+def identity_of(run_dir: Path) -> str:
+    """The identity of its cell, with which the directory's name begins."""
+    return run_dir.name.split("-", 1)[0]
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run directory."""
+    return (path / CONFIG_FILE).is_file()
+
+
+def run_directories(runs: Path) -> list[Path]:
+    """Every run directory in a folder, by name."""
+    return sorted(path.parent for path in runs.glob(f"*/{CONFIG_FILE}"))
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all, also when the machine stops; of two writers at once the later one stays."""
+    scratch = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def damaged_told(path: Path, advice: str = "") -> Iterator[None]:
+    """What a file that is not as it was written makes its reader raise, as one line."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or one_line(error)}{advice}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zlib.error, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read ({type(error).__name__}: {one_line(error)}){advice}") from error
+
+
+def check_format(path: Path, written: int, known: int) -> None:
+    """Raise `ConfigError` where a file is of another format than this version writes."""
+    if written > known:
+        raise ConfigError(f"{path} is from a newer flanscale (format {written}, not {known}): update flanscale")
+    if written != known:
+        raise ValueError(f"format {written}, not {known}")
