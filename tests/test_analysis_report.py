@@ -16,6 +16,8 @@ from synthetic_study import AXES, write_study
 from analysis import figures, panels, published, report, runs
 from analysis.figures import CountAxis
 from analysis.report import AnalysisError, Report
+from flanscale.orchestration.running.provenance import record_attempt
+from flanscale.orchestration.running.sources import COMMIT_VARIABLE, SNAPSHOT_VARIABLE
 
 NIV2 = {"mixture.count": [8, 64, 512], "seed": [0, 1, 2]}
 NIV2_SETTINGS = {"niv2_rouge_l": ["direct"]}
@@ -33,6 +35,36 @@ def printed(built: Report, width: int = 80) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     console.print(built.text)
     return console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("state.json", b"{}", "state.json cannot be read (KeyError: 'format')"),
+        ("state.json", b"[]", "state.json cannot be read (TypeError: "),
+        ("config.yaml", b"model: [", "config.yaml cannot be read (ParserError: "),
+        ("metrics.jsonl", b'{"step": 1}\n{"loss": 2}\n', "metrics.jsonl:2 cannot be read (KeyError: 'step')"),
+        ("provenance.json", b'{"format": 2, "att', "provenance.json cannot be read (JSONDecodeError: "),
+        ("predictions/procedural.jsonl.gz", None, "procedural.jsonl.gz cannot be read (EOFError: "),
+    ],
+)
+def test_a_damaged_run_is_told_and_the_others_are_reported(
+    tmp_path: Path, name: str, content: bytes | None, told: str
+) -> None:
+    index = write_study(tmp_path, axes=AXES | {"model": ["nano"]})
+    file = sorted((tmp_path / "runs").glob("*-89-*"))[0] / name
+    file.write_bytes(file.read_bytes()[:-20] if content is None else content)
+    built = report.build(index, tmp_path / "reports")
+    assert told in Page(built.html.read_text()).text
+    assert "Δ volume" in printed(built)
+
+
+def test_the_commit_of_the_runs_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = write_study(tmp_path, axes=AXES | {"model": ["nano"]}, predictions=False)
+    monkeypatch.setenv(SNAPSHOT_VARIABLE, "abcdef")
+    monkeypatch.setenv(COMMIT_VARIABLE, "c0ffee")
+    record_attempt(sorted((tmp_path / "runs").iterdir())[0], 1)
+    assert "runs: commitc0ffee" in Page(report.build(index, tmp_path / "reports").html.read_text()).text
 
 
 def test_the_csv_lists_every_mark_and_every_curve(quickstart: tuple[Path, Report]) -> None:
@@ -108,7 +140,7 @@ def test_the_terminal_table_fits_80_columns(quickstart: tuple[Path, Report]) -> 
 
 
 class Page(HTMLParser):
-    """Collects what a page would load, run, or leave open."""
+    """Collects what a page would load, run, or leave open, and its text."""
 
     VOID = frozenset({"meta", "br", "img", "hr", "link", "input"})
 
@@ -117,6 +149,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.loaded: list[str] = []
         self.tags: set[str] = set()
+        self.text = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -126,6 +159,9 @@ class Page(HTMLParser):
         ]
         if tag not in self.VOID:
             self.open.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag

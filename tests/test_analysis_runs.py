@@ -114,6 +114,7 @@ def test_the_average_carries_the_raw_mean_of_its_members(tmp_path: Path) -> None
         ("{", "line 1: not JSON"),
         ('{"format": 2}', "not a study index of format 1"),
         ('{"format": 1, "study": "empty", "points": []}', "study empty has no points"),
+        ('{"format": 1, "study": "s", "runs": "../runs", "points": [{}]}', "is damaged: no 'axes' in it"),
     ],
 )
 def test_a_bad_index_is_one_clear_line(tmp_path: Path, text: str | None, message: str) -> None:

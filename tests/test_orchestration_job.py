@@ -167,7 +167,7 @@ def test_a_killed_attempt_shows_as_interrupted_and_a_new_one_goes_on(place: Work
 def test_attempts_that_are_stopped_again_and_again_before_they_get_further_end_as_failed(place: Workplace) -> None:
     run = make_run(place, "cluster.retries=1", "trainer.steps=50")
     (place.folder / "eager.py").write_text(
-        "class Preempted(Exception): ...\ndef run(*_, **__):\n    raise Preempted('stopped at step 0')\n"
+        "from flanscale.errors import Preempted\ndef run(*_, **__):\n    raise Preempted('stopped at step 0')\n"
     )
     payload = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1], 'eager')"
     command = [sys.executable, "-c", payload, str(run)]

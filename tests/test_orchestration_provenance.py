@@ -128,6 +128,24 @@ def test_the_sources_of_a_launch_are_kept_for_good(
     assert sources.changed_since(run_dir / code.archive) == ["flanscale/__init__.py"]
 
 
+def test_whatever_a_job_may_import_counts_as_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = "hydra_plugins/flanscale/launcher.py"
+    places = ("flanscale/run.py", "analysis/report.py", f"flanscale/_plugins/{plugin}")
+    for place in places:
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text("one = 1\n")
+    monkeypatch.setattr(sources, "PACKAGE", tmp_path / "flanscale")
+    with tarfile.open(tmp_path / "code.tar.gz", "w:gz") as archive:
+        for name, path in sources.code_files():
+            archive.add(path, name)
+    assert sources.changed_since(tmp_path / "code.tar.gz") == []
+    (tmp_path / "analysis" / "report.py").write_text("one = 2\n")
+    (tmp_path / places[2]).unlink()
+    (tmp_path / "flanscale" / "new.py").write_text("one = 1\n")
+    changed = ["analysis/report.py", "flanscale/new.py", plugin]
+    assert sources.changed_since(tmp_path / "code.tar.gz") == changed
+
+
 def test_what_cannot_be_recorded_does_not_stop_a_run(run_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     newer = '{"format": 99, "attempts": []}'
     (run_dir / PROVENANCE_FILE).write_text(newer)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from little_study import Workplace, open_workplace, wait_until
+from little_study import Workplace, heeds, open_workplace, wait_until
 
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.reserve import create_run_dir
@@ -18,7 +18,7 @@ from flanscale.processes import own_gpus
 
 RUNNER = """
 import time
-class Preempted(Exception): pass
+from flanscale.errors import Preempted
 def run(config, run_dir, *, attempt, should_stop):
     (run_dir / "ran").write_text(f"{attempt} {config.model.name}")
     if config.seed == 1:
@@ -103,7 +103,7 @@ def test_what_was_said_at_another_start_is_not_heard(
 def test_one_that_waits_leaves_when_it_is_asked_to(place: Workplace) -> None:
     run = make_run(place)
     second = start_second(run)
-    wait_until(lambda: (run / "log.1.txt").exists())
+    wait_until(lambda: heeds(second.pid, signal.SIGTERM))
     second.send_signal(signal.SIGTERM)
     assert second.wait(timeout=60) == 0
 

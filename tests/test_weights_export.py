@@ -16,7 +16,10 @@ from flanscale.config.compose import Composer, save
 from flanscale.errors import ConfigError, WeightsError
 from flanscale.identity import identity, resolve, run_name
 from flanscale.models import build_model
+from flanscale.orchestration.running.provenance import record_attempt
+from flanscale.orchestration.running.sources import COMMIT_VARIABLE, SNAPSHOT_VARIABLE
 from flanscale.run import run
+from flanscale.weights.card import card
 from flanscale.weights.export import export_run
 from flanscale.weights.initial import initial_params
 from flanscale.weights.load import load_params
@@ -77,6 +80,17 @@ def test_a_cell_that_starts_from_the_folder_starts_from_the_run_bit_for_bit(fold
     assert not np.array_equal(from_run["vocabulary"]["embedding"], fresh["vocabulary"]["embedding"])
 
 
+def test_the_card_names_the_commit_that_the_run_recorded(parent, tmp_path, monkeypatch):
+    cell, directory = parent
+    monkeypatch.setenv(SNAPSHOT_VARIABLE, "abcdef")
+    monkeypatch.setenv(COMMIT_VARIABLE, "c0ffee")
+    copy = shutil.copytree(directory, tmp_path / directory.name, ignore=shutil.ignore_patterns("checkpoints"))
+    record_attempt(copy, 1)
+    text = card(copy, cell, {"architectures": ["LlamaForCausalLM"], "dtype": "float32"}, {})
+    assert "commit c0ffee |" in text
+    assert f"| cell | {identity(cell)} |" in text
+
+
 def test_the_command_writes_it_and_refuses_a_folder_in_use(parent, folder, tmp_path):
     def export(*arguments):
         command = [sys.executable, "-m", "flanscale.cli.main", "export", *arguments]
@@ -121,7 +135,7 @@ def test_another_model_or_an_unknown_run_is_no_start(parent, tmp_path):
     asked = [*SMALL, f"paths.runs={directory.parent}", f"init.run={identity(cell)}"]
     with pytest.raises(ConfigError, match=r"trained another model: model\.d_model was 32 and is 64"):
         resolve(Composer().compose([*asked, "model=micro", "model.scale_logits=false"]))
-    with pytest.raises(ConfigError, match=r"0000: no run directory of that name"):
+    with pytest.raises(ConfigError, match=r"0000: no such run among the 0 of"):
         resolve(Composer().compose([*SMALL, f"paths.runs={tmp_path}", "init.run=0000"]))
     with pytest.raises(ConfigError, match=r"init\.hf and init\.run exclude each other"):
         Composer().compose(["init.run=a", "init.hf=b"])

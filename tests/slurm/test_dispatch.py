@@ -96,7 +96,7 @@ def test_two_nodes_of_two_processes_are_one_cell(place: Workplace) -> None:
             runner="where",
         )
     (run,) = place.runs()
-    wait_until(lambda: len(list(run.glob("rank.*"))) == 4, seconds=60)
+    wait_until_finished([run])
     told = [json.loads((run / f"rank.{rank}").read_text()) for rank in range(4)]
     assert {rank["SLURM_STEP_NUM_TASKS"] for rank in told} == {"4"}
     assert sorted((rank["SLURMD_NODENAME"], rank["SLURM_LOCALID"]) for rank in told) == [
@@ -105,7 +105,6 @@ def test_two_nodes_of_two_processes_are_one_cell(place: Workplace) -> None:
         ("n2", "0"),
         ("n2", "1"),
     ]
-    wait_until_finished([run])
     assert read_state(run).attempt == 1
 
 
@@ -144,7 +143,7 @@ def test_the_notice_comes_when_all_jobs_have_ended(place: Workplace) -> None:
     notify = f"'echo $FLANSCALE_STUDY $FLANSCALE_OUTCOME >> {told}'"
     said = submit(place.plan(*SMALL, "mixture.count=9", "seed=0,93", f"cluster.notify={notify}"))
     assert "the report is drawn by job" in said
-    wait_until(told.exists, seconds=90)
+    wait_until(lambda: told.exists() and told.read_text().endswith("\n"), seconds=90)
     assert told.read_text() == "little failed\n"
     assert sorted(place.statuses().values()) == ["failed", "finished"]
 

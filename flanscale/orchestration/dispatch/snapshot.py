@@ -14,9 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import flanscale
-from flanscale.config.compose import conf_path, sweeps_path
-from flanscale.orchestration.running.sources import COMMIT_VARIABLE, SNAPSHOT_VARIABLE, commit_here
+from flanscale.orchestration.running.sources import COMMIT_VARIABLE, SNAPSHOT_VARIABLE, code_files, commit_here
 from flanscale.run_directory import read_state
 
 FOLDER = ".code"  # inside the runs folder
@@ -60,7 +58,7 @@ def take(runs: Path, names: Iterable[str]) -> Snapshot:
         runs: the folder of run directories.
         names: the runs that are to be started from it, already marked as queued.
     """
-    files = {target: source.read_bytes() for target, source in sorted(_sources())}
+    files = {target: source.read_bytes() for target, source in sorted(code_files())}
     digest = hashlib.sha256()
     for target, content in files.items():
         digest.update(f"{target}\0{len(content)}\n".encode())
@@ -118,18 +116,3 @@ def _write(final: Path, files: Mapping[str, bytes]) -> None:
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _sources() -> Iterable[tuple[str, Path]]:
-    """Every file that a job may read, and its place in the copy."""
-    package = Path(flanscale.__file__).parent
-    beside, own = package.parent, package / "_plugins"
-    folders = {name: beside / name for name in ("flanscale", "analysis")}
-    folders["hydra_plugins/flanscale"] = (own if own.is_dir() else beside) / "hydra_plugins" / "flanscale"
-    folders |= {path.name: path for path in (conf_path(), sweeps_path()) if path.parent == beside}
-    for name, folder in folders.items():
-        for directory, subfolders, files in os.walk(folder):
-            subfolders[:] = [each for each in subfolders if not each.startswith((".", "__pycache__", "_plugins"))]
-            for file in files:
-                path = Path(directory, file)
-                yield f"{name}/{path.relative_to(folder)}", path

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,18 +18,29 @@ from flanscale.config.compose import conf_path, sweeps_path
 from flanscale.run_directory import Code, write_atomically
 from flanscale.tracking.masking import masked
 
-CODE = (
-    "flanscale",
-    "analysis",
-    "conf",
-    "sweeps",
-    "pyproject.toml",
-    "constraints.txt",
-)  # of a clone; all that a cell reads
+OF_THE_PROJECT = ("pyproject.toml", "constraints.txt")  # of a clone; what its environment is made from
 SNAPSHOT_VARIABLE = "FLANSCALE_SNAPSHOT"  # the hash of the sources that a launch copied for its jobs
 COMMIT_VARIABLE = "FLANSCALE_COMMIT"  # and the commit that they were copied from
 GIT_SECONDS = 10
 PACKAGE = Path(__file__).parents[2]
+
+
+def code_folders() -> dict[str, Path]:
+    """The folders of all that a job may import or read, each by its place in a copy."""
+    beside, own = PACKAGE.parent, PACKAGE / "_plugins"
+    folders = {name: beside / name for name in ("flanscale", "analysis")}
+    folders["hydra_plugins/flanscale"] = (own if own.is_dir() else beside) / "hydra_plugins" / "flanscale"
+    return folders | {path.name: path for path in (conf_path(), sweeps_path()) if path.parent == beside}
+
+
+def code_files() -> Iterator[tuple[str, Path]]:
+    """Every file that a job may import or read, and its place in a copy."""
+    for name, folder in code_folders().items():
+        for directory, subfolders, files in os.walk(folder):
+            subfolders[:] = [each for each in subfolders if not each.startswith((".", "__pycache__", "_plugins"))]
+            for file in files:
+                path = Path(directory, file)
+                yield f"{name}/{path.relative_to(folder)}", path
 
 
 def record_code(run_dir: Path) -> Code:
@@ -55,7 +67,9 @@ def current_code() -> tuple[Code, bytes]:
     root = PACKAGE.parent
     if shutil.which("git") is None or not _git(root, "ls-files", "flanscale/__init__.py"):
         return _described(None), b""
-    there = [name for name in CODE if (root / name).exists()]
+    there = [
+        str(path) for path in (*code_folders().values(), *(root / name for name in OF_THE_PROJECT)) if path.exists()
+    ]
     with tempfile.TemporaryDirectory() as scratch:  # an index of our own, where new files count as well
         index = Path(scratch, "index")
         shutil.copyfile(root / os.fsdecode(_git(root, "rev-parse", "--git-path", "index").strip()), index)
@@ -72,19 +86,12 @@ def commit_here() -> str:
 
 
 def changed_since(archive: Path) -> list[str]:
-    """Names of the files of an archived snapshot that are not the same here today."""
-    here = {"flanscale": PACKAGE, "conf": conf_path(), "sweeps": sweeps_path()}
-    changed = []
+    """Names of the files of an archived snapshot that are not the same here today, and of those that it had not."""
+    here = dict(code_files())
     with tarfile.open(archive) as tar:
-        for member in tar:
-            folder, _, name = member.name.partition("/")
-            then = tar.extractfile(member)
-            if folder not in here or then is None:
-                continue
-            now = here[folder] / name
-            if not now.is_file() or now.read_bytes() != then.read():
-                changed.append(member.name)
-    return changed
+        then = {member.name: file.read() for member in tar if (file := tar.extractfile(member))}
+    changed = [name for name, content in then.items() if name not in here or here[name].read_bytes() != content]
+    return sorted([*changed, *(here.keys() - then.keys())])
 
 
 def _described(commit: str | None, difference: bytes = b"") -> Code:
