@@ -11,6 +11,7 @@ import typer
 
 from flanscale.cli import completion
 from flanscale.errors import ConfigError
+from flanscale.orchestration.planning.sheet import Column, Sheet, plain
 from flanscale.run_directory import identity_of
 from flanscale.schema import DataConfig, PathsConfig
 
@@ -41,7 +42,8 @@ def rerun(
     attempt = last_attempt(run_dir)
     found = differences(run_dir, attempt)
     if found:
-        _print_columns([("differs", "then", "now"), *((one.what, one.then, one.now) for one in found)])
+        rows = [(one.what, one.then, one.now) for one in found]
+        print(plain(Sheet([Column("differs"), Column("then"), Column("now")], rows)))
     else:
         print(f"{run_dir.name}: nothing differs here from the attempt that made it")
     if check:
@@ -145,12 +147,6 @@ def _places(overrides: Sequence[str]) -> tuple[PathsConfig, DataConfig]:
             raise ConfigError(f"{text}: doctor takes data.*=<folder> and paths.*=<folder>")
         setattr(sections[section], field, value)
     return paths, data
-
-
-def _print_columns(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def export(

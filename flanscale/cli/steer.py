@@ -125,6 +125,7 @@ def prune(
 
     What an unfinished run goes on from is never touched.
     """
+    from flanscale.orchestration.planning.sheet import show
     from flanscale.orchestration.steering.prune import pruned_table, survey
     from flanscale.orchestration.watching.live import open_console
 
@@ -148,7 +149,7 @@ def prune(
         )
         return
     console = open_console()
-    console.print(pruned_table(found, yes))
+    show(pruned_table(found, yes), console)
     for line in (*problems, *(f"{run}: somebody is at it" for run in in_use)):
         print(f"left: {line}")
     if not yes and found.bytes:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flanscale.errors import DataError, nearest
+from flanscale.orchestration.planning.sheet import Column, Sheet, plain
 from flanscale.tasks.catalog import COUNTS, CatalogRow, read_catalog
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ def list_tasks(
         for row in shown:
             print(f"{row.collection}  {row.task}: {found[row.task][1]}")
     else:
-        _print_columns(_table(shown, found))
+        print(plain(_table(shown, found)))
     print()
-    _print_columns(_totals(rows, found))
+    print(plain(_totals(rows, found)))
 
 
 @app.command()
@@ -155,13 +156,16 @@ def _find(name: str, run: RunConfig, overrides: Sequence[str]) -> tuple[CatalogR
 # --- what is printed ------------------------------------------------------------------------------------------------
 
 
-def _table(rows: Sequence[CatalogRow], found: dict[str, tuple[str, str]] | None) -> list[tuple[str, ...]]:
+def _table(rows: Sequence[CatalogRow], found: dict[str, tuple[str, str]] | None) -> Sheet:
     """A line a task, the longest columns last."""
-    lines = [("collection", *(("data",) if found else ()), "membership", "task", "category", "dataset")]
-    for row in rows:
-        state = (found[row.task][0],) if found else ()
-        lines.append((row.collection, *state, row.membership, row.task, row.category, row.dataset))
-    return lines
+    titles = ("collection", "data", "membership", "task", "category", "dataset")
+    return Sheet(
+        [Column(title, optional=title == "data") for title in titles],
+        [
+            (row.collection, found[row.task][0] if found else "", row.membership, row.task, row.category, row.dataset)
+            for row in rows
+        ],
+    )
 
 
 def _as_json(row: CatalogRow, found: dict[str, tuple[str, str]] | None) -> dict[str, str | None]:
@@ -169,9 +173,10 @@ def _as_json(row: CatalogRow, found: dict[str, tuple[str, str]] | None) -> dict[
     return {**dataclasses.asdict(row), "data": state, "why": why}
 
 
-def _totals(rows: Sequence[CatalogRow], found: dict[str, tuple[str, str]] | None) -> list[tuple[str, ...]]:
+def _totals(rows: Sequence[CatalogRow], found: dict[str, tuple[str, str]] | None) -> Sheet:
     """How many are catalogued and, another number, how many are on disk: a line a collection, and their sum."""
-    lines = [("collection", "catalogued", *(("on disk", "of these held out", "missing") if found else ()))]
+    titles = ("catalogued", *(("on disk", "of these held out", "missing") if found else ()))
+    lines = []
     for name in [*(name for name in COUNTS if any(row.collection == name for row in rows)), "all"]:
         mine = [row for row in rows if name in (row.collection, "all")]
         numbers = [len(mine)]
@@ -179,7 +184,7 @@ def _totals(rows: Sequence[CatalogRow], found: dict[str, tuple[str, str]] | None
             states = [found[row.task][0] for row in mine]
             numbers += [len(mine) - states.count(MISSING), states.count(HELD_OUT), states.count(MISSING)]
         lines.append((name, *(f"{number:,}" for number in numbers)))
-    return lines
+    return Sheet([Column("collection"), *(Column(title, right=True) for title in titles)], lines)
 
 
 def _facts(task: Task, collection: Collection, row: CatalogRow | None) -> dict[str, str]:
@@ -247,21 +252,12 @@ def _print_tokens(task: Task, run: RunConfig) -> None:
     tokenizer = load_tokenizer(config)
     prompts = _prompts(task, run, range(min(len(task.examples), MOST_COUNTED_EXAMPLES)))
     print(f"\ntokens of {len(prompts):,} examples ({config.name})")
-    lines: list[tuple[str, ...]] = [("", "min", "median", "max")]
+    columns = [Column(""), *(Column(title, right=True) for title in ("min", "median", "max"))]
+    rows = []
     for kind, texts in (("input", [asked for _, asked, _ in prompts]), ("target", [answer for *_, answer in prompts])):
         lengths = [len(ids) for ids in tokenizer.encode(texts)]
-        lines.append((kind, f"{min(lengths):,}", f"{statistics.median(lengths):,.0f}", f"{max(lengths):,}"))
-    _print_columns(lines)
-
-
-def _print_columns(lines: Iterable[Sequence[str]]) -> None:
-    """Aligned columns; numbers to the right."""
-    lines = list(lines)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = zip(line, widths, strict=True)
-        aligned = (f"{text:>{width}}" if text[:1].isdigit() else f"{text:<{width}}" for text, width in cells)
-        print("  ".join(aligned).rstrip())
+        rows.append((kind, f"{min(lengths):,}", f"{statistics.median(lengths):,.0f}", f"{max(lengths):,}"))
+    print(plain(Sheet(columns, rows)))
 
 
 def _print_facts(facts: Mapping[str, str]) -> None:

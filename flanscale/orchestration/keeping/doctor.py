@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from flanscale.schema import DataConfig, PathsConfig
 
 OK, WARN, MISSING = "ok", "warn", "missing"
 ASK_SECONDS = 1.5
+NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 GIGABYTE = 1e9
 LOW_MEMORY, LOW_DISK = 2 * GIGABYTE, 5 * GIGABYTE
 SKEW_SECONDS = 2.0
@@ -104,7 +104,7 @@ def _devices() -> Iterator[Finding]:
 
 
 def _gpus() -> Iterator[Finding]:
-    answer = _ask("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    answer = slurm.ask(*NVIDIA_SMI, seconds=ASK_SECONDS)
     cards = answer.strip().splitlines() if answer else []
     if not cards:
         yield Finding("gpu", OK, "none seen; cells run on the CPU")
@@ -168,7 +168,7 @@ def _slurm() -> Iterator[Finding]:
         return
     with ThreadPoolExecutor(4) as pool:
         version, settings, partitions, accounts = pool.map(
-            lambda command: _ask(*command),
+            lambda command: slurm.ask(*command, seconds=ASK_SECONDS),
             (
                 ("sbatch", "--version"),
                 ("scontrol", "show", "config"),
@@ -227,14 +227,3 @@ def _optional() -> Iterator[Finding]:
         version = _version(name)
         advice = "" if version else f"for {purpose}: pip install 'flanscale[{extra}]'"
         yield Finding(name, OK if version else WARN, version or "not installed", advice)
-
-
-def _ask(*command: str) -> str | None:
-    """The output of a command; None when it is not there, refuses or does not answer in time."""
-    if shutil.which(command[0]) is None:
-        return None
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ASK_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return None
-    return done.stdout if done.returncode == 0 else None

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from rich.table import Table
-from rich.text import Text
-
 from flanscale.chips import CHIPS, GIB
 from flanscale.orchestration.planning.cost import Estimate
 from flanscale.orchestration.planning.figures import axis_title, duration, quantity
@@ -14,6 +11,7 @@ from flanscale.orchestration.planning.grid import Axes, matches, points
 from flanscale.orchestration.planning.ledger import Entry
 from flanscale.orchestration.planning.memory import Compiled, Fit
 from flanscale.orchestration.planning.plan import Cell, Decision, Plan, Point
+from flanscale.orchestration.planning.sheet import Column, Place, Sheet
 from flanscale.orchestration.planning.study import Parent, Rule, described, worded
 from flanscale.schema import MeshConfig, RunConfig
 from flanscale.sizing.memory import RESERVE, Footprint
@@ -28,31 +26,39 @@ def plan_table(
     decisions: Mapping[str, Decision],
     estimates: Mapping[str, Estimate | None],
     footprints: Mapping[str, Footprint],
-) -> Table:
+) -> Sheet:
     """What a launch would do, cell by cell; with the memory on each device where the chip is known."""
     places = _places(plan)
-    table = Table(box=None, pad_edge=False, collapse_padding=True, padding=(0, 1), header_style="bold")
-    for column in ("cell", *(("stage",) if plan.stages else ()), *plan.study.axes):
-        table.add_column(axis_title(column), no_wrap=True)
-    for column in ("params", "tokens", "FLOPs", *(("GiB",) if footprints else ()), "time"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("action", overflow="fold")
+    columns = [
+        Column("cell", worth=8),
+        Column("stage", optional=True, worth=3),
+        *(Column(axis_title(key), worth=7) for key in plan.study.axes),
+        Column("params", right=True, worth=6),
+        Column("tokens", right=True, worth=2),
+        Column("FLOPs", right=True, worth=5),
+        Column("GiB", right=True, optional=True, worth=6),
+        Column("time", right=True, worth=6),
+        Column("action"),
+    ]
     by_id = {cell.id: cell for cell in plan.cells}
+    rows: list[list[Place]] = []
     for cell in cells:
         decision, guess = decisions[cell.id], estimates.get(cell.id)
-        action = Text(decision.action, COLOURS.get(decision.action, "default"))
-        table.add_row(
-            cell.id,
-            *((str(_stage(cell, by_id)),) if plan.stages else ()),
-            *places[cell.id],
-            quantity(cell.cost.parameters),
-            quantity(cell.cost.tokens),
-            quantity(cell.cost.flops),
-            *((_memory(cell, footprints),) if footprints else ()),
-            duration(guess.seconds if guess else None) if decision.action != "done" else "",
-            action if decision.action in ("start", "done") else action.append(f": {decision.reason}"),
+        reason = "" if decision.action in ("start", "done") else f": {decision.reason}"
+        rows.append(
+            [
+                cell.id,
+                str(_stage(cell, by_id)) if plan.stages else "",
+                *places[cell.id],
+                quantity(cell.cost.parameters),
+                quantity(cell.cost.tokens),
+                quantity(cell.cost.flops),
+                _memory(cell, footprints) if footprints else "",
+                duration(guess.seconds if guess else None) if decision.action != "done" else "",
+                (f"{decision.action}{reason}", COLOURS.get(decision.action, "default")),
+            ]
         )
-    return table
+    return Sheet(columns, rows)
 
 
 def _stage(cell: Cell, by_id: Mapping[str, Cell]) -> int:
@@ -71,13 +77,13 @@ def _places(plan: Plan) -> dict[str, list[str]]:
     return {cell: ["/".join(place.get(key, ())) for key in plan.study.axes] for cell, place in values.items()}
 
 
-def _memory(cell: Cell, footprints: Mapping[str, Footprint]) -> Text:
+def _memory(cell: Cell, footprints: Mapping[str, Footprint]) -> Place:
     """What a step takes on each device of the chip's memory, in GiB."""
     taken, chip = footprints.get(cell.id), cell.config.cluster.chip
     if taken is None or chip is None:
-        return Text("?")
+        return "?"
     words = f"{taken.total / GIB:.3g}/{CHIPS[chip].gib:g}"
-    return Text(words, "default" if taken.fits(CHIPS[chip].memory) else "red")
+    return words if taken.fits(CHIPS[chip].memory) else (words, "red")
 
 
 def rule_lines(plan: Plan) -> list[str]:
@@ -167,19 +173,13 @@ def compiled_line(compiled: Compiled, taken: Footprint) -> str:
     )
 
 
-def memory_table(fits: Sequence[Fit]) -> Table:
+def memory_table(fits: Sequence[Fit]) -> Sheet:
     """Where a cell fits."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    for column in ("chip", "remat"):
-        table.add_column(column, no_wrap=True)
-    for column in ("devices", "data × fsdp × tensor", "state", "activations", "GiB on each", "of"):
-        table.add_column(column, justify="right", no_wrap=True)
+    titles = ("devices", "data × fsdp × tensor", "state", "activations", "GiB on each", "of")
+    rows = []
     for fit in fits:
         mesh, taken = fit.mesh, fit.footprint
-        table.add_row(
-            *(fit.chip, fit.remat, str(fit.devices), f"{mesh.data} × {mesh.fsdp} × {mesh.tensor}"),
-            *(gib(taken.state), gib(taken.activations), gib(taken.total), f"{CHIPS[fit.chip].gib:g}"),
-        )
-    if not fits:
-        table.add_row("none fits: take fewer or shorter rows, or trainer.microbatches")
-    return table
+        where = (fit.chip, fit.remat, str(fit.devices), f"{mesh.data} × {mesh.fsdp} × {mesh.tensor}")
+        sizes = (gib(taken.state), gib(taken.activations), gib(taken.total), f"{CHIPS[fit.chip].gib:g}")
+        rows.append((*where, *sizes))
+    return Sheet([Column("chip"), Column("remat"), *(Column(title, right=True) for title in titles)], rows)

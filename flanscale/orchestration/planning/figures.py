@@ -33,6 +33,15 @@ def hours(value: float | None) -> str:
     return "?" if value is None else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
+def in_bytes(number: float) -> str:
+    """A size with three significant digits."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if number < 999.5 or unit == "TB":
+            break
+        number /= 1000
+    return f"{number:.3g} {unit}"
+
+
 def axis_values(points: Iterable[Point]) -> dict[str, list[str]]:
     """Each cell's value on every axis; a cell that answers for several points shows all their values."""
     values: dict[str, list[list[str]]] = {}

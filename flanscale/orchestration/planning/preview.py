@@ -36,6 +36,7 @@ from flanscale.orchestration.planning.figures import hours, quantity
 from flanscale.orchestration.planning.ledger import ledger_of
 from flanscale.orchestration.planning.order import in_order
 from flanscale.orchestration.planning.plan import Cell, Decision, Plan, decide, plan_study
+from flanscale.orchestration.planning.sheet import show
 from flanscale.orchestration.planning.study import load_study
 from flanscale.orchestration.running.liveness import View, asking_rarely, look
 from flanscale.schema import RunConfig
@@ -131,7 +132,7 @@ def print_plan(
     seen = Preview.of(plan)
     footprints = {cell.id: memory.footprint_of(cell.config) for cell in plan.cells if cell.config.cluster.chip}
     console.print(plan.study.title, style="bold", markup=False, highlight=False)
-    console.print(plan_table(plan, cells, seen.decisions, seen.estimates, footprints))
+    show(plan_table(plan, cells, seen.decisions, seen.estimates, footprints), console)
     for line in totals(seen):
         console.print(line, highlight=False, soft_wrap=True)
     sizes = list({seen.sizes[cell.id]: cell.config for cell in plan.cells}.values())
@@ -165,7 +166,10 @@ def print_cell(overrides: Sequence[str], console: Console, *, compiled: bool = F
     console.print(_cell_words(config), highlight=False, soft_wrap=True)
     _print_memory(config, console, compiled=compiled)
     chips = [config.cluster.chip] if config.cluster.chip else COMMON
-    console.print(memory_table(memory.fits(config, chips)))
+    if found := memory.fits(config, chips):
+        show(memory_table(found), console)
+    else:
+        console.print("none fits: take fewer or shorter rows, or trainer.microbatches", soft_wrap=True)
 
 
 def _cell_words(config: RunConfig) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
 GAP = "  "
@@ -33,6 +34,12 @@ class Sheet:
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Place]]
+
+
+def show(sheet: Sheet, console: Console) -> None:
+    """Print it: fitted to a terminal, whole elsewhere."""
+    text = fitted(sheet, console.width) if console.is_terminal else plain(sheet)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def plain(sheet: Sheet) -> str:

@@ -16,7 +16,10 @@ from pathlib import Path
 
 from flanscale.errors import ConfigError
 
-ASK_SECONDS = 30
+ASK_SECONDS = 30.0
+CANCEL_SECONDS = 60.0
+MOST_WORDS = 500  # on one command line
+ALREADY_GONE = "Invalid job id"  # it ended between two looks
 DEFAULT_ARRAY_SIZE = 1001
 
 
@@ -30,7 +33,7 @@ def known_jobs() -> dict[str, str] | None:
 
     None where that cannot be asked.
     """
-    answer = _ask("squeue", "--me", "--noheader", "--array", "--format=%i %r")
+    answer = ask("squeue", "--me", "--noheader", "--array", "--format=%i %r")
     return None if answer is None else dict(line.strip().partition(" ")[::2] for line in answer.splitlines())
 
 
@@ -49,7 +52,7 @@ class Nodes:
 
 def nodes() -> list[Nodes]:
     """What the cluster consists of, busy or not; empty where that cannot be asked."""
-    answer = _ask("sinfo", "--noheader", "--exact", "--format=%P|%D|%c|%m|%G|%l") or ""
+    answer = ask("sinfo", "--noheader", "--exact", "--format=%P|%D|%c|%m|%G|%l") or ""
     rows = [line.strip().split("|") for line in answer.splitlines()]
     return [_nodes(*row) for row in rows if len(row) == 6]
 
@@ -77,13 +80,13 @@ def _minutes(limit: str) -> int | None:
 def accounts() -> list[str]:
     """The accounts that this user may charge; empty where that cannot be asked."""
     user = f"user={getpass.getuser()}"
-    answer = _ask("sacctmgr", "--noheader", "--parsable2", "show", "associations", user, "format=account") or ""
+    answer = ask("sacctmgr", "--noheader", "--parsable2", "show", "associations", user, "format=account") or ""
     return sorted(set(answer.split()))
 
 
 def largest_array() -> int:
     """How many elements one job array may have."""
-    found = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config") or "")
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config") or "")
     return int(found.group(1)) - 1 if found else DEFAULT_ARRAY_SIZE - 1
 
 
@@ -104,35 +107,32 @@ def requeue(job: str) -> bool:
     A job that its owner cancelled shows as COMPLETING, and requeueing it would undo the cancellation. One that is to
     be preempted after its grace time, or reaches its time limit, still runs.
     """
-    state = _ask("squeue", "--noheader", "--jobs", job, "--format=%T")
-    return (state or "").strip() == "RUNNING" and _ask("scontrol", "requeue", job) is not None
+    state = ask("squeue", "--noheader", "--jobs", job, "--format=%T")
+    return (state or "").strip() == "RUNNING" and ask("scontrol", "requeue", job) is not None
 
 
 def delay(job: str, seconds: float) -> bool:
     """Let a pending job start in so many seconds at the earliest; False when Slurm refuses, as it may for a moment."""
     command = ("scontrol", "update", f"JobId={job}", f"StartTime=now+{round(seconds)}")
     for _ in range(3):
-        if _ask(*command) is not None:
+        if ask(*command) is not None:
             return True
         time.sleep(1.0)
     return False
 
 
-def _ask(*command: str) -> str | None:
-    """The output of a command; None when it is not there, refuses or does not answer."""
+def ask(*command: str, seconds: float = ASK_SECONDS) -> str | None:
+    """The output of a command; None when it is not there, refuses or does not answer in time."""
     if shutil.which(command[0]) is None:
         return None
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=ASK_SECONDS, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         return None
     return result.stdout if result.returncode == 0 else None
 
 
 # --- cancelling -------------------------------------------------------------------------------------------------------
-ASK_SECONDS = 60
-MOST_WORDS = 500  # on one command line
-ALREADY_GONE = "Invalid job id"  # it ended between two looks
 
 
 def jobs_of(runs: Path) -> set[str]:
@@ -182,7 +182,7 @@ def _ranges(numbers: Iterable[int]) -> Iterator[str]:
 def _slurm(*command: str) -> list[str]:
     """What a command of Slurm's prints, line by line."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=ASK_SECONDS, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=CANCEL_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"{command[0]} does not answer on this host ({error}): cancel from a login node") from error
     if result.returncode and ALREADY_GONE not in result.stderr:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch import snapshot
+from flanscale.orchestration.planning.figures import in_bytes
 from flanscale.orchestration.planning.finding import find_study
 from flanscale.orchestration.planning.ledger import Ledger, launched_studies, read_ledger
+from flanscale.orchestration.planning.sheet import Column, Sheet
 from flanscale.orchestration.running.claim import RUN, claim
 from flanscale.orchestration.running.liveness import KnownJobs, asking_rarely, look
 from flanscale.orchestration.running.logs import JOBS_FOLDER
@@ -40,6 +40,9 @@ DAMAGED = "damaged"  # inside it: what did not read back
 PARTIAL = ".orbax-checkpoint-tmp"  # in the name of what is being written
 ASIDE = ".pruned"  # in the run directory
 DAY_SECONDS = 86_400.0
+OF_NO_STUDY = "(of no study)"
+FRESH_SECONDS = 3600.0  # what is younger may be of a launch that is under way
+JOB_OF_FILE = re.compile(r"(\d+)_")  # submitit's files begin with the id of their job
 
 
 @dataclass(frozen=True)
@@ -144,8 +147,48 @@ def size(path: Path) -> int:
     return total
 
 
+# --- what launches have left behind -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A folder beside the run directories that nobody needs."""
+
+    path: Path
+    bytes: int
+
+    def delete(self) -> None:
+        """Delete it; what is left when that is interrupted is still a leftover."""
+        if self.path.parent.name == snapshot.FOLDER:
+            snapshot.delete(self.path)
+        else:
+            shutil.rmtree(self.path)
+
+
+def leftovers(runs: Path, known_jobs: KnownJobs) -> list[Leftover]:
+    """What can go from a folder of runs, besides the runs' own."""
+    found = [*snapshot.unused(runs), *_folders_of_ended_jobs(runs, known_jobs)]
+    return [Leftover(path, size(path)) for path in found]
+
+
+def _folders_of_ended_jobs(runs: Path, known_jobs: KnownJobs) -> Iterator[Path]:
+    for folder in sorted((runs / JOBS_FOLDER).glob("*")):
+        if time.time() - folder.stat().st_mtime > FRESH_SECONDS and not _in_use(folder, runs, known_jobs):
+            yield folder
+
+
+def _in_use(folder: Path, runs: Path, known_jobs: KnownJobs) -> bool:
+    """Whether a job may still read it: the cell's own process here, or any job of an array."""
+    run_dir = runs / folder.name.rpartition("-")[0]
+    if run_dir.is_dir():
+        return look(run_dir, known_jobs).alive
+    jobs = known_jobs()
+    known = {job.split("_")[0] for job in jobs or ()}
+    theirs = {found.group(1) for file in folder.glob("*") if (found := JOB_OF_FILE.match(file.name))}
+    return jobs is None or not known.isdisjoint(theirs)
+
+
 # --- over studies -----------------------------------------------------------------------------------------------------
-OF_NO_STUDY = "(of no study)"
 
 
 @dataclass(frozen=True)
@@ -219,73 +262,16 @@ def _run_dirs(ledger: Ledger) -> tuple[Path, ...]:
     return tuple(directory for directory in directories if directory.is_dir())
 
 
-def pruned_table(found: Survey, deleted: bool) -> Table:
+def pruned_table(found: Survey, deleted: bool) -> Sheet:
     """Bytes before and after, study by study."""
-    table = Table("study", box=None)
-    for title in ("runs", "checkpoints", "after" if deleted else "would be", "freed" if deleted else "would free"):
-        table.add_column(title, justify="right")
-
-    def add(what: str, runs: object, before: int, after: int) -> None:
-        table.add_row(what, str(runs), in_bytes(before), in_bytes(after), in_bytes(before - after))
-
-    rows, left = found.rows(), found.bytes_left_over
-    for row in rows:
-        add(row["study"], row["runs"], row["bytes_before"], row["bytes_after"])
+    columns = ("runs", "checkpoints", "after" if deleted else "would be", "freed" if deleted else "would free")
+    left, before = found.bytes_left_over, sum(spare.bytes_before for spare in found.spares.values())
+    rows = [(row["study"], str(row["runs"]), row["bytes_before"], row["bytes_after"]) for row in found.rows()]
     if found.leftovers:
-        add(f"left by launches, {len(found.leftovers)} folders", "", left, 0)
-    if table.row_count > 1:
-        before = sum(spare.bytes_before for spare in found.spares.values()) + left
-        add("in all", len(found.spares), before, before - found.bytes)
-    return table
-
-
-def in_bytes(number: float) -> str:
-    """A size with three significant digits."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if number < 999.5 or unit == "TB":
-            break
-        number /= 1000
-    return f"{number:.3g} {unit}"
-
-
-# --- what launches have left behind -----------------------------------------------------------------------------------
-FRESH_SECONDS = 3600.0  # what is younger may be of a launch that is under way
-JOB_OF_FILE = re.compile(r"(\d+)_")  # submitit's files begin with the id of their job
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """A folder beside the run directories that nobody needs."""
-
-    path: Path
-    bytes: int
-
-    def delete(self) -> None:
-        """Delete it; what is left when that is interrupted is still a leftover."""
-        if self.path.parent.name == snapshot.FOLDER:
-            snapshot.delete(self.path)
-        else:
-            shutil.rmtree(self.path)
-
-
-def leftovers(runs: Path, known_jobs: KnownJobs) -> list[Leftover]:
-    """What can go from a folder of runs, besides the runs' own."""
-    found = [*snapshot.unused(runs), *_folders_of_ended_jobs(runs, known_jobs)]
-    return [Leftover(path, size(path)) for path in found]
-
-
-def _folders_of_ended_jobs(runs: Path, known_jobs: KnownJobs) -> Iterator[Path]:
-    for folder in sorted((runs / JOBS_FOLDER).glob("*")):
-        if time.time() - folder.stat().st_mtime > FRESH_SECONDS and not _in_use(folder, runs, known_jobs):
-            yield folder
-
-
-def _in_use(folder: Path, runs: Path, known_jobs: KnownJobs) -> bool:
-    """Whether a job may still read it: the cell's own process here, or any job of an array."""
-    run_dir = runs / folder.name.rpartition("-")[0]
-    if run_dir.is_dir():
-        return look(run_dir, known_jobs).alive
-    jobs = known_jobs()
-    known = {job.split("_")[0] for job in jobs or ()}
-    theirs = {found.group(1) for file in folder.glob("*") if (found := JOB_OF_FILE.match(file.name))}
-    return jobs is None or not known.isdisjoint(theirs)
+        rows.append((f"left by launches, {len(found.leftovers)} folders", "", left, 0))
+    if len(rows) > 1:
+        rows.append(("in all", str(len(found.spares)), before + left, before + left - found.bytes))
+    return Sheet(
+        [Column("study"), *(Column(title, right=True) for title in columns)],
+        [(what, runs, in_bytes(was), in_bytes(now), in_bytes(was - now)) for what, runs, was, now in rows],
+    )
