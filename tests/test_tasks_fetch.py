@@ -21,7 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flanscale.cli import fetch as cli_fetch
-from flanscale.cli import tasks as cli_tasks
+from flanscale.cli.main import app
 from flanscale.errors import DataError
 from flanscale.tasks import download as downloading
 from flanscale.tasks import fetch as fetching
@@ -473,11 +473,11 @@ def test_the_command_shows_source_and_licence_and_says_how_to_go_on(
     site.files["/a"] = b"one"
     known = source(File(f"{site.url}/a", "a"), by_hand="the rest: ask its authors")
     monkeypatch.setattr(fetching, "find_source", lambda name: known)
-    told = CliRunner().invoke(cli_tasks.app, ["fetch", "it", "--to", str(tmp_path)])
+    told = CliRunner().invoke(app, ["tasks", "fetch", "it", "--to", str(tmp_path)])
     assert told.exit_code == 0, told.output
     for words in ("from example.org/it", "licence: CC0-1.0", "ask its authors", "1 fetched", f"data.root={tmp_path}"):
         assert words in told.output
-    listed = CliRunner().invoke(cli_tasks.app, ["fetch"])
+    listed = CliRunner().invoke(app, ["tasks", "fetch"])
     assert all(name in listed.output for name in read_sources())
 
 
