@@ -432,7 +432,7 @@ def test_a_record_that_is_none_is_named(site: Site, tmp_path: Path) -> None:
 # --- the table and the command -------------------------------------------------------------------------------------
 
 
-def test_every_address_is_https_and_every_path_stays_inside() -> None:
+def test_every_address_is_https_and_of_fixed_content_and_every_path_stays_inside() -> None:
     parts = [part for known in read_sources().values() for part in known.parts]
     for part in parts:
         if isinstance(part, Hub):
@@ -442,10 +442,8 @@ def test_every_address_is_https_and_every_path_stays_inside() -> None:
         if isinstance(part, File):
             assert fetching._is_inside(part.path)
             assert part.sha256 is None or re.fullmatch("[0-9a-f]{64}", part.sha256)
-    for repository in ("google-research/FLAN", "allenai/natural-instructions"):
-        urls = [part.url for part in parts if not isinstance(part, Hub) and repository in part.url]
-        assert urls
-        assert all(re.search("/[0-9a-f]{40}(/|$)", url) for url in urls)
+        # what a partial file holds is of the same content only where the address cannot come to mean another
+        assert re.search("/[0-9a-f]{40}(/|$)", part.url) or (part.url.endswith("/spiece.model") and part.sha256)
 
 
 @pytest.mark.data

@@ -14,6 +14,9 @@ _RAW = "https://raw.githubusercontent.com"
 _FLAN = f"{_RAW}/google-research/FLAN/e9e4ec6e2701182c7a91af176f705310da541277/flan/v2"
 _NIV2_COMMIT = "55a365637381ce7f3748fa2eac7aef1a113bbb82"
 _OLORA = f"{_RAW}/cmnfriend/O-LoRA/b51298af353f5846122467f07ef31cf29a61ab1c/CL_Benchmark"
+_COLA = f"{_RAW}/nyu-mll/CoLA-baselines/dd095d3646ed05a315280aaa8ed4ec84ba435b3e"
+_DART = f"{_RAW}/Yale-LILY/dart/bb644b12ec1d0264f96a31145534b9a94f6ff5f5"
+_E2E = f"{_RAW}/tuetschek/e2e-dataset/ab0d967dd5729ce455ef14ba9ffafc456a335264"
 
 
 @dataclass(frozen=True)
@@ -96,15 +99,12 @@ _MUFFIN = (
         for file in ("train.json", "labels.json")
     ),
     File(
-        f"{_RAW}/nyu-mll/CoLA-baselines/master/acceptability_corpus/raw/in_domain_train.tsv",
+        f"{_COLA}/acceptability_corpus/cola_public/raw/in_domain_train.tsv",
         "cola/in_domain_train.tsv",
         "f320a10f92d3bce6b29152fde322a362eac39238e50d8de0c8815457fdf4fc12",
     ),
-    File(
-        f"{_RAW}/Yale-LILY/dart/master/data/v1.1.1/dart-v1.1.1-full-train.json",
-        "dart/dart-v1.1.1-full-train.json",
-    ),
-    File(f"{_RAW}/tuetschek/e2e-dataset/master/trainset.csv", "e2e_nlg/trainset.csv"),
+    File(f"{_DART}/data/v1.1.1/dart-v1.1.1-full-train.json", "dart/dart-v1.1.1-full-train.json"),
+    File(f"{_E2E}/trainset.csv", "e2e_nlg/trainset.csv"),
 )
 
 
