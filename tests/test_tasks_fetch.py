@@ -42,7 +42,8 @@ class Site:
     drops: list[int] = field(default_factory=list)
     """Bytes after which the next answers break off."""
     refusals: list[int] = field(default_factory=list)
-    """Status codes of the next answers."""
+    """Status codes of the next answers; 0 where it is a good one."""
+    retry_after: str | None = None
     chunked: bool = False
     links: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
@@ -59,13 +60,24 @@ def site() -> Iterator[Site]:
         def do_GET(self) -> None:
             wanted = self.headers.get("Range")
             known.asked.append((self.path, wanted))
-            if known.refusals:
-                self.send_error(known.refusals.pop(0))
+            if known.refusals and (code := known.refusals.pop(0)):
+                self.refuse(code)
             elif self.path not in known.files:
                 self.send_error(404)
             else:
                 self.answer(known.files[self.path], wanted)
             self.close_connection = True
+
+        def end_headers(self) -> None:
+            self.send_header("Connection", "close")
+            super().end_headers()
+
+        def refuse(self, code: int) -> None:
+            self.send_response(code)
+            if known.retry_after is not None:
+                self.send_header("Retry-After", known.retry_after)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def answer(self, content: bytes, wanted: str | None) -> None:
             start = int(wanted.split("=")[1].rstrip("-")) if wanted and known.ranges else 0
@@ -100,6 +112,14 @@ def site() -> Iterator[Site]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of every pause, none of which is waited for."""
+    known: list[float] = []
+    monkeypatch.setattr("time.sleep", known.append)
+    return known
 
 
 def source(*parts: File | Archive | Hub, **changes: str) -> Source:
@@ -191,6 +211,15 @@ def test_a_refusal_is_one_line_and_not_tried_again(site: Site, tmp_path: Path, c
 def test_a_busy_server_is_asked_again(site: Site, tmp_path: Path) -> None:
     site.files["/f"], site.refusals = CONTENT, [503, 429]
     assert download(f"{site.url}/f", tmp_path / "f", pause=0).size == len(CONTENT)
+
+
+@pytest.mark.parametrize(("asked", "pause"), [("7", 7), ("86400", 300), ("0", 1), ("Fri, 31 Dec 2038 23:59:59 GMT", 1)])
+def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(
+    site: Site, tmp_path: Path, pauses: list[float], asked: str, pause: float
+) -> None:
+    site.files["/f"], site.refusals, site.retry_after = CONTENT, [429], asked
+    download(f"{site.url}/f", tmp_path / "f")
+    assert pauses == [pause]
 
 
 def test_no_network_is_one_line(tmp_path: Path) -> None:

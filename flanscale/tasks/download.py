@@ -23,6 +23,7 @@ from flanscale.errors import DataError
 CHUNK = 1 << 20
 TIMEOUT = 60.0  # seconds without a byte
 ATTEMPTS = 5  # in a row that bring nothing
+LONGEST_PAUSE = 300.0  # seconds, however long the server asks for
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 Progress = Callable[[int, int | None], None]
@@ -53,7 +54,7 @@ def download(
 
     Args:
         sha256: what its content must hash to, in hexadecimal.
-        pause: seconds before the second attempt; doubled for each further one.
+        pause: seconds before the second attempt; doubled for each further one. The server may ask for more.
 
     Raises:
         NotThere: the server has no such file or refuses it, or its content is not what was expected.
@@ -63,6 +64,7 @@ def download(
     partial = path.with_name(path.name + ".partial")
     failed, most = 0, _size(partial)
     while True:
+        asked = 0.0
         try:
             with told_disk(partial):
                 _go_on(url, partial, progress)
@@ -71,6 +73,7 @@ def download(
             if error.code not in _AGAIN:
                 raise NotThere(f"{url}: {_refusal(error.code)}") from None
             why = f"the server answers {error.code} {error.reason}"
+            asked = _retry_after(error)
         except urllib.error.URLError as error:
             why = f"no connection ({error.reason})"
         except (OSError, http.client.HTTPException) as error:
@@ -80,7 +83,7 @@ def download(
         if failed >= ATTEMPTS:
             kept = f"; {_size(partial):,} bytes are kept, run the same command to go on" if _size(partial) else ""
             raise DataError(f"{url}: {why}, {ATTEMPTS} times{kept}")
-        time.sleep(pause * 2 ** (failed - 1))
+        time.sleep(max(pause * 2 ** (failed - 1), asked))
     with partial.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if sha256 is not None and found != sha256:
@@ -142,6 +145,12 @@ def _go_on(url: str, partial: Path, progress: Progress) -> None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _retry_after(error: urllib.error.HTTPError) -> float:
+    """The seconds that a busy server asks to be left alone; none where it says a date or nothing."""
+    asked = error.headers.get("Retry-After", "")
+    return min(float(asked), LONGEST_PAUSE) if asked.isdecimal() else 0.0
 
 
 def _refusal(code: int) -> str:
