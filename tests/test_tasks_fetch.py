@@ -28,7 +28,7 @@ from flanscale.tasks import fetch as fetching
 from flanscale.tasks.download import NotThere, download
 from flanscale.tasks.fetch import Fetched, fetch, find_source
 from flanscale.tasks.sources import Archive, File, Hub, Source, read_sources
-from flanscale.tasks.unpack import unpack
+from flanscale.tasks.unpack import stays_inside, unpack
 
 CONTENT = bytes(range(256)) * 2_000  # 512,000 bytes
 
@@ -47,6 +47,7 @@ class Site:
     chunked: bool = False
     links: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+    logins: list[str] = field(default_factory=list)
     url: str = ""
 
 
@@ -60,6 +61,7 @@ def site() -> Iterator[Site]:
         def do_GET(self) -> None:
             wanted = self.headers.get("Range")
             known.asked.append((self.path, wanted))
+            known.logins.extend(self.headers.get_all("Authorization", []))
             if known.refusals and (code := known.refusals.pop(0)):
                 self.refuse(code)
             elif self.path not in known.files:
@@ -328,6 +330,11 @@ def test_a_hostile_or_wrong_archive_leaves_nothing_behind(
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.tar.gz"]
 
 
+def test_a_name_that_a_stranger_gives_stays_inside_or_is_refused() -> None:
+    assert all(stays_inside(name) for name in ("f", "a/b.tsv", "a/.hidden", "a/..b"))
+    assert not any(stays_inside(name) for name in ("/f", "//f", "..", "a/../f", "a/../../f", "a\\..\\f", "a\0"))
+
+
 @pytest.mark.parametrize("damage", [slice(0, -300), slice(0, 20), slice(5, None)])
 def test_a_damaged_archive_is_one_line_and_fetched_again(site: Site, tmp_path: Path, damage: slice) -> None:
     whole = tar_of(*((f"repo/tasks/{i}", bytes(hashlib.sha256(bytes([i])).digest() * 50)) for i in range(20)))
@@ -344,17 +351,20 @@ def test_a_damaged_archive_is_one_line_and_fetched_again(site: Site, tmp_path: P
 # --- the Hub -------------------------------------------------------------------------------------------------------
 
 COMMIT = "c0ffee" + "0" * 34
+BRANCH = "/api/datasets/some/set/revision/refs%2Fconvert%2Fparquet"
 
 
 def hub_with(site: Site, files: dict[str, bytes]) -> None:
     """The Hub's answers to: which commit is a branch, which files has it (two pages), and the files."""
-    site.files["/api/datasets/some/set/revision/refs%2Fconvert%2Fparquet"] = json.dumps({"sha": COMMIT}).encode()
+    site.files[BRANCH] = json.dumps({"id": "some/set", "sha": COMMIT}).encode()
     entries = [
-        {"type": "file", "path": path, "size": len(data), "lfs": {"oid": hashlib.sha256(data).hexdigest()}}
+        {"type": "file", "path": path, "size": len(data), "oid": "0" * 40}
+        | {"lfs": {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}}
         for path, data in files.items()
     ]
-    first = f"/api/datasets/some/set/tree/{COMMIT}?recursive=true"
-    site.files[first] = json.dumps([{"type": "directory", "path": "a", "size": 0}, *entries[:1]]).encode()
+    first = f"/api/datasets/some/set/tree/{COMMIT}?recursive=true&expand=false"
+    folder = {"type": "directory", "path": "a", "size": 0, "oid": "0" * 40}
+    site.files[first] = json.dumps([folder, *entries[:1]]).encode()
     site.files["/page2"] = json.dumps(entries[1:]).encode()
     site.links[first] = f'<{site.url}/page2>; rel="next"'
     site.files |= {f"/datasets/some/set/resolve/{COMMIT}/{path}": data for path, data in files.items()}
@@ -365,9 +375,7 @@ def test_a_hub_branch_is_resolved_to_its_commit_and_only_the_wanted_files_come(
 ) -> None:
     hub_with(site, {"a/train/0.parquet": b"one", "a/validation/0.parquet": b"no", "b/train/0.parquet": b"two"})
     monkeypatch.setenv("HF_ENDPOINT", site.url)
-    done = fetch_quietly(
-        source(Hub("datasets/some/set", "refs/convert/parquet", ("a/train/", "b/train/"), "sf")), tmp_path
-    )
+    done = fetch_quietly(source(Hub("some/set", "refs/convert/parquet", ("a/train/", "b/train/"), "sf")), tmp_path)
     assert done.fetched == 2
     assert (tmp_path / "here/sf/a/train/0.parquet").read_bytes() == b"one"
     assert (tmp_path / "here/sf/b/train/0.parquet").read_bytes() == b"two"
@@ -382,10 +390,40 @@ def test_the_hubs_checksum_is_held_against_what_came(
     hub_with(site, {"a/0": b"one", "a/1": b"two"})
     site.files[f"/datasets/some/set/resolve/{COMMIT}/a/1"] = b"tw0"
     monkeypatch.setenv("HF_ENDPOINT", site.url)
-    done = fetch_quietly(source(Hub("datasets/some/set", "refs/convert/parquet", ("a/",))), tmp_path)
+    done = fetch_quietly(source(Hub("some/set", "refs/convert/parquet", ("a/",))), tmp_path)
     assert done.fetched == 1
     assert len(done.failed) == 1
     assert "expected" in done.failed[0]
+
+
+def test_a_busy_hub_is_asked_again_and_told_no_token(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    hub_with(site, {"a/0": b"one", "a/1": b"two"})
+    site.refusals, site.retry_after = [0, 0, 503, 429], "5"
+    monkeypatch.setenv("HF_ENDPOINT", site.url)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert fetch_quietly(source(Hub("some/set", "refs/convert/parquet", ("a/",))), tmp_path).fetched == 2
+    assert [path for path, _ in site.asked].count("/page2") == 3
+    assert len(pauses) == 2
+    assert min(pauses) >= 5
+    assert not site.logins
+
+
+@pytest.mark.parametrize(
+    ("branch", "words"),
+    [(None, "404"), (b"<html>", "JSONDecodeError"), (b"[]", "TypeError"), (b'{"id": "some/set"}', "no commit")],
+)
+def test_a_hub_that_cannot_be_listed_is_one_line_with_its_address(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, branch: bytes | None, words: str
+) -> None:
+    site.files |= {} if branch is None else {BRANCH: branch}
+    monkeypatch.setenv("HF_ENDPOINT", site.url)
+    with pytest.raises(
+        DataError, match=f"{site.url}/datasets/some/set: its files could not be listed .*{words}"
+    ) as told:
+        fetch_quietly(source(Hub("some/set", "refs/convert/parquet", ("a/",))), tmp_path)
+    assert "\n" not in str(told.value)
 
 
 def test_a_path_of_the_hub_that_leads_out_is_not_written(
@@ -393,7 +431,7 @@ def test_a_path_of_the_hub_that_leads_out_is_not_written(
 ) -> None:
     hub_with(site, {"a/ok": b"one", "a/../../evil": b"two"})
     monkeypatch.setenv("HF_ENDPOINT", site.url)
-    assert fetch_quietly(source(Hub("datasets/some/set", "refs/convert/parquet", ("a/",))), tmp_path).fetched == 1
+    assert fetch_quietly(source(Hub("some/set", "refs/convert/parquet", ("a/",))), tmp_path).fetched == 1
     assert not (tmp_path / "evil").exists()
 
 
@@ -469,10 +507,17 @@ def test_every_address_is_https_and_of_fixed_content_and_every_path_stays_inside
             continue
         assert part.url.startswith("https://")
         if isinstance(part, File):
-            assert fetching._is_inside(part.path)
+            assert stays_inside(part.path)
             assert part.sha256 is None or re.fullmatch("[0-9a-f]{64}", part.sha256)
         # what a partial file holds is of the same content only where the address cannot come to mean another
         assert re.search("/[0-9a-f]{40}(/|$)", part.url) or (part.url.endswith("/spiece.model") and part.sha256)
+
+
+def test_what_comes_from_the_hub_comes_from_the_mirror_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example.org/")
+    (vocabulary,) = read_sources()["vocabulary"].parts
+    assert isinstance(vocabulary, File)
+    assert vocabulary.url == "https://mirror.example.org/google/t5-v1_1-small/resolve/main/spiece.model"
 
 
 @pytest.mark.data

@@ -1,7 +1,8 @@
 """How does one file come down whole? Resumed where it broke off, checked, and under its name only when complete.
 
 A file in the making is `<name>.partial`. Addresses name fixed content (a commit), so what is already here of one is
-still right. Standard library: proxies are those of the environment (`https_proxy`).
+still right. Standard library: proxies are those of the environment (`https_proxy`). Not by `huggingface_hub`: it checks
+no checksum, starts a killed download over, gives up on a reset connection and a 503 (docs/fetch.md has the comparison).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flanscale.errors import DataError
 
@@ -94,14 +94,6 @@ def download(
     return Downloaded(found, size)
 
 
-def opened(url: str, headers: dict[str, str] | None = None) -> Any:
-    """The open response of an http(s) address; used as a context manager."""
-    if not url.startswith(("https://", "http://")):
-        raise DataError(f"{url}: not an http(s) address")
-    request = urllib.request.Request(url, headers={"User-Agent": "flanscale", **(headers or {})})
-    return urllib.request.urlopen(request, timeout=TIMEOUT)
-
-
 @contextmanager
 def told_disk(path: Path) -> Iterator[None]:
     """Turn what a full or read-only disk says into one line; other errors pass."""
@@ -115,9 +107,12 @@ def told_disk(path: Path) -> Iterator[None]:
 
 def _go_on(url: str, partial: Path, progress: Progress) -> None:
     """One attempt: ask for what is missing; start over where the server gives the whole file all the same."""
+    if not url.startswith(("https://", "http://")):
+        raise DataError(f"{url}: not an http(s) address")
     here = _size(partial)
+    headers = {"User-Agent": "flanscale"} | ({"Range": f"bytes={here}-"} if here else {})
     try:
-        response = opened(url, {"Range": f"bytes={here}-"} if here else None)
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise

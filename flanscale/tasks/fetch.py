@@ -7,24 +7,19 @@ which licence. It is written after every file: what it lists and is still there 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import urllib.error
-import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from flanscale.errors import DataError, nearest
-from flanscale.tasks.download import NotThere, Progress, download, opened, told_disk
-from flanscale.tasks.sources import Archive, File, Hub, Source, read_sources
-from flanscale.tasks.unpack import unpack
+from flanscale.errors import DataError, nearest, one_line
+from flanscale.tasks.download import TIMEOUT, NotThere, Progress, download, told_disk
+from flanscale.tasks.sources import Archive, File, Hub, Source, hub, read_sources
+from flanscale.tasks.unpack import stays_inside, unpack
 
 RECORD = "fetched.json"
-HUB = "https://huggingface.co"
-MOST_PAGES = 1_000
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ def fetch(
     with told_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
     record = _read_record(folder)
-    wanted = [item for part in source.parts for item in _plan(part)]
+    wanted = [item for part in source.parts for item in (_listed(part) if isinstance(part, Hub) else [Wanted(part)])]
     missing = [item for item in wanted if not _is_here(folder, item, record)]
     _check_space(folder, missing)
     failed = []
@@ -105,49 +100,34 @@ def fetch(
     return Fetched(folder, len(missing) - len(failed), len(wanted) - len(missing), tuple(failed))
 
 
-def _plan(part: File | Archive | Hub) -> Iterator[Wanted]:
-    """The files of one part; a Hub repository's are asked for."""
-    if not isinstance(part, Hub):
-        yield Wanted(part)
-        return
-    hub = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
-    revision = urllib.parse.quote(part.revision, safe="")
-    commit = str(_json(f"{hub}/api/{part.repository}/revision/{revision}")[0]["sha"])
-    for entry in _listing(f"{hub}/api/{part.repository}/tree/{commit}?recursive=true"):
-        path = str(entry["path"])
-        if entry["type"] == "file" and path.startswith(part.prefixes) and _is_inside(path):
-            url = f"{hub}/{part.repository}/resolve/{commit}/{urllib.parse.quote(path)}"
-            sha256 = (entry.get("lfs") or {}).get("oid")
-            yield Wanted(File(url, str(PurePosixPath(part.folder, path)), sha256, int(entry["size"])), commit)
+def _listed(part: Hub) -> list[Wanted]:
+    """The files of a Hub dataset at the commit that its revision stands for now; asked for without a login."""
+    from huggingface_hub import HfApi, hf_hub_url
+    from huggingface_hub.hf_api import RepoFile
 
-
-def _listing(url: str | None) -> Iterator[dict[str, Any]]:
-    """Entries of the Hub's tree listing, page after page."""
-    for _ in range(MOST_PAGES):
-        if url is None:
-            return
-        entries, url = _json(url)
-        yield from entries
-
-
-def _json(url: str) -> tuple[Any, str | None]:
-    """A JSON answer with the address of the next page, if there is one."""
+    api, wanted = HfApi(endpoint=hub(), token=False), []
     try:
-        with opened(url) as response:
-            links = response.headers.get("Link") or ""
-            following = [link.split(">")[0].strip(" <") for link in links.split(",") if 'rel="next"' in link]
-            return json.loads(response.read()), following[0] if following else None
-    except urllib.error.HTTPError as error:
-        raise DataError(f"{url}: the server answers {error.code} {error.reason}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{url}: no usable answer ({error})") from None
+        commit = api.dataset_info(part.repository, revision=part.revision, timeout=TIMEOUT).sha
+        if commit is None:
+            raise ValueError("no commit is named")
+        for entry in api.list_repo_tree(part.repository, repo_type="dataset", revision=commit, recursive=True):
+            if isinstance(entry, RepoFile) and entry.path.startswith(part.prefixes) and stays_inside(entry.path):
+                url = hf_hub_url(part.repository, entry.path, repo_type="dataset", revision=commit, endpoint=hub())
+                sha256 = entry.lfs.sha256 if entry.lfs else None
+                path = str(PurePosixPath(part.folder, entry.path))
+                wanted.append(Wanted(File(url, path, sha256, int(entry.size)), commit))
+    except Exception as error:  # a stranger's answer; and each major version has the errors of another HTTP library
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise DataError(f"{hub()}/datasets/{part.repository}: its files could not be listed ({why})") from error
+    return wanted
 
 
 def _fetch_one(folder: Path, item: Wanted, progress: Progress, pause: float) -> dict[str, Any]:
     path = folder / item.name
     sha256 = item.part.sha256 if isinstance(item.part, File) else None
     got = download(item.part.url, path, sha256=sha256, progress=progress, pause=pause)
-    entry = {"url": item.part.url, "commit": item.commit} | asdict(got) | {"date": _now()}
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    entry = {"url": item.part.url, "commit": item.commit} | asdict(got) | {"date": date}
     if isinstance(item.part, Archive):
         try:
             entry["files"] = unpack(path, folder, members=item.part.members, most_bytes=item.part.most_bytes)
@@ -174,11 +154,6 @@ def _check_space(folder: Path, missing: list[Wanted]) -> None:
         raise DataError(f"{folder}: {needed:,} bytes to fetch, {free:,} free; choose another folder with --to")
 
 
-def _is_inside(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return not path.startswith("/") and ".." not in parts and "\\" not in path
-
-
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     try:
@@ -192,7 +167,3 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
     with told_disk(partial):
         partial.write_text(json.dumps({"files": record}, indent=1, ensure_ascii=False), encoding="utf-8")
         partial.replace(folder / RECORD)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -6,6 +6,7 @@ published file was at hand to be measured; elsewhere the measured one is recorde
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from flanscale.tasks.catalog import catalogued
@@ -40,7 +41,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Hub:
-    """Files of a Hugging Face Hub repository whose path starts with a prefix; they go to `folder` under their path."""
+    """Files of a Hugging Face Hub dataset whose path starts with a prefix; they go to `folder` under their path."""
 
     repository: str
     revision: str
@@ -108,6 +109,11 @@ _MUFFIN = (
 )
 
 
+def hub() -> str:
+    """The Hub's address, or that of the mirror that `HF_ENDPOINT` names."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
 def read_sources() -> dict[str, Source]:
     """Name → source, in the order of the paper's collections, then what goes with them."""
     return {
@@ -139,7 +145,7 @@ def read_sources() -> dict[str, Source]:
             "some GB; told by the Hub",
             (
                 Hub(
-                    "datasets/bigscience/P3",
+                    "bigscience/P3",
                     "refs/convert/parquet",
                     tuple(f"{name}/{split}/" for name in catalogued("t0sf") for split in ("train", "partial-train")),
                     "sf",
@@ -168,7 +174,7 @@ def read_sources() -> dict[str, Source]:
             "none stated for the rendered files; the datasets in them keep their own",
             "over 16 GB",
             tuple(
-                Hub(f"datasets/DataProvenanceInitiative/{name}_submix_original", "main", ("data/",), name)
+                Hub(f"DataProvenanceInitiative/{name}_submix_original", "main", ("data/",), name)
                 for name in ("flan2021", "t0", "niv2", "cot", "dialog")
             ),
             terms="the rendered files name no licence and hold datasets for research only: read the datasets' terms",
@@ -190,7 +196,7 @@ def read_sources() -> dict[str, Source]:
             "0.8 MB",
             (
                 File(
-                    "https://huggingface.co/google/t5-v1_1-small/resolve/main/spiece.model",
+                    f"{hub()}/google/t5-v1_1-small/resolve/main/spiece.model",
                     "t5.spiece.model",
                     "d60acb128cf7b7f2536e8f38a5b18a05535c9e14c7a355904270e15b0945ea86",
                     791_656,

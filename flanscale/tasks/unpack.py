@@ -1,4 +1,7 @@
-"""What of a stranger's archive may be written here? Plain files under the wanted folders, inside the target."""
+"""What of a stranger's archive may be written here? Plain files under the wanted folders, inside the target.
+
+Not by `tarfile`'s own filter "data": it unpacks links, absolute names (without their slash) and bombs.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,12 @@ def unpack(archive: Path, folder: Path, *, members: Sequence[str], most_bytes: i
     return count
 
 
+def stays_inside(name: str) -> bool:
+    """Whether a stranger's name for a file leads to a place below the folder that the file is put in."""
+    path = PurePosixPath(name)
+    return not (path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name)
+
+
 def _unpack(archive: Path, staged: Path, members: tuple[str, ...], most_bytes: int) -> int:
     count = size = 0
     with tarfile.open(archive, "r|gz") as tar:
@@ -51,23 +60,17 @@ def _unpack(archive: Path, staged: Path, members: tuple[str, ...], most_bytes: i
             size += member.size
             if size > most_bytes or seen > MOST_MEMBERS:
                 raise DataError(f"{archive.name}: unpacks to more than {most_bytes:,} bytes; left alone")
-            path = _inside(archive, member)
-            if path is None or path.parts[0] not in members or member.isdir():
+            if not stays_inside(member.name):
+                raise DataError(f"{archive.name}: {member.name!r} leads out of the archive; left alone")
+            parts = PurePosixPath(member.name).parts[1:]
+            if not parts or parts[0] not in members or member.isdir():
                 continue
             content = tar.extractfile(member) if member.isreg() else None
             if content is None:
                 raise DataError(f"{archive.name}: {member.name!r} is a link or a device, not a file; left alone")
-            target = staged / path
+            target = staged.joinpath(*parts)
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as file:
                 shutil.copyfileobj(content, file)
             count += 1
     return count
-
-
-def _inside(archive: Path, member: tarfile.TarInfo) -> PurePosixPath | None:
-    """A member's path below the archive's first folder; none for that folder itself and files beside it."""
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
-        raise DataError(f"{archive.name}: {member.name!r} leads out of the archive; left alone")
-    return PurePosixPath(*path.parts[1:]) if len(path.parts) > 1 else None
