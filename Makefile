@@ -10,6 +10,7 @@ study: $(VENV)/.installed
 	$(BIN)/flanscale launch quickstart
 
 test: $(VENV)/.installed-test
+	$(BIN)/ruff format --quiet --check && $(BIN)/ruff check --quiet && $(BIN)/mypy
 	tests/slurm/cluster.sh with $(BIN)/python -m pytest
 
 $(VENV)/bin/python:

@@ -120,7 +120,7 @@ def from_directories(index: Path) -> Study:
 
 def from_wandb_files(index: Path) -> Study:
     """The study as the offline W&B files inside its run directories hold it. Raises as `from_directories`."""
-    from analysis import wandb_log
+    from flanscale.tracking import wandb_log
 
     def read(run_dir: Path, cell: str) -> RunRecord:
         logs = wandb_log.find_logs(run_dir)

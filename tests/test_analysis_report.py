@@ -290,12 +290,3 @@ def test_the_papers_marks_have_no_error_bars(tmp_path: Path) -> None:
     means = pd.read_csv(files.csv).query("kind == 'mean'")
     assert len(means) == 15
     assert means["low"].isna().all()
-
-
-def test_importing_the_report_imports_no_jax_and_no_wandb() -> None:
-    import subprocess
-    import sys
-
-    unwanted = ("jax", "flax", "wandb", "hydra", "submitit")
-    code = f"import sys, analysis.report; print([name for name in {unwanted} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

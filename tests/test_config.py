@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -197,31 +195,3 @@ def test_a_model_of_ones_own_in_conf_is_found(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "conf" / "model" / "bad.yaml").write_text("{name: bad, widht: 3}")
     with pytest.raises(ConfigError, match="widht"):
         Composer().compose(["model=bad"])
-
-
-def imports_any_of(forbidden: set[str], module: str) -> bool:
-    code = f"import sys, flanscale.{module}; sys.exit(bool({forbidden} & set(sys.modules)))"
-    return subprocess.run([sys.executable, "-c", code], check=False).returncode != 0
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "config.compose",
-        "schema",
-        "cli.main",
-        "tracking.tracker",
-        "sizing.flops",
-        "orchestration.planning.plan",
-        "orchestration.running.job",
-    ],
-)
-def test_a_login_node_never_imports_jax(module: str) -> None:
-    assert not imports_any_of({"jax", "flax", "wandb", "submitit", "pandas"}, module)
-
-
-@pytest.mark.parametrize(
-    "module", ["models", "pipeline.batches", "training.loop", "evaluation.heldout", "inference.language_model"]
-)
-def test_the_training_rooms_need_neither_hydra_nor_wandb_nor_submitit(module: str) -> None:
-    assert not imports_any_of({"hydra", "omegaconf", "wandb", "submitit"}, module)

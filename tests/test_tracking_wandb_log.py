@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from synthetic_study import write_study
 
-from analysis import runs, wandb_log
+from analysis import runs
+from flanscale.tracking import wandb_log
 
 PLAIN = pytest.mark.filterwarnings("error")
 
