@@ -16,10 +16,11 @@ from flanscale.identity import identity, run_name
 from flanscale.orchestration.planning.cost import estimated_seconds
 from flanscale.orchestration.planning.ledger import ledger_of, read_ledger, write_ledger
 from flanscale.orchestration.planning.order import in_order
-from flanscale.orchestration.planning.plan import Plan, decide, plan_study
+from flanscale.orchestration.planning.plan import Plan, plan_study
 from flanscale.orchestration.planning.preview import print_plan
 from flanscale.orchestration.planning.study import Study
 from flanscale.orchestration.running.liveness import View
+from flanscale.orchestration.running.repeat import decide
 from flanscale.run_directory import Failure, RunState, write_state
 
 COUNTS = Study(

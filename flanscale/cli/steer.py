@@ -62,7 +62,8 @@ def retry(
     from rich.console import Console
 
     from flanscale.orchestration.dispatch.closing import print_report
-    from flanscale.orchestration.steering.retry import LOST, carry_out, make_retry
+    from flanscale.orchestration.running.liveness import LOST
+    from flanscale.orchestration.steering.retry import carry_out, make_retry
     from flanscale.orchestration.watching.live import open_console
 
     overrides = [name for name in names if "=" in name]

@@ -1,11 +1,11 @@
-"""How does a study become finished runs? Study → plan → dispatch → watch; everything below reads from left to right.
+"""How does a study become finished runs? Study → plan → dispatch → watch; each imports only those before it.
 
-planning     what is asked, as data, and what it takes
+running      one attempt of one cell, what it ran on, and whether anybody is at work on it
+planning     what is asked, as data, and what it takes; the index of a study
+watching     what people see of a study
 dispatch     the one way to start it: a queue on this machine, or Slurm
-running      one attempt of one cell, and the truth about a run on disk
-watching     the index of a study, and what people see of it
+keeping      running a cell again, W&B later, what this machine lacks
 steering     retry, cancel, prune
-keeping      provenance, running a cell again, W&B later, what this machine lacks
 
 Nothing here imports JAX.
 """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from flanscale.errors import VocabularyError
+from flanscale.run_directory import write_atomically
 
 FILES = {"sentencepiece": "t5.spiece.model", "huggingface": "tokenizer.json"}
 """Tokenizer → the file looked for where none is named."""
@@ -99,7 +99,5 @@ def train_bpe(texts: Iterable[str], size: int, path: Path) -> int:
     )
     tokenizer.train_from_iterator(texts, trainer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    partial.write_text(tokenizer.to_str(), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, tokenizer.to_str())
     return int(tokenizer.get_vocab_size())

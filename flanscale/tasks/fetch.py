@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flanscale.errors import DataError, nearest, one_line
+from flanscale.run_directory import write_atomically
 from flanscale.tasks.download import TIMEOUT, NotThere, Progress, download, told_disk
 from flanscale.tasks.sources import Archive, File, Hub, Source, hub, read_sources
 from flanscale.tasks.unpack import stays_inside, unpack
@@ -163,7 +164,5 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    partial = folder / f"{RECORD}.partial"
-    with told_disk(partial):
-        partial.write_text(json.dumps({"files": record}, indent=1, ensure_ascii=False), encoding="utf-8")
-        partial.replace(folder / RECORD)
+    with told_disk(folder / RECORD):
+        write_atomically(folder / RECORD, json.dumps({"files": record}, indent=1, ensure_ascii=False))

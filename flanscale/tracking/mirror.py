@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from flanscale.run_directory import WANDB
 from flanscale.schema import RunConfig
 from flanscale.tracking import wandb_run
 
@@ -47,7 +48,7 @@ def open_mirror(run_dir: Path, metrics: Path, config: RunConfig, *, run_id: str,
     """The W&B side of this attempt; None with `tracker.mode=disabled`."""
     if config.tracker.mode == "disabled":
         return None
-    (run_dir / wandb_run.FOLDER).mkdir(exist_ok=True)
+    (run_dir / WANDB).mkdir(exist_ok=True)
     described = wandb_run.described_run(run_dir, dataclasses.asdict(config), run_id) | {"dir": str(run_dir)}
     described["config"]["attempt"] = attempt
     return Offline(run_dir, described) if config.tracker.mode == "offline" else Follower(run_dir, metrics, described)
@@ -57,7 +58,7 @@ class Offline:
     """W&B's own file, written by the run."""
 
     def __init__(self, run_dir: Path, described: Mapping[str, Any]) -> None:
-        self._run = wandb_run.start(described, run_dir / wandb_run.FOLDER, "offline")
+        self._run = wandb_run.start(described, run_dir / WANDB, "offline")
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         self._run.log(dict(values), step=step)
@@ -72,11 +73,11 @@ class Follower:
     def __init__(self, run_dir: Path, metrics: Path, described: Mapping[str, Any]) -> None:
         self._run_dir = run_dir
         self._last, self._connected, self._told = "", False, False
-        path = run_dir / wandb_run.FOLDER / LOG_FILE
+        path = run_dir / WANDB / LOG_FILE
         with path.open("ab") as words:
             self._words = path.open("rb")
             self._words.seek(0, os.SEEK_END)
-            self._process = start_sender(run_dir, metrics, described, run_dir / wandb_run.FOLDER, words)
+            self._process = start_sender(run_dir, metrics, described, run_dir / WANDB, words)
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Nothing to send from here: the row is in `metrics.jsonl`. Warns once if the server is away."""

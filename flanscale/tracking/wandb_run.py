@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from flanscale.run_directory import WANDB, write_atomically
 from flanscale.tracking.masking import masked, without_secrets
 
-FOLDER = "wandb"  # in the run directory
 SENT_FILE = "sent.json"
 BOOKKEEPING = ("step", "attempt", "time")
 CONNECT_SECONDS = 20.0
@@ -65,18 +65,16 @@ def first_unsent_step(run_dir: Path, where: str) -> float:
 
 
 def _sent(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / FOLDER / SENT_FILE
+    path = run_dir / WANDB / SENT_FILE
     return dict(json.loads(path.read_text(encoding="utf-8"))["next_step"]) if path.exists() else {}
 
 
 def note_sent(run_dir: Path, where: str, next_step: float) -> None:
     """Remember what a project has."""
-    folder = run_dir / FOLDER
+    folder = run_dir / WANDB
     folder.mkdir(exist_ok=True)
-    scratch = folder / f".{SENT_FILE}.{os.getpid()}"
     known = _sent(run_dir) | {where: "inf" if math.isinf(next_step) else next_step}
-    scratch.write_text(json.dumps({"format": 1, "next_step": known}) + "\n", encoding="utf-8")
-    scratch.replace(folder / SENT_FILE)
+    write_atomically(folder / SENT_FILE, json.dumps({"format": 1, "next_step": known}) + "\n")
 
 
 class NotSent(Exception):

@@ -119,20 +119,6 @@ class Checkpoints:
         self._manager.reload()
 
 
-def saved_steps(directory: Path) -> list[int]:
-    """The steps of the checkpoints in a directory, in their order; none where there is no directory."""
-    return sorted(int(path.name) for path in directory.glob("[0-9]*") if path.name.isdecimal())
-
-
-def read_progress(directory: Path, step: int) -> dict[str, Any]:
-    """What was saved beside the arrays."""
-    import orbax.checkpoint as ocp
-
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        facts = reader.restore(directory.absolute() / str(step) / "progress")
-    return dict(facts["progress"])
-
-
 def read_params(directory: Path, step: int, like: Any) -> Any:
     """The parameters alone of a checkpoint, laid out as `like`: for another run that starts from them.
 

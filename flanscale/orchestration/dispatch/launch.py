@@ -20,8 +20,9 @@ from flanscale.orchestration.dispatch.reserve import check_writable
 from flanscale.orchestration.dispatch.snapshot import Snapshot
 from flanscale.orchestration.dispatch.submit import Submitted, check_slurm, held_up_words, submit
 from flanscale.orchestration.planning.ledger import Ledger, ledger_of, write_ledger
-from flanscale.orchestration.planning.plan import Plan, decide
+from flanscale.orchestration.planning.plan import Plan
 from flanscale.orchestration.running.job import RUNNER
+from flanscale.orchestration.running.repeat import decide
 from flanscale.orchestration.running.stop import stop_requests
 from flanscale.orchestration.watching.live import following, open_console
 from flanscale.orchestration.watching.monitor import CellStatus, Observer, StudyStatus

@@ -20,10 +20,11 @@ import psutil
 
 from flanscale.orchestration.dispatch.reserve import give_back, reserve
 from flanscale.orchestration.planning.order import in_order
-from flanscale.orchestration.planning.plan import Cell, Plan, decide
+from flanscale.orchestration.planning.plan import Cell, Plan
 from flanscale.orchestration.running import repeat
 from flanscale.orchestration.running.claim import claim
 from flanscale.orchestration.running.liveness import View, asking_rarely, look, this_host, this_process
+from flanscale.orchestration.running.repeat import decide
 from flanscale.orchestration.running.stop import StopRequest
 from flanscale.orchestration.running.withheld import withheld
 from flanscale.run_directory import Failure, read_state, write_state
@@ -91,7 +92,7 @@ def run_queue(
         tick: called a few times a second.
         leaving: called once when `stop` has been seen and cells have to leave.
         order: see `order.in_order`.
-        retry: classes of failure that are tried again, see `plan.decide`.
+        retry: classes of failure that are tried again, see `repeat.decide`.
     """
     queue = _Queue(plan, start, order, retry)
     while not stop() and queue.busy():

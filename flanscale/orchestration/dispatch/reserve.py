@@ -12,9 +12,10 @@ from pathlib import Path
 from flanscale import identity
 from flanscale.config.compose import save
 from flanscale.errors import ConfigError
-from flanscale.orchestration.planning.plan import Cell, decide
+from flanscale.orchestration.planning.plan import Cell
 from flanscale.orchestration.running.claim import claim, owner_here
 from flanscale.orchestration.running.liveness import KnownJobs, look, this_process
+from flanscale.orchestration.running.repeat import decide
 from flanscale.run_directory import read_state, write_state
 from flanscale.schema import RunConfig
 
@@ -27,7 +28,7 @@ def reserve(run_dir: Path, cell: Cell, known_jobs: KnownJobs, retry: Collection[
     to see that, and leaves it alone.
 
     Args:
-        retry: classes of failure that are tried again, see `plan.decide`.
+        retry: classes of failure that are tried again, see `repeat.decide`.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     with claim(run_dir, patience=0) as mine:

@@ -67,7 +67,7 @@ def submit(plan: Plan, runner: str, order: str, retry: Collection[str], made: Su
         plan: what to run.
         runner: the module that executes a cell, see `job.start`.
         order: see `order.in_order`.
-        retry: classes of failure that are tried again, see `plan.decide`.
+        retry: classes of failure that are tried again, see `repeat.decide`.
         made: filled in as it goes, so that it tells what was submitted before an error.
 
     Returns:

@@ -10,9 +10,10 @@ from flanscale.orchestration.planning.figures import axis_title, duration, quant
 from flanscale.orchestration.planning.grid import Axes, matches, points
 from flanscale.orchestration.planning.ledger import Entry
 from flanscale.orchestration.planning.memory import Compiled, Fit
-from flanscale.orchestration.planning.plan import Cell, Decision, Plan, Point
+from flanscale.orchestration.planning.plan import Cell, Plan, Point
 from flanscale.orchestration.planning.sheet import Column, Place, Sheet
 from flanscale.orchestration.planning.study import Parent, Rule, described, worded
+from flanscale.orchestration.running.repeat import Decision
 from flanscale.schema import MeshConfig, RunConfig
 from flanscale.sizing.memory import RESERVE, Footprint
 

@@ -1,11 +1,11 @@
-"""What would a launch do? Turns a study into points and distinct cells, and decides what to do about each.
+"""What would a launch start? Turns a study into points and distinct cells; `repeat.decide` says what about each.
 
 Nothing here writes; `plan_study` reads no more than the configuration and the data that it fingerprints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from flanscale.orchestration.planning.cost import Cost, cost_of
 from flanscale.orchestration.planning.grid import points
 from flanscale.orchestration.planning.resources import resources_of
 from flanscale.orchestration.planning.study import Parent, Study, point_overrides, stage_overrides, with_overrides
-from flanscale.orchestration.running.liveness import View
 from flanscale.schema import ClusterConfig, PathsConfig, RunConfig
 
 
@@ -143,49 +142,3 @@ def _checked(plan: Plan) -> Plan:
     if len({cluster.name for cluster in plan.clusters}) > 1:
         raise ConfigError("cluster.name differs between the cells of one study; launch them as two studies")
     return plan
-
-
-# --- deciding --------------------------------------------------------------------------------------------------
-
-
-AUTOMATIC = (
-    "preempted",
-    "timeout",
-    "node",
-    "interrupted",
-)  # classes of failure that are tried again without being asked
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a launch does about one cell: start, resume, retry, wait, or nothing because it is done or has failed."""
-
-    action: str
-    reason: str
-
-    @property
-    def starts(self) -> bool:
-        """Whether an attempt has to be started."""
-        return self.action in ("start", "resume", "retry")
-
-
-def decide(view: View, retry: Collection[str] = ()) -> Decision:
-    """What a launch does about a run that looks like this.
-
-    Args:
-        view: the run.
-        retry: classes of failure that are tried again, besides those that always are.
-    """
-    state, failure = view.state, view.state.failure
-    if view.status == "finished":
-        return Decision("done", f"finished in attempt {state.attempt}")
-    if view.alive:
-        where = f"Slurm job {state.job}" if state.job else f"{state.host}, process {state.pid}"
-        return Decision("wait", f"{view.status} ({where})")
-    if view.status == "failed":
-        kind = failure.kind if failure else "unknown"
-        again = kind in AUTOMATIC or kind in retry
-        return Decision("retry" if again else "failed", f"attempt {state.attempt} failed: {kind}")
-    if view.status in ("preempted", "interrupted"):
-        return Decision("resume", f"attempt {state.attempt} was {view.status}")
-    return Decision("start", "not run yet")

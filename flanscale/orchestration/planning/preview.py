@@ -35,10 +35,11 @@ from flanscale.orchestration.planning.display_plan import (
 from flanscale.orchestration.planning.figures import hours, quantity
 from flanscale.orchestration.planning.ledger import ledger_of
 from flanscale.orchestration.planning.order import in_order
-from flanscale.orchestration.planning.plan import Cell, Decision, Plan, decide, plan_study
+from flanscale.orchestration.planning.plan import Cell, Plan, plan_study
 from flanscale.orchestration.planning.sheet import show
 from flanscale.orchestration.planning.study import load_study
 from flanscale.orchestration.running.liveness import View, asking_rarely, look
+from flanscale.orchestration.running.repeat import Decision, decide
 from flanscale.schema import RunConfig
 
 COMMON = ("b200", "h200", "h100", "a100", "tpu_v4", "tpu_v5e", "tpu_v5p", "tpu_v6e")  # shown where no chip is chosen

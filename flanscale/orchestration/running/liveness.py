@@ -24,6 +24,7 @@ BIRTH_TOLERANCE = 2.0  # seconds; it took longer until the same pid was given ou
 
 # Jobs that are pending or running: id → why it waits, in Slurm's words; None where that is unknown.
 KnownJobs = Callable[[], Mapping[str, str] | None]
+LOST = ("failed", "interrupted", "preempted")  # how a run stands that ended without a result
 HELD = re.compile("held", re.IGNORECASE)  # in the words for a job that does not start until somebody releases it
 
 
@@ -101,6 +102,11 @@ class View:
         if self.state.state == "queued" and not self.alive:
             return "interrupted" if self.state.attempt else "planned"
         return self.state.state
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended without a result, and nobody is at it."""
+        return self.status in LOST and not self.alive
 
 
 def look(run_dir: Path, known_jobs: KnownJobs = slurm.known_jobs) -> View:

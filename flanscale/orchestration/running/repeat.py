@@ -1,20 +1,22 @@
-"""Is an attempt that was cut off repeated by itself, and when? As long as it gets on, or a few times in a row."""
+"""Is an attempt repeated? By itself as long as it gets on, or a few times in a row; else by a launch, or when asked."""
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flanscale.orchestration.running import slurm
+from flanscale.orchestration.running.liveness import View
 from flanscale.orchestration.running.progress import read_progress
-from flanscale.run_directory import Failure, RunState
+from flanscale.run_directory import Failure, RunState, checkpoint_steps
 from flanscale.schema import ClusterConfig
 
 REPEATED = ("preempted", "timeout", "node")  # classes of failure that are no fault of the cell's
+BY_A_LAUNCH = (*REPEATED, "interrupted")  # those that the next launch tries again without being asked
 LONGEST_WAIT_SECONDS = 3600.0
-CHECKPOINTS = "checkpoints"
 CONTROLLER_SECONDS = 120.0  # a restart of Slurm's controller takes less
 CONTROLLER_POLL_SECONDS = 5.0
 
@@ -23,8 +25,7 @@ log = logging.getLogger("flanscale.job")
 
 def reached(run_dir: Path) -> int:
     """The step that a run has got to: logged, or saved in a checkpoint."""
-    saved = (int(path.name) for path in (run_dir / CHECKPOINTS).glob("[0-9]*") if path.name.isdecimal())
-    return max([read_progress(run_dir).step or 0, *saved])
+    return max([read_progress(run_dir).step or 0, *checkpoint_steps(run_dir)])
 
 
 def ended(state: RunState, failure: Failure, *, reached: int, retries: int, spent: float) -> RunState:
@@ -91,3 +92,38 @@ def too_early(before: RunState, job: str | None, cluster: ClusterConfig) -> floa
     wait = wait_seconds(before, cluster)
     rest = before.updated + wait - time.time()
     return rest if 1.0 <= rest <= wait else 0.0  # more than all of it: a clock has been set
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a launch does about one cell: start, resume, retry, wait, or nothing because it is done or has failed."""
+
+    action: str
+    reason: str
+
+    @property
+    def starts(self) -> bool:
+        """Whether an attempt has to be started."""
+        return self.action in ("start", "resume", "retry")
+
+
+def decide(view: View, retry: Collection[str] = ()) -> Decision:
+    """What a launch does about a run that looks like this.
+
+    Args:
+        view: the run.
+        retry: classes of failure that are tried again, besides those that always are.
+    """
+    state, failure = view.state, view.state.failure
+    if view.status == "finished":
+        return Decision("done", f"finished in attempt {state.attempt}")
+    if view.alive:
+        where = f"Slurm job {state.job}" if state.job else f"{state.host}, process {state.pid}"
+        return Decision("wait", f"{view.status} ({where})")
+    if view.status == "failed":
+        kind = failure.kind if failure else "unknown"
+        again = kind in BY_A_LAUNCH or kind in retry
+        return Decision("retry" if again else "failed", f"attempt {state.attempt} failed: {kind}")
+    if view.status in ("preempted", "interrupted"):
+        return Decision("resume", f"attempt {state.attempt} was {view.status}")
+    return Decision("start", "not run yet")

@@ -1,5 +1,5 @@
 """What do people do about cells? Pick some, try them again, stop them, delete what nobody needs.
 
-targets, filters               which cells a verb is about
-retry; cancel, scancel, withheld; prune, pruning, leftovers    the verbs
+targets                        which cells a verb is about, as they are now
+retry, cancel, prune           the verbs
 """

@@ -29,7 +29,6 @@ from flanscale.orchestration.watching.selection import failure_class
 from flanscale.run_directory import read_state, write_state
 from flanscale.schema import ClusterConfig, RunConfig
 
-LOST = ("failed", "interrupted", "preempted")
 PLACES = ("paths", "sweep")  # where a cell is found again
 FINGERPRINTED = ("init", "tokenizer", "data")  # may be moved, as long as their content stays
 NOT_BEGUN = "not begun; `flanscale launch` starts it"
@@ -87,7 +86,7 @@ def _reason(cell: Seen) -> str | None:
         return cell.problem
     if cell.view.alive:
         return "running" if cell.view.status == "running" else "queued"
-    if cell.view.status in LOST:
+    if cell.view.lost:
         return None
     return "finished" if cell.view.status == "finished" else NOT_BEGUN
 

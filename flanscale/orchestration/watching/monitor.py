@@ -40,7 +40,7 @@ class CellStatus:
     @property
     def lost(self) -> bool:
         """Whether it ended without a result, and nobody is at it."""
-        return self.status in ("failed", "interrupted", "preempted", DAMAGED) and not self.view.alive
+        return self.view.lost or self.status == DAMAGED
 
     @property
     def seconds(self) -> float:
