@@ -3,7 +3,9 @@
 import getpass
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import submitit  # noqa: F401  its first import closes all log handlers, and absl's close their stream with them
@@ -16,6 +18,32 @@ os.environ.setdefault(
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+class Told(NamedTuple):
+    """What a command has printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Told]
+
+
+@pytest.fixture
+def flanscale(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command `flanscale`, typed in this process."""
+    from flanscale.cli.main import main
+
+    def run(*arguments: str) -> Told:
+        monkeypatch.setattr("sys.argv", ["flanscale", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Told(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture

@@ -37,25 +37,27 @@ def printed(built: Report, width: int = 80) -> str:
     return console.export_text()
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "told"),
-    [
-        ("state.json", b"{}", "state.json cannot be read (KeyError: 'format')"),
-        ("state.json", b"[]", "state.json cannot be read (TypeError: "),
-        ("config.yaml", b"model: [", "config.yaml cannot be read (ParserError: "),
-        ("metrics.jsonl", b'{"step": 1}\n{"loss": 2}\n', "metrics.jsonl:2 cannot be read (KeyError: 'step')"),
-        ("provenance.json", b'{"format": 2, "att', "provenance.json cannot be read (JSONDecodeError: "),
-        ("predictions/procedural.jsonl.gz", None, "procedural.jsonl.gz cannot be read (EOFError: "),
-    ],
-)
-def test_a_damaged_run_is_told_and_the_others_are_reported(
-    tmp_path: Path, name: str, content: bytes | None, told: str
-) -> None:
+DAMAGE: dict[str, tuple[bytes | None, str]] = {  # None: cut short
+    "state.json": (b"{}", "state.json cannot be read (KeyError: 'format')"),
+    "state.json ": (b"[]", "state.json cannot be read (TypeError: "),
+    "config.yaml": (b"model: [", "config.yaml cannot be read (ParserError: "),
+    "metrics.jsonl": (b'{"step": 1}\n{"loss": 2}\n', "metrics.jsonl:2 cannot be read (KeyError: 'step')"),
+    "provenance.json": (b'{"format": 2, "att', "provenance.json cannot be read (JSONDecodeError: "),
+    "predictions/procedural.jsonl.gz": (None, "procedural.jsonl.gz cannot be read (EOFError: "),
+}
+
+
+def test_damaged_runs_are_told_and_the_others_are_reported(tmp_path: Path) -> None:
     index = write_study(tmp_path, axes=AXES | {"model": ["nano"]})
-    file = sorted((tmp_path / "runs").glob("*-89-*"))[0] / name
-    file.write_bytes(file.read_bytes()[:-20] if content is None else content)
+    runs_there = sorted((tmp_path / "runs").iterdir())
+    for run, (name, (content, _)) in zip(runs_there, DAMAGE.items(), strict=False):
+        file = run / name.strip()
+        file.write_bytes(file.read_bytes()[:-20] if content is None else content)
     built = report.build(index, tmp_path / "reports")
-    assert told in Page(built.html.read_text()).text
+    text = Page(built.html.read_text()).text
+    for run, (_, told) in zip(runs_there, DAMAGE.values(), strict=False):
+        assert f"{run.name}/" in text
+        assert told in text
     assert "Δ volume" in printed(built)
 
 

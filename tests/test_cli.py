@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import Command
 from little_study import Workplace, open_workplace
 
-from flanscale.cli.main import main
 from flanscale.run_directory import Failure, RunState, write_state
 
 HEAVY = ("jax", "flax", "pandas", "scipy", "matplotlib", "wandb", "submitit", "numpy")
@@ -19,11 +19,6 @@ HEAVY = ("jax", "flax", "pandas", "scipy", "matplotlib", "wandb", "submitit", "n
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     return open_workplace(tmp_path, monkeypatch)
-
-
-def flanscale(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flanscale.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +44,7 @@ def test_a_verb_loads_nothing_heavy(place: Workplace, arguments: list[str]) -> N
     assert result.stderr.splitlines()[-1].strip() == "[]"
 
 
-def test_plan_shows_every_cell_and_the_sum_and_touches_nothing(place: Workplace) -> None:
+def test_plan_shows_every_cell_and_the_sum_and_touches_nothing(place: Workplace, flanscale: Command) -> None:
     result = flanscale("plan", "little", "seed=0")
     assert result.returncode == 0
     lines = result.stdout.splitlines()
@@ -60,7 +55,7 @@ def test_plan_shows_every_cell_and_the_sum_and_touches_nothing(place: Workplace)
     assert sorted(path.name for path in place.folder.iterdir()) == ["sweeps"]
 
 
-def test_plan_status_and_launch_agree_about_what_is_done(place: Workplace) -> None:
+def test_plan_status_and_launch_agree_about_what_is_done(place: Workplace, flanscale: Command) -> None:
     place.pretend_finished()
     for end_of_name in ("nano-9-direct-s1", "nano-89-direct-s1"):
         failed = RunState(state="failed", attempt=1, failure=Failure("data", "no instances"))
@@ -76,14 +71,14 @@ def test_plan_status_and_launch_agree_about_what_is_done(place: Workplace) -> No
     assert elsewhere.stdout.endswith("2 failed, 2 finished\n")
 
 
-def test_launching_a_finished_study_reports_at_once(place: Workplace) -> None:
+def test_launching_a_finished_study_reports_at_once(place: Workplace, flanscale: Command) -> None:
     place.pretend_finished("trainer.steps=2")
     result = flanscale("launch", "little", "trainer.steps=2")
     assert result.stdout.splitlines()[-1] == "little: 4 finished"
     assert not any((run / "log.txt").exists() for run in place.runs())
 
 
-def test_watching_a_settled_study_ends(place: Workplace) -> None:
+def test_watching_a_settled_study_ends(place: Workplace, flanscale: Command) -> None:
     place.pretend_finished("seed=0")
     assert flanscale("status", "little", "--watch").stdout.endswith("2 finished\n")
 
@@ -111,19 +106,12 @@ def test_watching_a_settled_study_ends(place: Workplace) -> None:
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_leaves_nothing_behind(
-    place: Workplace,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, flanscale: Command, arguments: list[str], message: str
 ) -> None:
     monkeypatch.setenv("PATH", str(place.folder))  # no Slurm to be found
-    monkeypatch.setattr("sys.argv", ["flanscale", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    assert (ended.value.code, out) == (2, "")
-    (line,) = err.splitlines()
+    told = flanscale(*arguments)
+    assert (told.returncode, told.stdout) == (2, "")
+    (line,) = told.stderr.splitlines()
     assert line.startswith("flanscale: ")
     assert message in line
     assert not any((place.folder / "runs").glob("*-*"))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Command
 from niv2_folder import niv2_folder, niv2_record
 
-from flanscale.cli.main import main
 from flanscale.tasks.catalog import COUNTS, catalogued
 
 HEAVY = ("jax", "flax", "pandas", "scipy", "matplotlib", "wandb", "submitit")
@@ -26,17 +27,9 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tasks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run `flanscale tasks …` in this process; gives (exit code, output, errors)."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["flanscale", "tasks", *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
-    return run
+def tasks(flanscale: Command) -> Command:
+    """`flanscale tasks …`, typed in this process."""
+    return partial(flanscale, "tasks")
 
 
 def totals(output: str) -> dict[str, list[str]]:

@@ -12,13 +12,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from conftest import Command
 from little_study import Workplace, open_workplace
 from rich.console import Console
 
-from flanscale.cli.main import main
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.planning.finding import find_run
@@ -41,30 +40,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     monkeypatch.setattr(transcript, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(transcript, "QUIET_SECONDS", 0.2)
     return open_workplace(tmp_path, monkeypatch)
-
-
-class Told(NamedTuple):
-    """What a command has printed, and its exit code."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def flanscale(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command, in this process."""
-
-    def run(*arguments: str) -> Told:
-        monkeypatch.setattr("sys.argv", ["flanscale", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Told(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
-
-
-Command = Callable[..., Told]
 
 
 @contextmanager
