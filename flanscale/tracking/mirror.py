@@ -85,7 +85,7 @@ class Follower:
 
     def close(self, exit_code: int) -> None:
         """Let it send the rest, for a while."""
-        tell(self._process, str(exit_code))
+        send_line(self._process, str(exit_code))
         self._listen()
         patience = FAREWELL_SECONDS if self._connected else FAREWELL_UNCONNECTED_SECONDS
         try:
@@ -145,12 +145,12 @@ def start_sender(
         "folder": str(folder),
         "connect": wandb_run.CONNECT_SECONDS,
     }
-    tell(process, json.dumps(order, default=str))
+    send_line(process, json.dumps(order, default=str))
     return process
 
 
-def tell(process: subprocess.Popen[bytes], line: str) -> None:
-    """Write a line to a sender; one that has ended does not mind."""
+def send_line(process: subprocess.Popen[bytes], line: str) -> None:
+    """Say something to a sender; one that has ended does not mind."""
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(line.encode() + b"\n")

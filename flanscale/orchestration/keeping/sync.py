@@ -123,7 +123,7 @@ def _send(lacking: Parcel, stop: Sequence[object]) -> Parcel:
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as words:
             metrics = lacking.run_dir / METRICS_FILE
             sender = mirror.start_sender(lacking.run_dir, metrics, lacking.described, Path(folder), words)
-            mirror.tell(sender, "0" if lacking.finished else "1")
+            mirror.send_line(sender, "0" if lacking.finished else "1")
             try:
                 sender.communicate(timeout=LONGEST_TRY_SECONDS)
             except subprocess.TimeoutExpired:

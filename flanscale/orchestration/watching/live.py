@@ -144,12 +144,12 @@ class Follower:
         """Show this state."""
         self.study = study
         if not self._screen:
-            self._tell_ended(study)
+            self._print_ended(study)
         if self._live:
             height = self._console.height if self._screen else self._console.height // 2
             self._live.update(picture(study, self._choice, self._console.width, height), refresh=True)
 
-    def _tell_ended(self, study: StudyStatus) -> None:
+    def _print_ended(self, study: StudyStatus) -> None:
         finished, total = study.counts["finished"], len(study.cells)
         for cell in study.cells:
             if _ended(cell) and self._told.get(cell.entry.id) != cell.view.state.attempt:
