@@ -1,5 +1,6 @@
 """Packing: every example arrives whole, beside others and apart from them."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,14 @@ def test_rows_are_nearly_full() -> None:
     alone = joined.sum() / 1280 / (assign_rows([joined], [1280]).max() + 1)
     assert together > 0.97
     assert alone > 0.99
+
+
+def test_every_example_keeps_its_row_from_one_version_to_the_next() -> None:
+    number = np.arange(2048)
+    a, b = (number * 7919 % 1021) ** 2 // 1021 + 4, (number * 6151 % 251) ** 2 // 251 + 2
+    both, one = assign_rows([a, b], [1024, 256]), assign_rows([a + b], [1280])
+    assert hashlib.sha256(both.astype("<i8").tobytes()).hexdigest().startswith("4278f2aba7791b08")
+    assert hashlib.sha256(one.astype("<i8").tobytes()).hexdigest().startswith("2a1c0b674b30ca49")
 
 
 def test_where_both_features_bind_rows_are_fuller_than_first_fit_in_order_would_leave_them() -> None:
