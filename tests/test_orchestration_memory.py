@@ -20,9 +20,8 @@ from flanscale.orchestration.planning.memory import fits, footprint_of, slice_of
 from flanscale.schema import MeshConfig, ModelConfig, OptimizerConfig, RunConfig, TrainerConfig
 from flanscale.sizing import memory
 from flanscale.sizing.architecture import check_heads
-from flanscale.sizing.flops import parameter_count, parameters
+from flanscale.sizing.flops import FLOAT32, parameter_count, parameters
 from flanscale.sizing.memory import RESERVE, Footprint, footprint
-from flanscale.training import step
 from flanscale.training.footprint import abstract_rows
 from flanscale.training.optimizers import build_optimizer
 from flanscale.training.step import abstract_state, loss_sums
@@ -115,8 +114,15 @@ def test_what_saves_memory_saves_it_where_it_should() -> None:
     assert of(replace(plain, scan=False)).activations < now.activations
 
 
-def test_the_loss_goes_in_the_chunks_that_are_counted() -> None:
-    assert memory.LOGITS_AT_ONCE == step.LOGITS_AT_ONCE
+def test_the_loss_goes_in_the_chunks_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, rows = family("llama"), trainer()
+    model = build_model(config, VOCAB)
+    given = jax.eval_shape(model.init, jax.random.key(0)), abstract_rows(rows, config, rows.batch_rows)
+    for length in (128, 32):  # of a chunk
+        monkeypatch.setattr(memory, "LOGITS_AT_ONCE", logits := 16 * length * VOCAB)
+        assert of(config).logits == memory.LOGITS_COPIES * FLOAT32 * logits
+        program = jax.jit(lambda params, batch: loss_sums(model, params, batch, None)).lower(*given).as_text()
+        assert {n for n in (128, 64, 32, 16) if f"tensor<16x{n}x{VOCAB}xf32>" in program} == {length}
 
 
 # --- which mesh fits ----------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from tiny import ADAM, ARCHITECTURES, VOCAB, SortingBatches, initial, logits, mo
 
 from flanscale.models import build_mesh
 from flanscale.schema import MeshConfig
-from flanscale.training import build_optimizer, step
+from flanscale.sizing import memory
+from flanscale.training import build_optimizer
 from flanscale.training.optimizers import Optimizer
 from flanscale.training.step import TrainState, abstract_state, build_step, init_state, loss_sums
 
@@ -44,7 +45,7 @@ def test_a_loss_computed_in_pieces_has_the_same_value_and_gradient(
     tiny, batch = model(architecture, n_layers=1), batch_of(architecture)
 
     def value_and_gradient(logits_at_once: int) -> tuple[jax.Array, dict]:
-        monkeypatch.setattr(step, "LOGITS_AT_ONCE", logits_at_once)
+        monkeypatch.setattr(memory, "LOGITS_AT_ONCE", logits_at_once)
         return jax.jit(jax.value_and_grad(lambda p: loss_sums(tiny, p, batch, None)[0]))(initial(tiny))
 
     positions = batch["decoder_target_tokens"].size
@@ -55,7 +56,7 @@ def test_a_loss_computed_in_pieces_has_the_same_value_and_gradient(
 
 def test_the_pieces_never_hold_more_logits_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny, batch = model("decoder"), batch_of("decoder")
-    monkeypatch.setattr(step, "LOGITS_AT_ONCE", 4 * 8 * VOCAB)
+    monkeypatch.setattr(memory, "LOGITS_AT_ONCE", 4 * 8 * VOCAB)
     program = jax.jit(lambda p: loss_sums(tiny, p, batch, None)).lower(initial(tiny)).as_text()
     assert f"tensor<4x8x{VOCAB}xf32>" in program
     assert f"tensor<4x32x{VOCAB}xf32>" not in program

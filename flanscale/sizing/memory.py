@@ -89,6 +89,18 @@ def footprint(model: ModelConfig, vocab_size: int, optimizer: OptimizerConfig, t
     )
 
 
+def logit_chunks(rows: int, length: int, vocab: int) -> int:
+    """How many equal stretches of positions the loss of a batch is computed in, one at a time.
+
+    A power of two that divides the length: the least with which no more than `LOGITS_AT_ONCE` logits are held, or the
+    largest that there is. Positions are split because rows may lie on several devices.
+    """
+    chunks = 1
+    while rows * (length // chunks) * vocab > LOGITS_AT_ONCE and length % (2 * chunks) == 0:
+        chunks *= 2
+    return chunks
+
+
 def _moments(tensor: Tensor, optimizer: OptimizerConfig, mesh: MeshConfig, model: ModelConfig) -> float:
     """AdamW keeps two moments of every parameter; Adafactor a row and a column of each large enough, else one."""
     whole = bytes_on_device(tensor, mesh, model)
@@ -251,8 +263,6 @@ def _logits(model: ModelConfig, vocab: int, trainer: TrainerConfig) -> float:
     mesh = trainer.mesh
     length = trainer.target_tokens + (trainer.input_tokens if model.architecture == "decoder" else 0)
     rows = math.ceil(trainer.batch_rows / trainer.microbatches)
-    chunks = 1
-    while rows * (length // chunks) * vocab > LOGITS_AT_ONCE and length % (2 * chunks) == 0:
-        chunks *= 2
     here = math.ceil(rows / (mesh.data * mesh.fsdp))
-    return LOGITS_COPIES * FLOAT32 * here * (length // chunks) * vocab / split_in(vocab, mesh.tensor)
+    at_once = length // logit_chunks(rows, length, vocab)
+    return LOGITS_COPIES * FLOAT32 * here * at_once * vocab / split_in(vocab, mesh.tensor)

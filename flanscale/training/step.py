@@ -20,9 +20,8 @@ from jaxtyping import Array, Float, Int
 
 from flanscale.models import Batch, Model, Params, batch_sharding, parameter_shardings
 from flanscale.sizing.architecture import check_heads
+from flanscale.sizing.memory import logit_chunks
 from flanscale.training.optimizers import Optimizer
-
-LOGITS_AT_ONCE = 2**28  # elements: 1 GiB of float32 on all devices together
 
 
 @jax.tree_util.register_dataclass
@@ -210,12 +209,10 @@ def loss_sums(
         return jnp.sum((log_z - chosen) * weights), jnp.sum(log_z**2 * weights)
 
     rows, length = targets.shape
-    chunks = 1
-    while rows * (length // chunks) * model.vocab_size > LOGITS_AT_ONCE and length % (2 * chunks) == 0:
-        chunks *= 2
+    chunks = logit_chunks(rows, length, model.vocab_size)
     if chunks == 1:
         nll, squares = sums(x_BxTxD, targets, weights)
-    else:  # along the positions: the rows may be split over devices
+    else:
         split = [jnp.stack(jnp.split(a, chunks, axis=1)) for a in (x_BxTxD, targets, weights)]
         nll, squares = jax.tree.map(jnp.sum, jax.lax.map(lambda a: jax.checkpoint(sums)(*a), tuple(split)))
     return nll, squares, jnp.sum(weights)
