@@ -11,6 +11,9 @@ from typing import Any
 
 import jax
 
+KNOWN_JAX = ((0, 10), (0, 11), (0, 12))
+"""Releases of JAX whose `LRUCache.put` is replaced here: it is the same, word for word, from 0.10.0 to 0.12.0."""
+
 log = logging.getLogger(__name__)
 
 
@@ -43,12 +46,19 @@ def _processor() -> str:
 
 
 def _write_whole_files() -> None:
-    """Makes JAX give a file its name only when it is complete.
+    """Makes a JAX that is known give a file its name only when it is complete; leaves another as it is, and says so.
 
-    It writes in place and never again, so that a process killed meanwhile would leave half a program, which all later
+    JAX writes in place and never again, so that a process killed meanwhile would leave half a program, which all later
     ones find, cannot read, and compile around for ever.
     """
-    from jax._src.lru_cache import LRUCache  # no public way to this; tests tell when it moves
+    if jax.__version_info__[:2] not in KNOWN_JAX:
+        log.warning(
+            "JAX %s writes compiled programs in its own way, which flanscale does not know: a process killed while it"
+            " writes one may leave half a file, which all later ones find, cannot read, and compile around",
+            jax.__version__,
+        )
+        return
+    from jax._src.lru_cache import LRUCache  # no public way to this
 
     def put(self: Any, key: str, value: bytes) -> None:
         target = Path(str(self.path)) / f"{key}-cache"
