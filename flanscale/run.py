@@ -88,9 +88,8 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
         batches = PackedBatches(feed.source, feed.mixture.weights, rows, seed=config.seed, **reading)
         draws = batches.draws_per_row() * trainer.batch_rows * trainer.steps
         table = realised(feed.mixture, draws, feed.tokens_per_draw)
-        table.tell(log)
-        if feed.left_out:
-            log.warning("left out of the mixture: %s", ", ".join(f"{n:,} {why}" for why, n in feed.left_out.items()))
+        table.log_to(log)
+        feed.log_to(log)
         if first:
             write_mixture(run_dir, table.fingerprint, table.rows())
         if first and config.mixture.contamination != "off":

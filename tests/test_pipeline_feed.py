@@ -11,7 +11,7 @@ import pytest
 
 from flanscale import identity
 from flanscale.config.compose import Composer
-from flanscale.pipeline.feed import Feed, Kitchen, open_feed
+from flanscale.pipeline.feed import Feed, Renderer, open_feed
 from flanscale.pipeline.tokenizers import load_tokenizer
 from flanscale.schema import RunConfig
 
@@ -57,14 +57,14 @@ def drawn(config: RunConfig, feed: Feed, task: int, example: int, choice: int) -
 
 def test_stored_texts_are_the_rendered_ones_and_draws_take_turns_with_the_renderings(folder: Path) -> None:
     config = cell(folder, "mixture.renderings=3")
-    feed, kitchen = feed_of(config), Kitchen(config)
+    feed, renderer = feed_of(config), Renderer(config)
     for task, name in enumerate(feed.mixture.names):
-        texts = kitchen(name)
+        texts = renderer(name)
         for example in (0, 7, 19):
             for choice in range(6):
                 at = example * 3 + choice % 3
                 assert drawn(config, feed, task, example, choice) == (texts.inputs[at], texts.targets[at])
-    assert len(set(Kitchen(config)("add").inputs)) == 60  # renderings differ
+    assert len(set(Renderer(config)("add").inputs)) == 60  # renderings differ
 
 
 def test_on_demand_and_stored_feeds_hold_the_same_mixture(folder: Path) -> None:

@@ -397,7 +397,7 @@ def test_the_table_adds_up_and_is_the_logged_share() -> None:
 
 def test_repeated_tasks_are_warned_of_in_one_line_that_names_the_worst(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        realised(example_mixture(), 400).tell(logging.getLogger("x"))
+        realised(example_mixture(), 400).log_to(logging.getLogger("x"))
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert warnings[0].startswith("1 of 3 tasks are repeated: c is seen 10 times (10 examples, 100 draws)")

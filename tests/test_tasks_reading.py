@@ -163,12 +163,12 @@ def test_gathering_stops_at_the_limit_and_refuses_nothing_at_all(tmp_path: Path)
 
 def test_what_was_left_out_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     skips = Skips(allowed=True)
-    skips.tell(logging.getLogger("x"))
+    skips.log_to(logging.getLogger("x"))
     assert not caplog.records
     for line in (3, 5):
         skips.bad(Path("f"), line, "no output")
     skips.bad(Path("g"), None, "no file")
-    skips.tell(logging.getLogger("x"))
+    skips.log_to(logging.getLogger("x"))
 
     assert [record.getMessage() for record in caplog.records] == [
         "left out 3 bad records: 2 × no output (first f:3); 1 × no file (first g)"

@@ -41,8 +41,8 @@ def prepare(
         raise ConfigError(f"{study} keeps nothing in the store: its cells render at every draw (mixture.renderings=0)")
     console = open_console()
     for config in mixtures:
-        with _bar(console, f"{config.collection.name}, {config.mixture.count:,} tasks") as tell:
-            feed = open_feed(config, load_tokenizer(config.tokenizer), workers=workers, on_progress=tell)
+        with _bar(console, f"{config.collection.name}, {config.mixture.count:,} tasks") as advance:
+            feed = open_feed(config, load_tokenizer(config.tokenizer), workers=workers, on_progress=advance)
         assert feed.tokens_per_draw is not None
         tokens = float(feed.tokens_per_draw @ feed.mixture.sizes)
         left_out = "".join(f", {number:,} {why} left out" for why, number in feed.left_out.items())
@@ -65,18 +65,18 @@ def vocabulary(
 ) -> None:
     """Learn a byte-level BPE vocabulary from a mixture's training texts, for tokenizer=huggingface."""
     from flanscale.cli.tasks import compose_loosely
-    from flanscale.pipeline.feed import Kitchen
+    from flanscale.pipeline.feed import Renderer
     from flanscale.pipeline.vocabulary import train_bpe
     from flanscale.tasks.mixture import select_tasks
 
     config = compose_loosely(overrides or [])
     config = dataclasses.replace(config, mixture=dataclasses.replace(config.mixture, renderings=1))
-    kitchen = Kitchen(config)
-    names = select_tasks(kitchen.collection, config.mixture, cot=config.cot)
+    renderer = Renderer(config)
+    names = select_tasks(renderer.collection, config.mixture, cot=config.cot)
 
     def texts() -> Iterator[str]:
         for name in names:
-            made = kitchen(name)
+            made = renderer(name)
             yield from made.inputs
             yield from made.targets
 
@@ -87,19 +87,19 @@ def vocabulary(
 
 @contextmanager
 def _bar(console: Console, title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on a terminal, a line now and then elsewhere; what it gives is told (done, total, task)."""
+    """A progress bar on a terminal, a line now and then elsewhere; call what it gives with (done, total, task)."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(title, total=None)
 
-        def tell(done: int, total: int, task: str) -> None:
+        def advance(done: int, total: int, task: str) -> None:
             progress.update(bar, completed=done, total=total)
             if not console.is_terminal and (done == total or done % LINES_EVERY == 0):
                 console.print(f"{title}: {done:,} of {total:,} tasks made")
 
-        yield tell
+        yield advance
 
 
 def _mixtures(configs: list[RunConfig]) -> list[RunConfig]:

@@ -124,7 +124,7 @@ def _on_disk(overrides: Sequence[str]) -> dict[str, tuple[str, str]]:
     found = {task: (PRESENT, "") for tasks in flan.groups.values() for task in tasks}
     found |= {task: (HELD_OUT, why) for task, why in flan.reserved.items()}
     found |= {task: (MISSING, why) for task, why in flan.missing.items()}
-    flan.skips.tell(log)
+    flan.skips.log_to(log)
     return found
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from flanscale.pipeline.entry import Entry
 from flanscale.pipeline.prepare import Prepared, TaskTexts, prepare
 from flanscale.pipeline.ragged import Ragged
 from flanscale.pipeline.source import OnDemand, Source
@@ -65,6 +66,11 @@ class Feed:
     left_out: Mapping[str, int]
     """Why → examples that are not trained on."""
 
+    def log_to(self, log: logging.Logger) -> None:
+        """One warning with what is left out; silent where nothing is."""
+        if self.left_out:
+            log.warning("left out of the mixture: %s", ", ".join(f"{n:,} {why}" for why, n in self.left_out.items()))
+
 
 def open_feed(
     config: RunConfig,
@@ -82,16 +88,16 @@ def open_feed(
     Raises:
         DataError: a task is missing, malformed or empty, or the store cannot be written.
     """
-    kitchen = Kitchen(config)
+    renderer = Renderer(config)
     if config.mixture.renderings == 0:
-        feed = _on_demand(kitchen, tokenizer)
+        feed = _on_demand(renderer, tokenizer)
     else:
-        feed = _stored(kitchen, tokenizer, workers, on_progress)
-    return _of_texts(feed, kitchen, tokenizer) if config.objective.denoisers else feed
+        feed = _stored(renderer, tokenizer, workers, on_progress)
+    return _of_texts(feed, renderer, tokenizer) if config.objective.denoisers else feed
 
 
 @dataclass(frozen=True)
-class Kitchen:
+class Renderer:
     """Makes the texts of tasks; travels to worker processes as its configuration alone."""
 
     config: RunConfig
@@ -180,15 +186,15 @@ def _choice(task: str, example: Example, rendering: int) -> int:
     return (int.from_bytes(digest, "big") + rendering) % (1 << 63)
 
 
-def _of_texts(feed: Feed, kitchen: Kitchen, tokenizer: Tokenizer) -> Feed:
+def _of_texts(feed: Feed, renderer: Renderer, tokenizer: Tokenizer) -> Feed:
     """The same texts as the cell's objective has them learned: a task's examples are now windows of its texts."""
-    config = kitchen.config
+    config = renderer.config
     objective = open_objective(config, tokenizer)
     source = NoisyText(feed.source, objective)
-    source.tell(log)
+    source.log_to(log)
     return dataclasses.replace(
         feed,
-        mixture=weigh(kitchen.collection, feed.mixture.names, source.sizes, config.mixture),
+        mixture=weigh(renderer.collection, feed.mixture.names, source.sizes, config.mixture),
         source=source,
         held_in=noisy_examples(*feed.held_in, objective),
         tokens_per_draw=source.tokens_per_draw,
@@ -198,32 +204,32 @@ def _of_texts(feed: Feed, kitchen: Kitchen, tokenizer: Tokenizer) -> Feed:
 # --- rendered at every draw -----------------------------------------------------------------------------------------
 
 
-def _on_demand(kitchen: Kitchen, tokenizer: Tokenizer) -> Feed:
+def _on_demand(renderer: Renderer, tokenizer: Tokenizer) -> Feed:
     hits: list[Hit] = []
     left_out: Counter[str] = Counter()
 
     def cleaned(task: Task) -> Task:
-        rest, found = kitchen.cleaned(task)
+        rest, found = renderer.cleaned(task)
         hits.extend(found)
         left_out[CONTAMINATED] += len(task.examples) - len(rest.examples)
         return rest
 
-    config = kitchen.config
-    mixture, tasks, held_in = build_mixture(kitchen.collection, config.mixture, cot=config.cot, clean=cleaned)
+    config = renderer.config
+    mixture, tasks, held_in = build_mixture(renderer.collection, config.mixture, cot=config.cot, clean=cleaned)
     kept_back = [dataclasses.replace(task, examples=part) for task, part in zip(tasks, held_in, strict=True)]
     prompts = [
-        kitchen.prompt(task, index, _choice(task.name, example, 0))
+        renderer.prompt(task, index, _choice(task.name, example, 0))
         for task in kept_back
         for index, example in enumerate(task.examples)
     ]
     tokens = (tokenizer.encode([p.input for p in prompts]), tokenizer.encode([p.target for p in prompts]))
     return Feed(
         mixture,
-        OnDemand(tasks, kitchen.prompt, tokenizer),
+        OnDemand(tasks, renderer.prompt, tokenizer),
         held_in=tokens,
         tokens_per_draw=None,
         contamination=[dataclasses.asdict(hit) for hit in hits],
-        left_out=+(left_out + Counter({BAD: kitchen.collection.skips.total})),
+        left_out=+(left_out + Counter({BAD: renderer.collection.skips.total})),
     )
 
 
@@ -231,40 +237,38 @@ def _on_demand(kitchen: Kitchen, tokenizer: Tokenizer) -> Feed:
 
 
 def _stored(
-    kitchen: Kitchen, tokenizer: Tokenizer, workers: int | None, on_progress: Callable[[int, int, str], None] | None
+    renderer: Renderer, tokenizer: Tokenizer, workers: int | None, on_progress: Callable[[int, int, str], None] | None
 ) -> Feed:
-    config = kitchen.config
-    names = select_tasks(kitchen.collection, config.mixture, cot=config.cot)
+    config = renderer.config
+    names = select_tasks(renderer.collection, config.mixture, cot=config.cot)
     store = Store(Path(config.paths.cache).expanduser() / "store")
 
-    def fill(part: Kitchen) -> Prepared:
+    def prepared_by(renderer: Renderer) -> Prepared:
         return prepare(
             names,
-            part,
-            lambda name: part.key(name, tokenizer),
+            renderer,
+            lambda name: renderer.key(name, tokenizer),
             store,
             config.tokenizer,
             workers=workers,
             on_progress=on_progress,
-            manifest_key=part.manifest_key(names, tokenizer),
+            manifest_key=renderer.manifest_key(names, tokenizer),
         ).check()
 
-    prepared = fill(kitchen)
-    facts = [prepared.entries[name].facts for name in names]
-    held_in = [prepared_part.entries[name] for prepared_part in _held_in(kitchen, fill) for name in names]
+    training = prepared_by(renderer)
+    held_in: list[Entry] = []
+    if config.mixture.validation_examples:
+        aside = prepared_by(dataclasses.replace(renderer, held_in=True))
+        held_in = [aside.entries[name] for name in names]
+    facts = [training.entries[name].facts for name in names]
     sizes = [int(fact["examples"]) for fact in facts]
     tokens = np.array([fact["input_tokens"] + fact["target_tokens"] for fact in facts], np.float64)
     texts = np.array([max(1, fact["examples"] * fact["renderings"]) for fact in facts])
     return Feed(
-        weigh(kitchen.collection, names, sizes, config.mixture),
-        prepared.source(names),
+        weigh(renderer.collection, names, sizes, config.mixture),
+        training.source(names),
         held_in=(Ragged.concatenate([e.inputs for e in held_in]), Ragged.concatenate([e.targets for e in held_in])),
         tokens_per_draw=tokens / texts,
         contamination=[hit for fact in facts for hit in fact["hits"]],
         left_out=+sum((Counter(fact["dropped"]) for fact in facts), Counter()),
     )
-
-
-def _held_in(kitchen: Kitchen, fill: Callable[[Kitchen], Prepared]) -> list[Prepared]:
-    """The held-in parts in the store, where the mixture keeps any back."""
-    return [fill(dataclasses.replace(kitchen, held_in=True))] if kitchen.config.mixture.validation_examples else []

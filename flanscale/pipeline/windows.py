@@ -123,7 +123,7 @@ class NoisyText:
         which = np.where(windows.length < least, corruption.choose(choices), windows.denoiser)
         return corruption(texts, which, choices)
 
-    def tell(self, log: logging.Logger) -> None:
+    def log_to(self, log: logging.Logger) -> None:
         """Log one line: how much text there is, in how many windows, and each denoiser's share and longest window."""
         objective, windows = self._objective, self._windows
         longest = ", ".join(

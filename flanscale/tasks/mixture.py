@@ -228,7 +228,7 @@ class MixtureTable:
             " where the paper repeats none; train fewer steps, on more examples, or with other mixture.proportions"
         )
 
-    def tell(self, log: logging.Logger) -> None:
+    def log_to(self, log: logging.Logger) -> None:
         """Log the totals, and warn of repetition."""
         for line in self.lines():
             log.info("%s", line)

@@ -112,7 +112,7 @@ class Skips:
     def total(self) -> int:
         return self.counts.total()
 
-    def tell(self, log: logging.Logger) -> None:
+    def log_to(self, log: logging.Logger) -> None:
         """One warning with the number of each kind and where its first was; silent where nothing was left out."""
         if self.counts:
             kinds = "; ".join(f"{n} × {why} (first {self.first[why]})" for why, n in self.counts.most_common())

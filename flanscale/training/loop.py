@@ -191,7 +191,7 @@ class _Run:
                     self.meter.start()
 
                 stop, last = should_stop(), done == trainer.steps
-                state, better = self._tell(done, state)
+                state, better = self._validate_and_log(done, state)
                 if last or stop or better or done % trainer.checkpoint_every == 0:
                     self._save(done, state, ready.state())
                 if stop and not last:
@@ -201,8 +201,8 @@ class _Run:
     def _prepare(self, rows: dict[str, Any]) -> _Ready:
         return _Ready(self.place(rows), rows, Size.of(rows))
 
-    def _tell(self, done: int, state: TrainState) -> tuple[TrainState, bool]:
-        """Logs what is due after a step; whether its validation loss is the lowest so far."""
+    def _validate_and_log(self, done: int, state: TrainState) -> tuple[TrainState, bool]:
+        """What is due after a step; the state to go on with, and whether its validation loss is the lowest so far."""
         trainer, best, last = self.trainer, self.progress.best, done == self.trainer.steps
         values: dict[str, float] = {}
         if last or done % trainer.log_every == 0:
