@@ -27,6 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from flanscale.pipeline.batches import BLOCK_SIZE, PackedBatches
+from flanscale.pipeline.layout import BatchLayout
 from flanscale.pipeline.prepare import TaskTexts, prepare
 from flanscale.pipeline.source import OnDemand, Source
 from flanscale.pipeline.store import Store, entry_key
@@ -120,7 +121,7 @@ def epoch(source: Source) -> Iterator[dict[str, np.ndarray]]:
     """Batches until every example has been drawn; each task in proportion to its examples."""
     sizes = np.asarray(source.sizes)
     weights = sizes / sizes.sum()
-    batches = PackedBatches(source, weights, TRAINER, architecture="encoder_decoder", seed=0, eos_id=EOS)
+    batches = PackedBatches(source, weights, BatchLayout(TRAINER, "encoder_decoder", EOS), seed=0)
     while batches.state()["block"] * BLOCK_SIZE < sizes.sum():
         yield next(batches)
 

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from flanscale.config.compose import Composer, checked, conf_path, register_schema
-from flanscale.errors import ConfigError
+from flanscale.errors import ConfigError, Preempted
 from flanscale.identity import identity, resolve
 from flanscale.run_directory import CHECKPOINTS, write_contamination, write_mixture, write_predictions
-from flanscale.schema import RunConfig
+from flanscale.schema import EvaluationConfig, RunConfig
+
+if TYPE_CHECKING:
+    from flanscale.evaluation.heldout import Answer
+    from flanscale.pipeline.feed import Feed
+    from flanscale.tasks.mixture import MixtureTable
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +39,6 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
         NonFiniteLoss: training diverged.
     """
     # JAX comes in here, after the job has set the environment that it reads once.
-    from flanscale.errors import Preempted
     from flanscale.training.distributed import join, together
 
     with together(agreed=Preempted):
@@ -44,17 +49,16 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
 def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[], bool]) -> None:
     import jax
 
-    from flanscale.errors import Preempted
     from flanscale.evaluation import heldout
     from flanscale.inference.language_model import TrainedModel
     from flanscale.models import build_mesh, build_model
     from flanscale.pipeline.batches import PackedBatches
     from flanscale.pipeline.feed import open_feed
+    from flanscale.pipeline.layout import BatchLayout
     from flanscale.pipeline.objectives import packing
     from flanscale.pipeline.tokenizers import load_tokenizer, padded_vocab_size
     from flanscale.tasks.mixture import realised
     from flanscale.tasks.registry import open_collection, open_wordings
-    from flanscale.tracking.tracker import Tracker
     from flanscale.training.compilation import enable_compilation_cache
     from flanscale.training.distributed import AnyProcess, host_of
     from flanscale.training.loop import train
@@ -68,33 +72,30 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
         config.collection, config.data, skip_bad=config.mixture.skip_bad, cache=config.paths.cache
     )
     tokenizer = load_tokenizer(config.tokenizer)
-    model = build_model(config.model, padded_vocab_size(tokenizer), config.trainer.precision)
     trainer = config.trainer
+    model = build_model(config.model, padded_vocab_size(tokenizer), trainer.precision)
     mesh = build_mesh(trainer.mesh)
     first = jax.process_index() == 0  # the only process that writes into the run directory, but for checkpoints
-    tracker = Tracker(run_dir, config, run_id=identity(config), attempt=attempt) if first else _Untold()
-    exit_code = 1
-    try:
+    tracked = _tracked(run_dir, config, attempt) if first else nullcontext(_log_nothing)
+    with tracked as log_row:
         # --- learn -----------------------------------------------------------------------------------------------
         feed = open_feed(config, tokenizer, workers=config.cluster.cpus)
-        rows = packing(config.objective, config.model, trainer)
-        reading: dict[str, Any] = {
-            "architecture": config.model.architecture,
-            "eos_id": tokenizer.eos_id,
-            "bos_id": config.model.bos_id,
-            "prefix": config.model.prefix_lm,
-            "host": host_of(mesh, trainer.batch_rows),
-        }
-        batches = PackedBatches(feed.source, feed.mixture.weights, rows, seed=config.seed, **reading)
+        layout = BatchLayout(
+            packing(config.objective, config.model, trainer),
+            architecture=config.model.architecture,
+            eos_id=tokenizer.eos_id,
+            bos_id=config.model.bos_id,
+            prefix=config.model.prefix_lm,
+            host=host_of(mesh, trainer.batch_rows),
+        )
+        batches = PackedBatches(feed.source, feed.mixture.weights, layout, seed=config.seed)
         draws = batches.draws_per_row() * trainer.batch_rows * trainer.steps
-        table = realised(feed.mixture, draws, feed.tokens_per_draw)
-        table.log_to(log)
+        mixture = realised(feed.mixture, draws, feed.tokens_per_draw)
+        mixture.log_to(log)
         feed.log_to(log)
         if first:
-            write_mixture(run_dir, table.fingerprint, table.rows())
-        if first and config.mixture.contamination != "off":
-            write_contamination(run_dir, feed.contamination)
-        tracker.log(0, table.logged())
+            _write_mixture(run_dir, mixture, feed, config)
+        log_row(0, mixture.logged())
         params = train(
             model,
             config.optimizer,
@@ -102,23 +103,16 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
             batches,
             seed=config.seed,
             checkpoint_dir=run_dir / CHECKPOINTS,
-            log=tracker.log,
+            log=log_row,
             should_stop=should_stop,
             start=partial(initial_params, config, model) if starts_elsewhere(config.init) else None,
-            validation=held_in_rows(*feed.held_in, rows, **reading),
+            validation=held_in_rows(*feed.held_in, layout),
         )
-        if batches.truncated:
-            log.info("%d of %d examples read were longer than a row and were cut", batches.truncated, batches.total)
+        batches.log_to(log)
         if not config.evaluation.settings:
-            exit_code = 0
             return
         # --- answer ----------------------------------------------------------------------------------------------
-        asked_to_stop = AnyProcess(mesh, should_stop)
-
-        def leave_if_asked() -> None:
-            if asked_to_stop():
-                raise Preempted("asked to stop in the evaluation")
-
+        leave_if_asked = partial(_leave_if, AnyProcess(mesh, should_stop))
         leave_if_asked()
         items = heldout.build_items(
             heldout.held_out_tasks(collection),
@@ -130,33 +124,61 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
             model, params, tokenizer, trainer.input_tokens, config.evaluation.batch_size, between=leave_if_asked
         )
         answers = heldout.answer(items, language_model, config.evaluation)
-        # --- tell ------------------------------------------------------------------------------------------------
-        if not first:
-            return
-        for metric in config.evaluation.metrics:
-            benchmark = heldout.benchmark_name(collection.name, metric, config.evaluation)
-            write_predictions(run_dir, benchmark, heldout.prediction_rows(answers, metric))
-        scores = heldout.summarise(answers, collection.name, config.evaluation)
-        average = heldout.normalized_average(scores, answers, collection.name, config.evaluation)
-        tracker.log(trainer.steps, _evaluation_row(scores, average))
+        # --- score -----------------------------------------------------------------------------------------------
+        if first:
+            _write_predictions(run_dir, answers, collection.name, config.evaluation)
+            log_row(trainer.steps, _score_row(answers, collection.name, config.evaluation))
+
+
+Row = Mapping[str, Any]
+
+
+@contextmanager
+def _tracked(run_dir: Path, config: RunConfig, attempt: int) -> Iterator[Callable[[int, Row], None]]:
+    """Logs rows, and in the end how the cell went."""
+    from flanscale.tracking.tracker import Tracker
+
+    tracker = Tracker(run_dir, config, run_id=identity(config), attempt=attempt)
+    exit_code = 1
+    try:
+        yield tracker.log
         exit_code = 0
     finally:
         tracker.close(exit_code=exit_code)
 
 
-class _Untold:
-    """What a process logs that is not the first: all log the same."""
-
-    def log(self, step: int, values: Mapping[str, Any]) -> None: ...
-
-    def close(self, *, exit_code: int) -> None: ...
+def _log_nothing(step: int, row: Row) -> None:
+    """What a process logs that is not the first: they would all log the same."""
 
 
-def _evaluation_row(scores: Iterable[Any], average: Any) -> dict[str, Any]:
+def _leave_if(asked_to_stop: Callable[[], bool]) -> None:
+    if asked_to_stop():
+        raise Preempted("asked to stop in the evaluation")
+
+
+def _score_row(answers: Sequence[Answer], collection: str, config: EvaluationConfig) -> Row:
+    """What is logged of an evaluation."""
+    from flanscale.evaluation.heldout import normalized_average, summarise
     from flanscale.tracking.tracker import AVERAGE, EVAL_FIELDS, eval_key
 
+    scores = summarise(answers, collection, config)
+    average = normalized_average(scores, answers, collection, config)
     row = {eval_key(s.benchmark, s.setting, field): getattr(s, field) for s in scores for field in EVAL_FIELDS}
     return row | {AVERAGE: average.score, f"{AVERAGE}_stderr": average.stderr, f"{AVERAGE}_members": average.members}
+
+
+def _write_mixture(run_dir: Path, mixture: MixtureTable, feed: Feed, config: RunConfig) -> None:
+    """What the cell reads, and where it overlaps a benchmark."""
+    write_mixture(run_dir, mixture.fingerprint, mixture.rows())
+    if config.mixture.contamination != "off":
+        write_contamination(run_dir, feed.contamination)
+
+
+def _write_predictions(run_dir: Path, answers: Sequence[Answer], collection: str, config: EvaluationConfig) -> None:
+    from flanscale.evaluation.heldout import benchmark_name, prediction_rows
+
+    for metric in config.metrics:
+        write_predictions(run_dir, benchmark_name(collection, metric, config), prediction_rows(answers, metric))
 
 
 # --- as a program -----------------------------------------------------------------------------------------------

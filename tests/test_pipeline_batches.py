@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flanscale.pipeline.batches import BLOCK_SIZE, PackedBatches
+from flanscale.pipeline.layout import BatchLayout
 from flanscale.pipeline.ragged import Ragged
 from flanscale.pipeline.sampler import draw_block
 from flanscale.schema import TrainerConfig
@@ -40,7 +41,8 @@ def stream(
 ) -> PackedBatches:
     source = source or Numbered()
     weights = np.array(source.sizes) / sum(source.sizes)
-    return PackedBatches(source, weights, trainer, architecture=architecture, seed=seed, eos_id=EOS, host=host)
+    layout = BatchLayout(trainer, architecture=architecture, eos_id=EOS, host=host)
+    return PackedBatches(source, weights, layout, seed=seed)
 
 
 def equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
@@ -164,7 +166,7 @@ def test_a_block_is_counted_once_however_often_the_stream_goes_back_to_it() -> N
 
 
 def test_without_tasks_there_is_an_error_and_no_endless_search() -> None:
-    nothing = PackedBatches(Numbered([]), [], TRAINER, architecture="decoder", seed=0, eos_id=EOS)
+    nothing = PackedBatches(Numbered([]), [], BatchLayout(TRAINER, "decoder", EOS), seed=0)
     assert nothing.draws_per_row() == 0
     with pytest.raises(ValueError, match=r"no task to draw from: with mixture.count=0 give trainer.steps=0"):
         next(nothing)
@@ -174,8 +176,8 @@ def test_without_tasks_there_is_an_error_and_no_endless_search() -> None:
 def test_what_a_decoder_reads_first_and_its_prefix_reach_the_batches(bos_id: int | None) -> None:
     source = Numbered()
     weights = np.array(source.sizes) / sum(source.sizes)
-    reading = {"architecture": "decoder", "eos_id": EOS, "bos_id": bos_id, "prefix": True}
-    batch = next(PackedBatches(source, weights, TRAINER, seed=0, **reading))
+    layout = BatchLayout(TRAINER, architecture="decoder", eos_id=EOS, bos_id=bos_id, prefix=True)
+    batch = next(PackedBatches(source, weights, layout, seed=0))
     first = batch["decoder_input_tokens"][(batch["decoder_positions"] == 0) & (batch["decoder_segment_ids"] > 0)]
     assert len(first) > TRAINER.batch_rows
     assert set(first.tolist()) == ({9} if bos_id else set(range(10, 14)))  # the start token, or the task's own first

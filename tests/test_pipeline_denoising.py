@@ -22,6 +22,7 @@ from flanscale.errors import ConfigError, DataError
 from flanscale.pipeline.batches import PackedBatches
 from flanscale.pipeline.denoising import Corruption, corrupt_spans, prefix_lengths, segment
 from flanscale.pipeline.feed import Feed, open_feed
+from flanscale.pipeline.layout import BatchLayout
 from flanscale.pipeline.objectives import Denoiser, Tokens, denoisers, find_tokens, longest_text, packing
 from flanscale.pipeline.packing import pack
 from flanscale.pipeline.ragged import Ragged
@@ -454,7 +455,7 @@ def test_a_resumed_stream_goes_on_as_if_it_had_not_stopped() -> None:
     def stream() -> PackedBatches:
         source = objective_source(Fixed([[900, 30, 500] * 20, [70] * 9]), config, Bytes())
         weights = [0.75, 0.25]
-        return PackedBatches(source, weights, config.trainer, architecture="encoder_decoder", seed=3, eos_id=1)
+        return PackedBatches(source, weights, BatchLayout(config.trainer, "encoder_decoder", eos_id=1), seed=3)
 
     whole = stream()
     for _ in range(7):

@@ -214,7 +214,7 @@ def test_a_cell_is_plain_hydra_and_tells_how_it_goes(tmp_path: Path) -> None:
         (["trainer.steps=many"], "trainer.steps=many: "),
         (["seed=0,1"], "'seed=0,1' lists several values"),
         (["+sweep=quickstart"], "add --multirun"),
-        (["--multirun", "+sweep=quickstrat"], "no study 'quickstrat': did you mean quickstart?"),
+        (["--multirun", "+sweep=quickstrat"], "no study 'quickstrat'; did you mean quickstart?"),
         (["--multirun", "model=nanno", "seed=0,1"], "model=nanno: no such choice"),
     ],
 )

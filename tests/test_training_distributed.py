@@ -24,12 +24,12 @@ join()
 import jax, numpy as np
 from jax.experimental import multihost_utils
 from tiny import ADAM, SortingBatches, examples, model, trainer
+from flanscale.errors import Preempted
 from flanscale.models import build_mesh
-from flanscale.pipeline.batches import PackedBatches
+from flanscale.pipeline.layout import BatchLayout
 from flanscale.pipeline.ragged import Ragged
-from flanscale.pipeline.source import Stored
 from flanscale.schema import MeshConfig
-from flanscale.training import Preempted, held_in_rows, train
+from flanscale.training import held_in_rows, train
 
 folder, mesh, stop = Path(sys.argv[1]), MeshConfig(*json.loads(sys.argv[2])), int(sys.argv[3])
 config = trainer(steps=6, batch_rows=8, log_every=3, checkpoint_every=100, validate_every=3, mesh=mesh)
@@ -45,7 +45,7 @@ class Sliced(SortingBatches):
 
 host = host_of(build_mesh(mesh), config.batch_rows)
 inputs, targets = (Ragged.of(texts) for texts in examples(np.random.default_rng(9), 50))
-validation = held_in_rows(inputs, targets, config, architecture="decoder", eos_id=1, host=host)
+validation = held_in_rows(inputs, targets, BatchLayout(config, architecture="decoder", eos_id=1, host=host))
 rows, polls = [], iter(range(1, 100))
 try:
     params = train(

@@ -21,6 +21,7 @@ from flanscale.inference.decoding import greedy
 from flanscale.models import build_model
 from flanscale.pipeline.batches import PackedBatches
 from flanscale.pipeline.feed import open_feed
+from flanscale.pipeline.layout import BatchLayout
 from flanscale.pipeline.objectives import packing
 from flanscale.pipeline.tokenizers import load_tokenizer, padded_vocab_size
 from flanscale.training.loop import train
@@ -106,9 +107,8 @@ def test_a_few_steps_on_real_tasks_lower_its_loss(cell, loaded, tmp_path):
     cell.optimizer.learning_rate, cell.optimizer.warmup_steps = 3e-4, 0
     feed = open_feed(cell, tokenizer, workers=1)
     rows = packing(cell.objective, cell.model, cell.trainer)
-    batches = PackedBatches(
-        feed.source, feed.mixture.weights, rows, architecture="decoder", seed=0, eos_id=tokenizer.eos_id
-    )
+    layout = BatchLayout(rows, architecture="decoder", eos_id=tokenizer.eos_id)
+    batches = PackedBatches(feed.source, feed.mixture.weights, layout, seed=0)
     losses = []
     train(
         model,

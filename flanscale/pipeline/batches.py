@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from flanscale.pipeline.packing import PAD, Packed, Rows, pack
+from flanscale.pipeline.layout import BatchLayout
+from flanscale.pipeline.packing import Packed, Rows
 from flanscale.pipeline.sampler import draw_block
 from flanscale.pipeline.source import Source
-from flanscale.schema import TrainerConfig
 
 BLOCK_SIZE = 2048  # draws packed together: enough to fill rows well, little enough to start at once
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class PackedBatches:
-    """Batches of `trainer.batch_rows` packed rows; `state()` and `restore()` move the stream to any batch.
+    """Batches of packed rows as the layout asks for; `state()` and `restore()` move the stream to any batch.
 
     Of several hosts each makes its own contiguous slice of the rows of the same global batch, from the same state.
 
@@ -36,36 +36,16 @@ class PackedBatches:
         self,
         source: Source,
         weights: Sequence[float] | np.ndarray,
-        trainer: TrainerConfig,
+        layout: BatchLayout,
         *,
-        architecture: str,
         seed: int,
-        eos_id: int,
-        bos_id: int | None = PAD,
-        prefix: bool = False,
-        host: tuple[int, int] = (0, 1),
     ) -> None:
         """
         Args:
             weights: share of each of the source's tasks in the draws; they sum to one.
-            bos_id, prefix: as in `pack`.
-            host: (index, count) of this process among those that feed the same global batch.
-
-        Raises:
-            ValueError: the rows do not divide among the hosts.
         """
-        index, hosts = host
-        if trainer.batch_rows % hosts or not 0 <= index < hosts:
-            raise ValueError(
-                f"trainer.batch_rows is {trainer.batch_rows} and this is host {index} of {hosts}: "
-                f"give a multiple of {hosts} rows, hosts counted from 0"
-            )
         self.total = self.truncated = 0
-        self._source, self._weights, self._trainer = source, weights, trainer
-        self._architecture, self._seed = architecture, seed
-        self._eos_id, self._bos_id, self._prefix = eos_id, bos_id, prefix
-        rows = trainer.batch_rows // hosts
-        self._first, self._end = index * rows, (index + 1) * rows
+        self._source, self._weights, self._layout, self._seed = source, weights, layout, seed
         self._block, self._row = 0, 0
         self._open: tuple[Packed, Int[np.ndarray, " R"]] | None = None  # the block and the order of its rows
         self._counted: int | None = None  # the block that was counted last
@@ -74,11 +54,12 @@ class PackedBatches:
         if not len(self._weights):
             raise ValueError("there is no task to draw from: with mixture.count=0 give trainer.steps=0")
         parts: list[Rows] = []
+        wanted, own = self._layout.trainer.batch_rows, self._layout.own_rows
         done = 0  # rows of the global batch
-        while done < self._trainer.batch_rows:
+        while done < wanted:
             packed, order = self._opened()
-            here = order[self._row : self._row + self._trainer.batch_rows - done]
-            mine = here[max(self._first - done, 0) : max(self._end - done, 0)]
+            here = order[self._row : self._row + wanted - done]
+            mine = here[max(own.start - done, 0) : max(own.stop - done, 0)]
             if len(mine):
                 parts.append(packed.take(mine))
             done += len(here)
@@ -106,6 +87,11 @@ class PackedBatches:
             self._open = first
         return len(packed.row_of_example) / len(packed)
 
+    def log_to(self, log: logging.Logger) -> None:
+        """Log one line: how many examples were cut; silent where none was."""
+        if self.truncated:
+            log.info("%d of %d examples read were longer than a row and were cut", self.truncated, self.total)
+
     def _opened(self) -> tuple[Packed, Int[np.ndarray, " R"]]:
         """The block that the stream is at, counted when it comes first."""
         if self._open is None:
@@ -117,7 +103,7 @@ class PackedBatches:
                     "block %d: %d of %d examples were longer than a row of trainer.input_tokens=%d and "
                     "trainer.target_tokens=%d and were cut; later ones are counted",
                     *(self._block, packed.truncated, len(packed.row_of_example)),
-                    *(self._trainer.input_tokens, self._trainer.target_tokens),
+                    *(self._layout.trainer.input_tokens, self._layout.trainer.target_tokens),
                 )
             self._counted = self._block
             self.total += len(packed.row_of_example)
@@ -127,15 +113,6 @@ class PackedBatches:
     def _pack_block(self, block: int) -> tuple[Packed, Int[np.ndarray, " R"]]:
         draws = draw_block(self._weights, self._source.sizes, seed=self._seed, block=block, block_size=BLOCK_SIZE)
         inputs, targets = self._source.tokens(draws.tasks, draws.examples, draws.choices)
-        packed = pack(
-            inputs,
-            targets,
-            architecture=self._architecture,
-            input_tokens=self._trainer.input_tokens,
-            target_tokens=self._trainer.target_tokens,
-            eos_id=self._eos_id,
-            bos_id=self._bos_id,
-            prefix=self._prefix,
-        )
+        packed = self._layout.pack(inputs, targets)
         # Packing fills rows with the largest examples first: in that order batches would drift from long to short.
         return packed, np.random.default_rng((self._seed, 3, block)).permutation(len(packed))

@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Array
 
 from flanscale.models import Batch, Model, Params
-from flanscale.pipeline.packing import PAD, pack
+from flanscale.pipeline.layout import BatchLayout
 from flanscale.pipeline.ragged import Ragged
-from flanscale.schema import TrainerConfig
 from flanscale.training.step import loss_sums
 
 Place = Callable[[dict[str, Any]], Batch]
@@ -43,41 +42,15 @@ class Validation:
         return {"validation/loss": float(nll / tokens), "validation/tokens": int(tokens)} if tokens else {}
 
 
-def held_in_rows(
-    inputs: Ragged,
-    targets: Ragged,
-    trainer: TrainerConfig,
-    *,
-    architecture: str,
-    eos_id: int,
-    bos_id: int | None = PAD,
-    prefix: bool = False,
-    host: tuple[int, int] = (0, 1),
-) -> Rows | None:
-    """Batches of `trainer.batch_rows` rows that hold each example once, the last filled up with padding; None for none.
-
-    Args:
-        bos_id, prefix: as in `pack`.
-        host: (index, count) of this process among those that feed the same batches.
-    """
+def held_in_rows(inputs: Ragged, targets: Ragged, layout: BatchLayout) -> Rows | None:
+    """Batches that hold each example once, the last filled up with padding; None where there are no examples."""
     if len(inputs) == 0:
         return None
-    rows = pack(
-        inputs,
-        targets,
-        architecture=architecture,
-        input_tokens=trainer.input_tokens,
-        target_tokens=trainer.target_tokens,
-        eos_id=eos_id,
-        bos_id=bos_id,
-        prefix=prefix,
-    ).rows
-    (index, hosts), size = host, trainer.batch_rows
-    mine = slice(index * size // hosts, (index + 1) * size // hosts)
+    rows, size, own = layout.pack(inputs, targets).rows, layout.trainer.batch_rows, layout.own_rows
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
         for start in range(0, len(rows["decoder_positions"]), size):
-            yield {name: _filled(array[start : start + size], size)[mine] for name, array in rows.items()}
+            yield {name: _filled(array[start : start + size], size)[own] for name, array in rows.items()}
 
     return batches
 
