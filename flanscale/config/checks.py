@@ -53,97 +53,109 @@ def check_value(name: str, metadata: Mapping[str, Any], value: Any) -> None:
 
 def check_combinations(run: RunConfig) -> None:
     """Raise `ConfigError` where two knobs exclude each other, or one needs another."""
-    model, evaluation, mixture, data = run.model, run.evaluation, run.mixture, run.data
-    name, key = run.collection.name, FOLDERS.get(run.collection.name)
-    no_root = data.root is None
+    for rule in _RULES:
+        for fault in rule(run):
+            raise ConfigError(fault)
+
+
+# --- rules: what is wrong in one section or between sections, most important first ------------------------------------
+
+
+def _denoisers(run: RunConfig) -> Iterator[str]:
     try:
-        denoisers = objectives.denoisers(run.objective)
+        objectives.denoisers(run.objective)
     except ValueError as error:
-        raise ConfigError(str(error)) from error
-    rules = [
-        (
-            key is not None and no_root and getattr(data, key) is None,
-            f"collection={name} needs data.{key}=<folder>, or data.root=<folder that holds {key}/>",
-        ),
-        (
-            name == "flan" and no_root and not (data.cot or data.muffin or data.t0 or data.niv2),
-            "collection=flan needs data.root=<folder that holds cot/, muffin/, t0/ and niv2/>",
-        ),
-        (
-            name == "text" and not denoisers,
-            "collection=text has no answers to learn: choose objective=ul2r, ul2, span_corruption, prefix_lm or lm",
-        ),
-        (
-            name == "text" and (run.cot or evaluation.settings != []),
+        yield str(error)
+
+
+def _folders(run: RunConfig) -> Iterator[str]:
+    name, data = run.collection.name, run.data
+    key = FOLDERS.get(name)
+    if data.root is not None:
+        return
+    if key is not None and getattr(data, key) is None:
+        yield f"collection={name} needs data.{key}=<folder>, or data.root=<folder that holds {key}/>"
+    if name == "flan" and not (data.cot or data.muffin or data.t0 or data.niv2):
+        yield "collection=flan needs data.root=<folder that holds cot/, muffin/, t0/ and niv2/>"
+
+
+def _plain_texts(run: RunConfig) -> Iterator[str]:
+    if run.collection.name != "text":
+        return
+    if not run.objective.denoisers:
+        yield "collection=text has no answers to learn: choose objective=ul2r, ul2, span_corruption, prefix_lm or lm"
+    if run.cot or run.evaluation.settings:
+        yield (
             "collection=text asks nothing: set cot=false and evaluation=none (the loss on held-in texts is told where"
-            " mixture.validation_examples keeps some back)",
-        ),
-        (
-            model.architecture != "decoder" and any(d.kind == "lm" for d in denoisers),
-            f"objective={run.objective.name} is for decoders: use objective=prefix_lm for an encoder-decoder",
-        ),
-        (
-            bool(denoisers) and mixture.renderings > 1,
-            f"mixture.renderings={mixture.renderings} with objective={run.objective.name}: texts are learned in one"
-            " wording; set it to 0 (in memory) or 1 (in the store)",
-        ),
-        (
-            name in WITHOUT_RATIONALES and (run.cot or "cot" in evaluation.settings),
-            f"collection={name} has no rationales: set cot=false and evaluation.settings=[direct]",
-        ),
-        (
-            run.tokenizer.name == "words" and name != "procedural",
+            " mixture.validation_examples keeps some back)"
+        )
+
+
+def _objective(run: RunConfig) -> Iterator[str]:
+    name, denoisers = run.objective.name, objectives.denoisers(run.objective)
+    if run.model.architecture != "decoder" and any(d.kind == "lm" for d in denoisers):
+        yield f"objective={name} is for decoders: use objective=prefix_lm for an encoder-decoder"
+    if denoisers and run.mixture.renderings > 1:
+        yield (
+            f"mixture.renderings={run.mixture.renderings} with objective={name}: texts are learned in one wording;"
+            " set it to 0 (in memory) or 1 (in the store)"
+        )
+
+
+def _collection(run: RunConfig) -> Iterator[str]:
+    name = run.collection.name
+    if name in WITHOUT_RATIONALES and (run.cot or "cot" in run.evaluation.settings):
+        yield f"collection={name} has no rationales: set cot=false and evaluation.settings=[direct]"
+    if run.tokenizer.name == "words" and name != "procedural":
+        yield (
             f"tokenizer=words knows only the procedural collection's words, not collection={name}:"
-            " use tokenizer=t5 or tokenizer=bytes",
-        ),
-        (
-            mixture.templates == "flan" and no_root and data.flan is None,
-            "mixture.templates=flan needs data.flan=<templates.json.gz, or templates.py of a FLAN clone>",
-        ),
-        (
-            mixture.contamination != "off" and no_root and data.benchmarks is None,
-            f"mixture.contamination={mixture.contamination} needs data.benchmarks=<folder of benchmark texts>",
-        ),
-        (
-            mixture.renderings > 0 and name == "procedural",
-            "mixture.renderings keeps texts of files, but the procedural collection makes its own: set it to 0",
-        ),
-        (
-            not (evaluation.settings or denoisers) or not evaluation.metrics,
-            "evaluation.settings and evaluation.metrics must each name at least one",
-        ),
-        (
-            not set(evaluation.average) <= set(evaluation.metrics) or not evaluation.average,
-            f"evaluation.average={evaluation.average}: must be some of evaluation.metrics={evaluation.metrics}",
-        ),
-        (
-            run.init.hf is not None and run.init.run is not None,
-            "init.hf and init.run exclude each other: a cell starts from one",
-        ),
-        (
-            run.trainer.batch_rows % (run.trainer.microbatches * run.trainer.mesh.data * run.trainer.mesh.fsdp) != 0,
-            f"trainer.batch_rows={run.trainer.batch_rows}: must be a multiple of trainer.microbatches ×"
-            f" trainer.mesh.data × trainer.mesh.fsdp ="
-            f" {run.trainer.microbatches} × {run.trainer.mesh.data} × {run.trainer.mesh.fsdp}",
-        ),
-        (
-            run.trainer.select == "best" and mixture.count > 0 and mixture.validation_examples == 0,
-            "trainer.select=best needs held-in examples: set mixture.validation_examples to 1 or more",
-        ),
-        (
-            run.optimizer.clip_norm is not None and run.optimizer.clip_norm <= 0,
-            f"optimizer.clip_norm={run.optimizer.clip_norm}: must be positive, or null for no clipping",
-        ),
-    ]
-    for broken, message in rules:
-        if broken:
-            raise ConfigError(message)
+            " use tokenizer=t5 or tokenizer=bytes"
+        )
+
+
+def _mixture(run: RunConfig) -> Iterator[str]:
+    mixture, data = run.mixture, run.data
+    if mixture.templates == "flan" and data.root is None and data.flan is None:
+        yield "mixture.templates=flan needs data.flan=<templates.json.gz, or templates.py of a FLAN clone>"
+    if mixture.contamination != "off" and data.root is None and data.benchmarks is None:
+        yield f"mixture.contamination={mixture.contamination} needs data.benchmarks=<folder of benchmark texts>"
+    if mixture.renderings > 0 and run.collection.name == "procedural":
+        yield "mixture.renderings keeps texts of files, but the procedural collection makes its own: set it to 0"
+
+
+def _evaluation(run: RunConfig) -> Iterator[str]:
+    evaluation = run.evaluation
+    if not (evaluation.settings or run.objective.denoisers) or not evaluation.metrics:
+        yield "evaluation.settings and evaluation.metrics must each name at least one"
+    if not set(evaluation.average) <= set(evaluation.metrics) or not evaluation.average:
+        yield f"evaluation.average={evaluation.average}: must be some of evaluation.metrics={evaluation.metrics}"
+
+
+def _training(run: RunConfig) -> Iterator[str]:
+    trainer, mesh, clip_norm = run.trainer, run.trainer.mesh, run.optimizer.clip_norm
+    if run.init.hf is not None and run.init.run is not None:
+        yield "init.hf and init.run exclude each other: a cell starts from one"
+    if trainer.batch_rows % (trainer.microbatches * mesh.data * mesh.fsdp):
+        yield (
+            f"trainer.batch_rows={trainer.batch_rows}: must be a multiple of trainer.microbatches × trainer.mesh.data"
+            f" × trainer.mesh.fsdp = {trainer.microbatches} × {mesh.data} × {mesh.fsdp}"
+        )
+    if trainer.select == "best" and run.mixture.count > 0 and run.mixture.validation_examples == 0:
+        yield "trainer.select=best needs held-in examples: set mixture.validation_examples to 1 or more"
+    if clip_norm is not None and clip_norm <= 0:
+        yield f"optimizer.clip_norm={clip_norm}: must be positive, or null for no clipping"
+
+
+def _model(run: RunConfig) -> Iterator[str]:
     try:
-        check_model(model)
-        check_heads(model, run.trainer.mesh.tensor)
-        check_row(model, run.trainer.input_tokens + run.trainer.target_tokens)
+        check_model(run.model)
+        check_heads(run.model, run.trainer.mesh.tensor)
+        check_row(run.model, run.trainer.input_tokens + run.trainer.target_tokens)
     except ValueError as error:
-        raise ConfigError(str(error)) from None
+        yield str(error)
+
+
+_RULES = (_denoisers, _folders, _plain_texts, _objective, _collection, _mixture, _evaluation, _training, _model)
 
 
 # --- walking the schema -----------------------------------------------------------------------------------------------
@@ -177,6 +189,3 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fie
             yield from leaves(value, f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}", field, value
-
-
-# --- saying it -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Standard library only: planning checks without loading JAX.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from flanscale.schema import ModelConfig
 
@@ -19,37 +20,30 @@ _DECODER_ONLY = (
 
 def check_model(config: ModelConfig) -> None:
     """Raises `ValueError` where two of a model's options exclude each other."""
-    defaults = {field.name: field.default for field in dataclasses.fields(ModelConfig)}
+    for fault in _faults(config):
+        raise ValueError(fault)
+
+
+def _faults(config: ModelConfig) -> Iterator[str]:
     if config.architecture == "encoder_decoder":
+        defaults = {field.name: field.default for field in dataclasses.fields(ModelConfig)}
         for name in _DECODER_ONLY:
-            value = getattr(config, name)
-            if value != defaults[name]:
-                raise ValueError(
+            if (value := getattr(config, name)) != defaults[name]:
+                yield (
                     f"model.{name}={value}: only decoders have it; leave it at {defaults[name]} for an encoder-decoder"
                 )
     rotated = int(config.head_dim * config.rope_fraction)
-    rules = [
-        (
-            config.architecture == "decoder" and (rotated % 2 == 1 or rotated == 0),
+    if config.architecture == "decoder" and (rotated % 2 == 1 or rotated == 0):
+        yield (
             f"model.head_dim is {config.head_dim} and model.rope_fraction {config.rope_fraction:g}:"
-            f" rotary positions need an even number of dimensions, not {rotated}",
-        ),
-        (
-            config.n_heads % config.kv_heads != 0,
-            f"model.n_kv_heads={config.n_kv_heads}: must divide model.n_heads={config.n_heads}",
-        ),
-        (
-            config.window is None and (config.global_every is not None or config.window_rope_theta is not None),
-            "model.global_every and model.window_rope_theta are of layers with a window: give model.window too",
-        ),
-        (
-            config.window is not None and config.prefix_lm,
-            "model.window and model.prefix_lm exclude each other: a window looks backwards only",
-        ),
-    ]
-    for broken, message in rules:
-        if broken:
-            raise ValueError(message)
+            f" rotary positions need an even number of dimensions, not {rotated}"
+        )
+    if config.n_heads % config.kv_heads:
+        yield f"model.n_kv_heads={config.n_kv_heads}: must divide model.n_heads={config.n_heads}"
+    if config.window is None and (config.global_every is not None or config.window_rope_theta is not None):
+        yield "model.global_every and model.window_rope_theta are of layers with a window: give model.window too"
+    if config.window is not None and config.prefix_lm:
+        yield "model.window and model.prefix_lm exclude each other: a window looks backwards only"
 
 
 def check_row(config: ModelConfig, tokens: int) -> None:
