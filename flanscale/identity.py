@@ -9,10 +9,10 @@ import copy
 import hashlib
 import json
 import re
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flanscale import __version__
 from flanscale.config.checks import leaves
@@ -43,7 +43,9 @@ def resolve(config: RunConfig, parent: RunConfig | None = None) -> RunConfig:
         ConfigError: data or vocabulary that the cell needs is not there.
     """
     config = copy.deepcopy(config)
-    _rest_what_cannot_matter(config)
+    if config.mixture.count == 0:
+        _train_nothing(config)
+    _rest_what_cannot_matter(config, config)
     for field in fields(DataConfig):
         if (path := getattr(config.data, field.name)) is not None:
             setattr(config.data, field.name, str(Path(path).expanduser().resolve()))
@@ -77,35 +79,25 @@ def resolve(config: RunConfig, parent: RunConfig | None = None) -> RunConfig:
     return config
 
 
-def _rest_what_cannot_matter(config: RunConfig) -> None:
-    default = MixtureConfig(count=0)
-    if config.mixture.count == 0:
-        config.cot = False
-        asked = {name: getattr(config.mixture, name) for name in ("exemplars", "templates", "skip_bad")}
-        config.mixture = MixtureConfig(count=0, **asked)
-        config.trainer.steps = 0
-        if config.init.hf is not None or config.init.run is not None:
-            config.seed = 0  # of initialisation, data order and dropout, and there is none of them
-        config.objective = ObjectiveConfig()
-    mixture, collection = config.mixture, config.collection
-    if mixture.order == "paper":
-        mixture.order_seed, mixture.stratify = default.order_seed, default.stratify
-    if config.cot:
-        mixture.without_cot = default.without_cot
-    else:
-        mixture.cot_fraction = default.cot_fraction
-    if mixture.weighting != "temperature":
-        mixture.temperature = default.temperature
-    if mixture.exemplars == 0:
-        mixture.few_shot_fraction, mixture.bare_fraction = default.few_shot_fraction, default.bare_fraction
-    if mixture.contamination == "off":
-        mixture.contamination_words = default.contamination_words
-    if collection.name != "procedural":
-        collection.domain, collection.difficulty = "digits", 1
-    if collection.name != "niv2":
-        collection.split = "default"
-    if collection.name != "text":
-        collection.task_per_file = False
+def _train_nothing(config: RunConfig) -> None:
+    """Of what shapes training, only that which shapes prompts too is kept."""
+    config.cot = False
+    asked = {name: getattr(config.mixture, name) for name in ("exemplars", "templates", "skip_bad")}
+    config.mixture = MixtureConfig(count=0, **asked)
+    config.trainer.steps = 0
+    if config.init.hf is not None or config.init.run is not None:
+        config.seed = 0  # of initialisation, data order and dropout, and there is none of them
+    config.objective = ObjectiveConfig()
+
+
+def _rest_what_cannot_matter(section: Any, config: RunConfig) -> None:
+    """Sets the knobs of a section to their defaults where what they say of themselves, `only_if`, does not hold."""
+    for field in fields(section):
+        value = getattr(section, field.name)
+        if is_dataclass(value):
+            _rest_what_cannot_matter(value, config)
+        elif (only_if := field.metadata["only_if"]) and not only_if(config):
+            setattr(section, field.name, field.default)
 
 
 # A plan asks for the same data cell after cell.

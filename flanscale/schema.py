@@ -6,7 +6,7 @@ machine without Hydra. `knob(...)` attaches what `flanscale.config.compose` chec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +23,13 @@ def knob(
     minimum: float | None = None,
     maximum: float | None = None,
     changes_result: bool = True,
+    only_if: Callable[[RunConfig], bool] | None = None,
 ) -> Any:
     """A dataclass field with its documentation, its allowed values and whether it belongs to a cell's identity.
 
     A list or dict default is copied for every instance. `changes_result=False` keeps the knob out of the identity
-    hash: runs that differ in it alone are the same run.
+    hash: runs that differ in it alone are the same run. `only_if` says in which cells the knob matters; in the others
+    it rests at its default, so that those that differ in it alone are one cell.
     """
     metadata = {
         "help": help,
@@ -35,6 +37,7 @@ def knob(
         "minimum": minimum,
         "maximum": maximum,
         "changes_result": changes_result,
+        "only_if": only_if,
     }
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -137,14 +140,29 @@ class CollectionConfig:
     """Where tasks come from."""
 
     name: str = knob(help="the collection; flan is cot, muffin, t0sf and niv2 together", choices=COLLECTIONS)
-    split: str = knob("default", help="niv2: the official split folder under splits/")
+    split: str = knob(
+        "default",
+        help="niv2: the official split folder under splits/",
+        only_if=lambda run: run.collection.name == "niv2",
+    )
     domain: str = knob(
         "digits",
         help="procedural: what its tasks are about; letters shares no primitive and no wording with digits",
         choices=("digits", "letters"),
+        only_if=lambda run: run.collection.name == "procedural",
     )
-    task_per_file: bool = knob(False, help="text: every file is a task; otherwise all of them are one")
-    difficulty: int = knob(1, help="procedural: 1 to 3, how long the sequences are", minimum=1, maximum=3)
+    task_per_file: bool = knob(
+        False,
+        help="text: every file is a task; otherwise all of them are one",
+        only_if=lambda run: run.collection.name == "text",
+    )
+    difficulty: int = knob(
+        1,
+        help="procedural: 1 to 3, how long the sequences are",
+        minimum=1,
+        maximum=3,
+        only_if=lambda run: run.collection.name == "procedural",
+    )
     examples_per_task: int = knob(
         10_000, help="most examples taken from one task (files: its first; procedural: drawn)", minimum=1
     )
@@ -160,12 +178,22 @@ class MixtureConfig:
         help="paper: the collection's own order of groups; random: a draw by order_seed",
         choices=("paper", "random"),
     )
-    order_seed: int = knob(0, help="order=random: which draw; subsets of one draw are nested", minimum=0)
-    stratify: bool = knob(False, help="order=random: keep every prefix's categories in the collection's proportions")
+    order_seed: int = knob(
+        0,
+        help="order=random: which draw; subsets of one draw are nested",
+        minimum=0,
+        only_if=lambda run: run.mixture.order == "random",
+    )
+    stratify: bool = knob(
+        False,
+        help="order=random: keep every prefix's categories in the collection's proportions",
+        only_if=lambda run: run.mixture.order == "random",
+    )
     without_cot: str = knob(
         "answers",
         help="cot=false: tasks that bear rationales stay and show answers only, or are left out as in the paper",
         choices=("answers", "leave_out"),
+        only_if=lambda run: not run.cot,
     )
     allow_missing: bool = knob(False, help="go on with fewer tasks than asked for, logging the realised count")
     skip_bad: bool = knob(False, help="leave out malformed records, with a count, instead of failing")
@@ -175,7 +203,12 @@ class MixtureConfig:
         help="of a task inside its group: its examples (capped), those to the power 1/temperature, or all equal",
         choices=("examples", "temperature", "equal"),
     )
-    temperature: float = knob(1.0, help="weighting=temperature: 1 is by examples, towards infinity equal", minimum=1.0)
+    temperature: float = knob(
+        1.0,
+        help="weighting=temperature: 1 is by examples, towards infinity equal",
+        minimum=1.0,
+        only_if=lambda run: run.mixture.weighting == "temperature",
+    )
     proportions: dict[str, float] = knob(
         {}, help="share of each group, renormalised over those present; empty: groups weigh what their tasks weigh"
     )
@@ -188,13 +221,22 @@ class MixtureConfig:
         help="cot=true: share of examples that carry their rationale, where the task has any",
         minimum=0.0,
         maximum=1.0,
+        only_if=lambda run: run.cot,
     )
     exemplars: int = knob(0, help="most worked examples shown before the query, in training and evaluation", minimum=0)
     few_shot_fraction: float = knob(
-        1.0, help="exemplars>0: share of training examples that show any", minimum=0.0, maximum=1.0
+        1.0,
+        help="exemplars>0: share of training examples that show any",
+        minimum=0.0,
+        maximum=1.0,
+        only_if=lambda run: run.mixture.exemplars > 0,
     )
     bare_fraction: float = knob(
-        0.0, help="share of few-shot examples that have exemplars but no instruction", minimum=0.0, maximum=1.0
+        0.0,
+        help="share of few-shot examples that have exemplars but no instruction",
+        minimum=0.0,
+        maximum=1.0,
+        only_if=lambda run: run.mixture.exemplars > 0,
     )
     inverted_fraction: float = knob(
         0.0, help="share of examples turned round: from the answer to the question", minimum=0.0, maximum=1.0
@@ -214,7 +256,12 @@ class MixtureConfig:
         help="training examples that overlap a benchmark of data.benchmarks: left out, told, or not looked for",
         choices=("drop", "warn", "off"),
     )
-    contamination_words: int = knob(13, help="words in a row that count as overlap", minimum=2)
+    contamination_words: int = knob(
+        13,
+        help="words in a row that count as overlap",
+        minimum=2,
+        only_if=lambda run: run.mixture.contamination != "off",
+    )
 
 
 @dataclass

@@ -148,11 +148,24 @@ def test_without_tasks_both_arms_and_all_recipes_are_one_cell_but_sizes_and_seed
     assert untrained != cell("mixture.count=0", "model=nano")
 
 
-def test_knobs_at_rest_do_not_split_a_cell() -> None:
-    assert cell("mixture.cot_fraction=0.9") == cell()
-    assert cell("mixture.cot_fraction=0.9", "cot=true") != cell("cot=true")
-    assert cell("mixture.order_seed=4") == cell()
-    assert cell("mixture=random", "mixture.order_seed=4") != cell("mixture=random")
+@pytest.mark.parametrize(
+    ("knob", "where_it_matters"),
+    [("mixture.cot_fraction=0.9", "cot=true"), ("mixture.order_seed=4", "mixture.order=random"),
+     ("mixture.stratify=true", "mixture.order=random"), ("mixture.temperature=3", "mixture.weighting=temperature"),
+     ("mixture.few_shot_fraction=0.5", "mixture.exemplars=2"), ("mixture.bare_fraction=0.5", "mixture.exemplars=2")],
+)  # fmt: skip
+def test_a_knob_splits_cells_only_where_it_matters(knob: str, where_it_matters: str) -> None:
+    assert cell(knob) == cell()
+    assert cell(knob, where_it_matters) != cell(where_it_matters)
+
+
+@pytest.mark.parametrize(
+    ("knob", "where_it_does_not_matter"),
+    [("collection.split=xlingual", "collection=procedural"), ("collection.task_per_file=true", "collection=procedural"),
+     ("mixture.contamination_words=5", "mixture.contamination=off"), ("mixture.without_cot=leave_out", "cot=true")],
+)  # fmt: skip
+def test_a_knob_splits_no_cells_where_it_does_not_matter(knob: str, where_it_does_not_matter: str) -> None:
+    assert cell(knob, where_it_does_not_matter) == cell(where_it_does_not_matter)
 
 
 def test_more_tasks_than_the_collection_has_is_found_before_anything_runs() -> None:
