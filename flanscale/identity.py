@@ -1,7 +1,4 @@
-"""Which cell is it? The configuration as it will run, the hash of what changes its result, and its names.
-
-Data and vocabulary are found and fingerprinted here, when a study is planned, so that no queued cell can miss them.
-"""
+"""Which cell is it? The configuration as it will run, the hash of what changes its result, and its names."""
 
 from __future__ import annotations
 
@@ -9,23 +6,16 @@ import copy
 import hashlib
 import json
 import re
-from dataclasses import asdict, fields, is_dataclass
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 from flanscale import __version__
 from flanscale.config.checks import leaves
-from flanscale.errors import ConfigError, DataError, UserError, one_line
-from flanscale.pipeline.vocabulary import find_vocabulary, named_end
-from flanscale.schema import CollectionConfig, DataConfig, MixtureConfig, ObjectiveConfig, RunConfig, TokenizerConfig
-from flanscale.tasks.registry import open_benchmarks, open_collection, open_wordings
-from flanscale.tasks.selection import select_tasks
-from flanscale.tasks.task import Collection
-from flanscale.weights.origin import settle
-
-if TYPE_CHECKING:
-    from flanscale.pipeline.tokenizers import Tokenizer
+from flanscale.errors import ConfigError, UserError, one_line
+from flanscale.pipeline.settling import settle_vocabulary
+from flanscale.schema import MixtureConfig, ObjectiveConfig, RunConfig
+from flanscale.tasks.settling import settle_data
+from flanscale.weights.origin import settle_start
 
 
 def resolve(config: RunConfig, parent: RunConfig | None = None) -> RunConfig:
@@ -46,34 +36,10 @@ def resolve(config: RunConfig, parent: RunConfig | None = None) -> RunConfig:
     if config.mixture.count == 0:
         _train_nothing(config)
     _rest_what_cannot_matter(config, config)
-    for field in fields(DataConfig):
-        if (path := getattr(config.data, field.name)) is not None:
-            setattr(config.data, field.name, str(Path(path).expanduser().resolve()))
     try:
-        key = _key(config)
-        collection = _collection(key)
-        names = _names(key, json.dumps(asdict(config.mixture)), config.cot)
-        if config.evaluation.settings and not collection.held_out:
-            raise DataError(f"{collection.name} has no held-out task with data here, so nothing could be evaluated")
-        settle(config, parent)
-        if config.tokenizer.name in ("sentencepiece", "huggingface"):
-            vocabulary = find_vocabulary(
-                config.tokenizer.vocabulary,
-                near=config.data.niv2,
-                root=config.data.root,
-                tokenizer=config.tokenizer.name,
-            )
-            config.tokenizer.vocabulary = str(vocabulary)
-            config.fingerprints["vocabulary"] = hashlib.sha256(
-                vocabulary.read_bytes() + (named_end(vocabulary) or "").encode()
-            ).hexdigest()[:16]
-        if config.objective.denoisers:
-            _check_objective(config)
-        config.fingerprints["wordings"] = _wordings(config.mixture.templates, key)
-        if config.mixture.contamination != "off":
-            config.fingerprints["benchmarks"] = _benchmarks(key, config.mixture.contamination_words)
-        if config.collection.name != "procedural":
-            config.fingerprints["tasks"] = _fingerprint(key, (*names, *collection.held_out))
+        settle_data(config)
+        settle_start(config, parent)
+        settle_vocabulary(config)
     except (UserError, OSError) as error:
         raise ConfigError(one_line(error)) from error
     return config
@@ -98,64 +64,6 @@ def _rest_what_cannot_matter(section: Any, config: RunConfig) -> None:
             _rest_what_cannot_matter(value, config)
         elif (only_if := field.metadata["only_if"]) and not only_if(config):
             setattr(section, field.name, field.default)
-
-
-# A plan asks for the same data cell after cell.
-
-
-def _key(config: RunConfig) -> str:
-    return json.dumps([asdict(config.collection), asdict(config.data), config.mixture.skip_bad, config.paths.cache])
-
-
-@cache
-def _collection(key: str) -> Collection:
-    collection, data, skip_bad, cache = json.loads(key)
-    return open_collection(CollectionConfig(**collection), DataConfig(**data), skip_bad=skip_bad, cache=cache)
-
-
-@cache
-def _names(key: str, mixture: str, cot: bool) -> tuple[str, ...]:
-    return tuple(select_tasks(_collection(key), MixtureConfig(**json.loads(mixture)), cot=cot))
-
-
-def _check_objective(config: RunConfig) -> None:
-    """Rows and vocabulary have what the denoisers need."""
-    from flanscale.pipeline.windows import open_objective  # brings NumPy in, which a plan can mostly do without
-
-    open_objective(config, _tokenizer(json.dumps(asdict(config.tokenizer))))
-
-
-@cache
-def _tokenizer(key: str) -> Tokenizer:
-    from flanscale.pipeline.tokenizers import load_tokenizer
-
-    return load_tokenizer(TokenizerConfig(**json.loads(key)))
-
-
-@cache
-def _task_fingerprint(key: str, name: str) -> str:
-    return _collection(key).fingerprint(name)
-
-
-@cache
-def _fingerprint(key: str, names: tuple[str, ...]) -> str:
-    """Sixteen hexadecimal characters over the content of tasks, in their order."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(f"{name}\0{_task_fingerprint(key, name)}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-@cache
-def _wordings(templates: str, key: str) -> str:
-    return open_wordings(templates, DataConfig(**json.loads(key)[1])).fingerprint
-
-
-@cache
-def _benchmarks(key: str, words: int) -> str:
-    from flanscale.tasks import guard  # brings NumPy, which other plans do without
-
-    return guard.fingerprint(open_benchmarks(DataConfig(**json.loads(key)[1])), words)
 
 
 def identity(config: RunConfig) -> str:

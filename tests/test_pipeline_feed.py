@@ -14,6 +14,7 @@ from flanscale.config.compose import Composer
 from flanscale.pipeline.feed import Feed, Renderer, open_feed
 from flanscale.pipeline.tokenizers import load_tokenizer
 from flanscale.schema import RunConfig
+from flanscale.tasks import settling
 
 CELL = ["collection=jsonl", "tokenizer=bytes", "evaluation.settings=[direct]", "mixture.count=3"]
 
@@ -91,7 +92,7 @@ def test_a_changed_task_is_another_cell_and_is_tokenised_again(folder: Path) -> 
     feed_of(before)
     text = (folder / "add.jsonl").read_text()
     (folder / "add.jsonl").write_text(text.replace("number 3 of", "number three of"))
-    for cached in (identity._collection, identity._task_fingerprint, identity._fingerprint):
+    for cached in (settling._collection, settling._task_fingerprint, settling._fingerprint):
         cached.cache_clear()
     after = cell(folder, "mixture.renderings=1")
     assert identity.identity(after) != identity.identity(before)

@@ -22,7 +22,7 @@ from flanscale.weights.vocabulary import check_vocabulary, vocabulary_of
 NOT_OF_THE_TREE = ("name", "dropout", "prefix_lm", "bos_id", "max_positions")  # of the model; may differ from a run's
 
 
-def settle(config: RunConfig, planned: RunConfig | None = None) -> None:
+def settle_start(config: RunConfig, planned: RunConfig | None = None) -> None:
     """Make `init.*` absolute, take the weights' own vocabulary where none is given, and fingerprint the start.
 
     Args:
