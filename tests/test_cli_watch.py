@@ -296,8 +296,8 @@ def test_a_run_that_died_before_its_log_shows_what_was_kept(place: Workplace, fl
     failure = Failure("unknown", "its process ended before it began")
     write_state(run, RunState("failed", 0, failure, job="77_3", job_ids=("70", "77_3")))
     kept = {
-        f"{run.name}-1/123_0_log.err": "local words\n",
-        f"{run.name}-1/123_submitted.pkl": "pickle",
+        f"{run.name}-1/words.log": "local words\n",
+        "little-1/70_submitted.pkl": "pickle",
         "little-1/70_0_log.err": "first job\n",
         "little-2/77_3_0_log.err": "slurmstepd: error: gone\n",
         "little-2/77_3_0_log.out": "",

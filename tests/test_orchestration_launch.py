@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from fake_cells import SLOW_TO_LEAVE
-from little_study import Workplace, attempts, begun, kill, open_workplace, wait_until
+from little_study import PATH_OF_PROCESSES, Workplace, attempts, begun, kill, open_workplace, wait_until
 
 from flanscale.run_directory import read_state
 
@@ -128,8 +127,8 @@ def test_kill_9_of_a_cell_at_any_moment_costs_no_more_than_that_attempt(place: W
     launcher = place.launch("little", *overrides)
     wait_until(lambda: len(place.runs()) == 2)
     time.sleep(random.Random(seed).uniform(0.0, 1.5))
-    for pid in pids_of_cells(launcher.pid):
-        kill(pid)
+    for cell in psutil.Process(launcher.pid).children():
+        kill(cell.pid)
     out, _ = launcher.communicate(timeout=30)
     unfinished = [status for status in place.statuses().values() if status != "finished"]
     assert launcher.returncode == bool(unfinished), out
@@ -141,16 +140,6 @@ def test_kill_9_of_a_cell_at_any_moment_costs_no_more_than_that_attempt(place: W
         assert attempts(run)[-1].last_step == 50
         for earlier, later in itertools.pairwise(attempts(run)):
             assert earlier.ended is None or earlier.ended <= later.began
-
-
-def pids_of_cells(launcher: int) -> list[int]:
-    """The processes that run cells, without the controllers between them and their launcher."""
-    found = []
-    for process in psutil.Process(launcher).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if "submitit.core._submit" in process.cmdline():
-                found.append(process.pid)
-    return found
 
 
 def test_kill_9_of_the_launcher_leaves_its_cells_running_and_the_next_launch_waits_for_them(place: Workplace) -> None:
@@ -188,11 +177,9 @@ def test_a_queue_of_its_own_stops_like_any_other(place: Workplace) -> None:
 
 
 def test_a_cell_that_dies_before_it_has_a_log_tells_why(place: Workplace) -> None:
-    (place.folder / "cloudpickle").mkdir()
-    (place.folder / "cloudpickle" / "__init__.py").write_text("raise ImportError('broken installation')")
-    result = place.launched(
-        "little", "mixture.count=9", "seed=0", "cluster.environment.PYTHONPATH=" + str(place.folder)
-    )
+    (place.folder / "psutil.py").write_text("raise ImportError('broken installation')")
+    path = os.pathsep.join([str(place.folder), PATH_OF_PROCESSES])
+    result = place.launched("little", "mixture.count=9", "seed=0", f"cluster.environment.PYTHONPATH='{path}'")
     assert result.returncode == 1
     assert "failed (unknown: ImportError: broken installation)" in result.stdout
 

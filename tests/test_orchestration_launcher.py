@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flanscale.orchestration.dispatch.launcher import _reason, _scrubbed_environment, slurm_parameters
+from flanscale.orchestration.dispatch.launcher import _reason, outside_slurm, slurm_parameters
 from flanscale.orchestration.dispatch.local import slots
 from flanscale.orchestration.running import slurm
 from flanscale.schema import ClusterConfig
@@ -63,16 +63,10 @@ def test_slurms_own_words_are_condensed_to_one_line(message: str, reason: str) -
     assert _reason(message) == reason
 
 
-def test_the_environment_of_a_job_is_scrubbed_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_CPU_BIND", "quiet")
-    monkeypatch.setenv("SBATCH_ACCOUNT", "other")
-    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
-    before = dict(os.environ)
-    with _scrubbed_environment({"NPROC": "1"}):
-        assert "SLURM_CPU_BIND" not in os.environ
-        assert "SBATCH_ACCOUNT" not in os.environ
-        assert (os.environ["SLURM_CONF"], os.environ["NPROC"]) == ("/etc/slurm.conf", "1")
-    assert dict(os.environ) == before
+def test_the_environment_of_a_job_has_nothing_of_the_job_that_submits_it() -> None:
+    ours = {"SLURM_CONF": "/etc/slurm.conf", "PATH": "/bin", "NPROC": "1"}
+    theirs = {"SLURM_CPU_BIND": "quiet", "SBATCH_ACCOUNT": "other", "SUBMITIT_EXECUTOR": "slurm", "PMI_RANK": "3"}
+    assert outside_slurm(ours | theirs) == ours
 
 
 @pytest.mark.parametrize(

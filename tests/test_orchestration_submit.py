@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +66,27 @@ def test_cells_of_one_shape_are_one_array_with_its_cap_and_the_controller_is_ask
     assert slurm.asked("scontrol") == slurm.asked("sinfo") == 1
     assert submit(place.plan(*SLURM)).splitlines()[0] == "4 queued"
     assert len(slurm.scripts()) == 1
+
+
+def test_submitting_hands_nothing_of_an_enclosing_job_on_and_leaves_this_process_as_it_was(
+    place: Workplace, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+
+    class Handler(logging.Handler):
+        def close(self) -> None:
+            closed.append("by the import of submitit")
+            super().close()
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "submitit"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setenv("SLURM_CPU_BIND", "quiet")
+    slurm.refuse('[ -n "$SLURM_CPU_BIND$SUBMITIT_LOG_LEVEL" ]', "inherited")
+    before, handler = dict(os.environ), Handler()
+    submit(place.plan(*SLURM))
+    assert dict(os.environ) == before
+    assert closed == []
+    handler.close()
 
 
 def test_each_shape_is_an_array_of_its_own(place: Workplace, slurm: FakeSlurm) -> None:

@@ -16,6 +16,7 @@ from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch import closing, launcher, snapshot
 from flanscale.orchestration.dispatch.closing import Report
 from flanscale.orchestration.dispatch.local import Start, detached, run_queue
+from flanscale.orchestration.dispatch.process import CellProcess, start_process
 from flanscale.orchestration.dispatch.reserve import check_writable
 from flanscale.orchestration.dispatch.snapshot import Snapshot
 from flanscale.orchestration.dispatch.submit import Submitted, check_slurm, held_up_words, submit
@@ -87,7 +88,7 @@ class _Launch:
         self._tell_what_is_left(console)
         self._write_index()
         if wait is not False:
-            return self._queue(console, partial(launcher.start_local, runner=self.runner))
+            return self._queue(console, partial(start_process, runner=self.runner))
         copy = snapshot.take(self.plan.runs, [cell.run for cell in self.plan.cells])
         log = self.ledger.path.with_suffix(".log")
         pid = detached(lambda: self._queue(open_console(), partial(_start_from, copy, self.runner)), log)
@@ -220,9 +221,9 @@ class _Launch:
         return 0
 
 
-def _start_from(copy: Snapshot, runner: str, run_dir: Path, cluster: ClusterConfig) -> launcher.LocalJob:
+def _start_from(copy: Snapshot, runner: str, run_dir: Path, cluster: ClusterConfig) -> CellProcess:
     copy.used_by([run_dir.name])
-    return launcher.start_local(run_dir, cluster, runner, copy)
+    return start_process(run_dir, cluster, runner, copy)
 
 
 def _kind(cell: CellStatus) -> str:

@@ -1,4 +1,4 @@
-"""How does a cell become a process? Hands runs to submitit's executors; nothing else in flanscale calls submitit.
+"""How does a cell become a Slurm job? Hands runs to submitit's executor; nothing else in flanscale calls submitit.
 
 A job is `job.start` with a run directory's path: no closures travel, so what a job does is in the code and in
 `config.yaml`. submitit is imported on first use.
@@ -10,11 +10,10 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.request import refusal
 from flanscale.orchestration.dispatch.snapshot import Snapshot
 from flanscale.orchestration.running import job
-from flanscale.orchestration.running.logs import CONTROLLER_LOG, JOBS_FOLDER, standard_streams_to
+from flanscale.orchestration.running.logs import JOBS_FOLDER
 from flanscale.schema import ClusterConfig
 
 LONGEST_NOTICE_SECONDS = 120  # from the stop signal to the kill: one step, one checkpoint, Slurm's minute of leeway
@@ -33,55 +32,6 @@ CLOSING_MINUTES = 60
 CLOSING_GB = 4
 OF_THE_USER = ("qos", "reservation")  # options of sbatch that do not ask for resources
 INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "PMI_", "PMIX_")
-
-
-@dataclass(frozen=True)
-class LocalJob:
-    """A cell's process on this machine, behind submitit's controller process."""
-
-    folder: Path
-    handle: Any  # submitit.LocalJob
-
-    def done(self) -> bool:
-        """Whether the process has ended."""
-        return bool(self.handle.done())
-
-    def stop(self) -> None:
-        """Ask it to leave after a checkpoint; the controller passes the signal on."""
-        os.kill(int(self.handle.job_id), signal.SIGTERM)
-
-    def words(self) -> str:
-        """The last thing that the process printed before it had its own log, if it never came so far."""
-        files = [*self.folder.glob("*_log.err"), self.folder / CONTROLLER_LOG]
-        lines = [line for file in files for line in file.read_text().splitlines() if line]
-        return lines[-1] if lines else ""
-
-    def forget(self) -> None:
-        """Remove submitit's files."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def start_local(run_dir: Path, cluster: ClusterConfig, runner: str, snapshot: Snapshot | None = None) -> LocalJob:
-    """Start one cell as a process on this machine, from a copy of the sources or from the installed ones."""
-    import submitit
-
-    folder = _fresh_folder(run_dir.parent / JOBS_FOLDER, run_dir.name)
-    environment = dict(cluster.environment)
-    if snapshot:
-        environment |= snapshot.environment({**os.environ, **environment})
-    executor = submitit.LocalExecutor(folder)
-    executor.update_parameters(
-        timeout_min=cluster.timeout_minutes,
-        signal_delay_s=_notice(cluster),
-        gpus_per_node=cluster.gpus,  # the first ones; a cell that asks for none sees none
-    )
-    with (
-        _scrubbed_environment(environment),
-        _ignored(signal.SIGINT, signal.SIGHUP),
-        (folder / CONTROLLER_LOG).open("a") as words,
-        standard_streams_to(words),  # a pipe that this process writes to must end when this process does
-    ):
-        return LocalJob(folder, executor.submit(job.start, str(run_dir), runner))
 
 
 def submit_slurm(
@@ -135,13 +85,14 @@ def submit_after(
 def _submitted(
     calls: Sequence[tuple[Any, ...]], runs: Path, cluster: ClusterConfig, name: str, parameters: Mapping[str, Any]
 ) -> list[str]:
-    import submitit
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
+    with _environment({**os.environ, "SUBMITIT_LOG_LEVEL": "NOCONFIG"}):  # else it closes every log handler there is
+        import submitit
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    folder = _fresh_folder(runs / JOBS_FOLDER, name)
+    environment, folder = outside_slurm(os.environ), fresh_folder(runs / JOBS_FOLDER, name)
     for pause in (*PAUSES, None):
         try:
-            with _scrubbed_environment({}), redirect_stderr(StringIO()):  # submitit repeats there what it raises
+            with _environment(environment), redirect_stderr(StringIO()):  # submitit repeats there what it raises
                 executor = submitit.AutoExecutor(folder, cluster="slurm")
                 executor.update_parameters(**parameters)
                 with executor.batch():
@@ -172,7 +123,7 @@ def slurm_parameters(
         "cpus_per_task": max(1, cluster.cpus // cluster.tasks_per_node),
         "timeout_min": cluster.timeout_minutes,
         "slurm_array_parallelism": cluster.parallelism or cells,
-        "slurm_signal_delay_s": _notice(cluster),
+        "slurm_signal_delay_s": notice_seconds(cluster),
         "slurm_setup": [*exports, *cluster.setup, *(snapshot.exports() if snapshot else [])],
         "slurm_srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
         "slurm_additional_parameters": {**waits, **cluster.sbatch},
@@ -186,13 +137,13 @@ def slurm_parameters(
     return parameters | {key: value for key, value in optional.items() if value is not None}
 
 
-def _notice(cluster: ClusterConfig) -> int:
+def notice_seconds(cluster: ClusterConfig) -> int:
     """Seconds between the stop signal and the end of the time limit."""
     return min(LONGEST_NOTICE_SECONDS, cluster.timeout_minutes * 60 // 4)
 
 
-def _fresh_folder(parent: Path, name: str) -> Path:
-    """A new folder for every start: submitit names its files by pid, and pids come round again."""
+def fresh_folder(parent: Path, name: str) -> Path:
+    """A new folder for every start, of that name and a number."""
     for number in range(1, 1_000_000):
         folder = parent / f"{name}-{number}"
         try:
@@ -203,30 +154,22 @@ def _fresh_folder(parent: Path, name: str) -> Path:
     raise ConfigError(f"{parent} is full; delete it")
 
 
+def outside_slurm(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what an enclosing Slurm job left in it (but SLURM_CONF)."""
+    return {key: value for key, value in environment.items() if key == "SLURM_CONF" or not key.startswith(INHERITED)}
+
+
 @contextmanager
-def _scrubbed_environment(additions: Mapping[str, str]) -> Iterator[None]:
-    """Without what an enclosing Slurm job left in the environment (but SLURM_CONF), with the job's own variables."""
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have these variables for a while, and no others."""
     before = dict(os.environ)
-    for key in before:
-        if key.startswith(INHERITED) and key != "SLURM_CONF":
-            del os.environ[key]
-    os.environ.update(additions)
+    os.environ.clear()
+    os.environ.update(variables)
     try:
         yield
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-@contextmanager
-def _ignored(*numbers: signal.Signals) -> Iterator[None]:
-    """Children started inside ignore these signals for life: Ctrl-C reaches the launcher, which asks cells to leave."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _complaint(message: str, cluster: ClusterConfig) -> str:

@@ -32,7 +32,7 @@ from flanscale.schema import ClusterConfig
 
 POLL_SECONDS = 0.2
 LOOK_SECONDS = 1.0  # between looks at cells that are in other hands
-ASK_AGAIN_SECONDS = 2.0  # a stop signal may come before the job listens
+ASK_AGAIN_SECONDS = 2.0  # between two requests to leave
 
 
 class Job(Protocol):

@@ -56,8 +56,6 @@ def start(run_dir: str, runner: str = RUNNER, echo: bool = False) -> None:
             could be recorded (1), or another process took the run over (76); standard error tells so.
     """
     directory = Path(run_dir)
-    if os.environ.get("SUBMITIT_EXECUTOR") == "local":
-        os.setsid()  # what is typed at the launcher's terminal must not reach the cell and its children
     rank = this_rank(os.environ)
     if rank.index:
         follow(directory, runner, rank)

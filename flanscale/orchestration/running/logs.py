@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 JOBS_FOLDER = ".submitit"  # inside the runs folder: pickles, batch scripts, what a job printed before it had its log
-CONTROLLER_LOG = "controller.log"
+WORDS_FILE = "words.log"  # there, in a folder of each start on this machine
 
 
 LOG_FILE = "log.txt"

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from flanscale.errors import ConfigError
 from flanscale.orchestration.running.liveness import KnownJobs, View, asking_rarely, look
-from flanscale.orchestration.running.logs import CONTROLLER_LOG, JOBS_FOLDER
+from flanscale.orchestration.running.logs import JOBS_FOLDER, WORDS_FILE
 from flanscale.orchestration.watching.words import one_line
 from flanscale.run_directory import LOG_FILE, RunState
 
@@ -73,7 +73,7 @@ def tell_kept(run: Transcript, state: RunState, lines: int, write: Write, note: 
 def kept(run_dir: Path, state: RunState) -> Iterator[Path]:
     """Files with words of a run's processes, oldest first: of its local starts by its name, of Slurm's by job."""
     folder = run_dir.parent / JOBS_FOLDER
-    own = [*folder.glob(f"{run_dir.name}-*/*_log.*"), *folder.glob(f"{run_dir.name}-*/{CONTROLLER_LOG}")]
+    own = folder.glob(f"{run_dir.name}-*/{WORDS_FILE}")
     jobs = [file for job in state.job_ids for file in folder.glob(f"*/{job}_*_log.*")]
     found = {file: file.stat() for file in (*own, *jobs) if file.suffix in (".out", ".err", ".log")}
     yield from sorted((file for file in found if found[file].st_size), key=lambda file: found[file].st_mtime_ns)
