@@ -171,10 +171,8 @@ def test_attempts_that_are_stopped_again_and_again_before_they_get_further_end_a
     )
     payload = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1], 'eager')"
     command = [sys.executable, "-c", payload, str(run)]
-    codes = [
-        subprocess.run(command, env=os.environ | {"PYTHONPATH": str(place.folder)}, check=False).returncode
-        for _ in range(2)
-    ]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(place.folder), PATH_OF_PROCESSES])}
+    codes = [subprocess.run(command, env=environment, check=False).returncode for _ in range(2)]
     assert codes == [75, 1]
     state = read_state(run)
     assert (state.state, state.stalled, state.failure and state.failure.kind) == ("failed", 2, "preempted")
@@ -189,9 +187,8 @@ def test_the_environment_of_the_cluster_is_set_before_the_runner_is_imported(pla
     )
     run = make_run(place, "cluster.environment.XLA_FLAGS='--some_flag'")
     payload = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1], 'nosy')"
-    subprocess.run(
-        [sys.executable, "-c", payload, str(run)], env=os.environ | {"PYTHONPATH": str(place.folder)}, check=True
-    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(place.folder), PATH_OF_PROCESSES])}
+    subprocess.run([sys.executable, "-c", payload, str(run)], env=environment, check=True)
     assert (run / "seen").read_text() == "--some_flag"
 
 
