@@ -58,7 +58,7 @@ def test_a_notice_that_fails_is_one_line(
     monkeypatch.setattr(closing, "NOTIFY_SECONDS", 0.2 if "sleep" in command else 20)
     ledger = ledger_of(place.plan())
     said: list[str] = []
-    closing.tell(command, Observer(ledger).look(), said.append)
+    closing.notify(command, Observer(ledger).look(), said.append)
     assert len(said) == 1
     assert line in said[0]
 

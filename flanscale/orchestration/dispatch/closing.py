@@ -19,19 +19,19 @@ Report = Callable[[Path, Path, Console], None]  # index, folder of the report's 
 Say = Callable[[str], None]
 
 
-def close(index: str, reports: str, notify: str | None) -> None:
+def close(index: str, reports: str, command: str | None) -> None:
     """The job that comes after all others of a study.
 
     Args:
         index: path of the study's index.
         reports: folder of the report's files.
-        notify: a shell command, see `cluster.notify`.
+        command: of the shell, see `cluster.notify`.
     """
     console = Console(width=120)
     study = Observer(read_ledger(Path(index))).look()
     draw(study, print_report, Path(reports), console)
     if study.settled:
-        tell(notify, study, console.print)
+        notify(command, study, console.print)
     else:
         console.print("some of its cells are in the hands of a later launch: nobody is told yet")
 
@@ -46,22 +46,22 @@ def draw(study: StudyStatus, report: Report | None, reports: Path, console: Cons
         console.print(f"no report: {error}", markup=False, highlight=False, soft_wrap=True)
 
 
-def tell(notify: str | None, study: StudyStatus, say: Say) -> None:
+def notify(command: str | None, study: StudyStatus, say: Say) -> None:
     """Run the user's command; that it fails is one line, and nothing else fails for it."""
-    if notify is None:
+    if command is None:
         return
     outcome = "finished" if study.counts["finished"] == len(study.cells) else "failed"
     environment = os.environ | {"FLANSCALE_STUDY": study.ledger.study, "FLANSCALE_OUTCOME": outcome}
     try:
         done = subprocess.run(
-            notify, shell=True, env=environment, capture_output=True, text=True, timeout=NOTIFY_SECONDS, check=False
+            command, shell=True, env=environment, capture_output=True, text=True, timeout=NOTIFY_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        say(f"cluster.notify: {notify}: not over after {NOTIFY_SECONDS} s")
+        say(f"cluster.notify: {command}: not over after {NOTIFY_SECONDS} s")
         return
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").split("\n")[-1]
-        say(f"cluster.notify: {notify}: exit code {done.returncode}: {last}")
+        say(f"cluster.notify: {command}: exit code {done.returncode}: {last}")
 
 
 def print_report(index: Path, out: Path, console: Console) -> None:

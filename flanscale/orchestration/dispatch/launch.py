@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from rich.console import Console
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch import closing, launcher, snapshot
 from flanscale.orchestration.dispatch.closing import Report
-from flanscale.orchestration.dispatch.local import Start, detached, run_queue
+from flanscale.orchestration.dispatch.local import Done, Start, detached, run_queue
 from flanscale.orchestration.dispatch.process import CellProcess, start_process
 from flanscale.orchestration.dispatch.reserve import check_writable
 from flanscale.orchestration.dispatch.snapshot import Snapshot
@@ -26,7 +25,7 @@ from flanscale.orchestration.running.job import RUNNER
 from flanscale.orchestration.running.repeat import decide
 from flanscale.orchestration.running.stop import stop_requests
 from flanscale.orchestration.watching.live import following, open_console
-from flanscale.orchestration.watching.monitor import CellStatus, Observer, StudyStatus
+from flanscale.orchestration.watching.monitor import CellStatus, Observer
 from flanscale.orchestration.watching.words import counts, outcome
 from flanscale.run_directory import LOG_FILE
 from flanscale.schema import ClusterConfig, PathsConfig
@@ -51,7 +50,7 @@ def launch(
 
     Args:
         plan: what to run.
-        console: where to tell.
+        console: where to say it.
         again: the command that does the same once more, to be shown when there is more to do.
         wait: follow to the end and report; by default on this machine, not on Slurm.
         runner: the module that executes a cell, see `job.start`.
@@ -66,164 +65,158 @@ def launch(
     Raises:
         ConfigError: results cannot be written, or the executor refuses; nothing has been left half-made.
     """
-    study = _Launch(plan, index or ledger_of(plan), index is None, again, runner, report, order, retry)
-    return study.on_slurm(console, wait) if plan.clusters[0].name == "slurm" else study.here(console, wait)
+    ledger, on_slurm = index or ledger_of(plan), plan.clusters[0].name == "slurm"
+    if on_slurm:
+        check_slurm(plan)
+    check_writable(plan.runs)
+    check_writable(ledger.path.parent)
+    _say_what_is_left(ledger, retry, index is None, console)
+    write_index = partial(write_ledger, ledger) if index is None else lambda: None
+    conclude = partial(_conclude, plan, ledger, again, report)
+    if on_slurm:
+        made, copy = _submit(partial(submit, plan, runner, order, retry), write_index, again, console)
+        if _settled(ledger, wait, console):
+            return conclude(console, notify=made.cells > 0)
+        _leave_to_slurm(plan, ledger, report, made.jobs, copy, console)
+        return _say_what_next(ledger, console)
+    write_index()
+
+    def run(start: Start, console: Console) -> int:
+        queue, stopped = _follow_queue(plan, ledger, start, order, retry, console)
+        if stopped:
+            _say(console, f"stopped; go on with: {again}")
+            return 128 + stopped
+        return conclude(console, notify=queue.started > 0)
+
+    if wait is not False:
+        return run(partial(start_process, runner=runner), console)
+    copy = snapshot.take(plan.runs, [cell.run for cell in plan.cells])
+    log = ledger.path.with_suffix(".log")
+    pid = detached(lambda: run(partial(_start_from, copy, runner), open_console()), log)
+    _say(console, f"runs on as process {pid} (to stop it: kill {pid}), log {log}")
+    return _say_what_next(ledger, console)
 
 
-@dataclass(frozen=True)
-class _Launch:
-    plan: Plan
-    ledger: Ledger
-    new_index: bool
-    again: str
-    runner: str
-    report: Report | None
-    order: str
-    retry: Collection[str]
+# --- on this machine --------------------------------------------------------------------------------------------------
 
-    # --- on this machine ---------------------------------------------------------------------------------------
 
-    def here(self, console: Console, wait: bool | None) -> int:
-        self._check_folders()
-        self._tell_what_is_left(console)
-        self._write_index()
-        if wait is not False:
-            return self._queue(console, partial(start_process, runner=self.runner))
-        copy = snapshot.take(self.plan.runs, [cell.run for cell in self.plan.cells])
-        log = self.ledger.path.with_suffix(".log")
-        pid = detached(lambda: self._queue(open_console(), partial(_start_from, copy, self.runner)), log)
-        _say(console, f"runs on as process {pid} (to stop it: kill {pid}), log {log}")
-        return self._tell_what_next(console)
-
-    def _queue(self, console: Console, start: Start) -> int:
-        with (
-            stop_requests(signal.SIGINT, signal.SIGTERM) as stop,
-            following(Observer(self.ledger), console) as follow,
-        ):
-            queue = run_queue(
-                self.plan,
-                start,
-                stop,
-                tick=follow,
-                leaving=partial(_say, console, LEAVING),
-                order=self.order,
-                retry=self.retry,
-            )
-        for line in held_up_words(queue.held_up):
-            _say(console, line)
-        if stop.received:
-            _say(console, f"stopped; go on with: {self.again}")
-            return 128 + stop.received
-        return self._conclude(console, notify=queue.started > 0)
-
-    # --- on Slurm ----------------------------------------------------------------------------------------------
-
-    def on_slurm(self, console: Console, wait: bool | None) -> int:
-        check_slurm(self.plan)
-        self._check_folders()
-        self._tell_what_is_left(console)
-        made, copy = self._submit(console)
-        observer = Observer(self.ledger)
-        if not wait and not observer.look().settled:
-            _say(console, counts(observer.look()))
-            return self._leave_to_slurm(console, made, copy)
-        with stop_requests(signal.SIGINT) as stop, following(observer, console) as follow:
-            while not follow.study.settled and not stop():
-                follow()
-                time.sleep(WATCH_SECONDS)
-        return self._leave_to_slurm(console, made, copy) if stop() else self._conclude(console, notify=made.cells > 0)
-
-    def _submit(self, console: Console) -> tuple[Submitted, Snapshot | None]:
-        made = Submitted()
-        try:
-            copy = submit(self.plan, self.runner, self.order, self.retry, made)
-        except BaseException as error:
-            if not made.cells:
-                raise
-            self._write_index()  # of what is queued already
-            for line in made.words():
-                _say(console, line)
-            raise ConfigError(f"{error}; the rest has not been submitted: {self.again}") from error
-        self._write_index()
-        for line in made.words():
-            _say(console, line)
-        return made, copy
-
-    def _leave_to_slurm(self, console: Console, made: Submitted, copy: Snapshot | None) -> int:
-        """Let the report and the notice come by themselves when all jobs have ended."""
-        notify = self.plan.clusters[0].notify
-        if made.jobs and (self.report or notify):
-            call = (closing.close, str(self.ledger.path), str(self._reports), notify)
-            name = f"{self.plan.study.name}-report"
-            try:
-                job = launcher.submit_after(made.jobs, call, self.plan.runs, self.plan.clusters[0], name, copy)
-            except ConfigError as error:
-                _say(console, f"no report will be drawn by itself: {error}")
-            else:
-                _say(console, f"the report is drawn by job {job}, when these have ended")
-        return self._tell_what_next(console)
-
-    # --- everywhere --------------------------------------------------------------------------------------------
-
-    @property
-    def _reports(self) -> Path:
-        return Path(self.plan.paths.reports).expanduser().absolute()
-
-    @property
-    def _name(self) -> str | Path:
-        """What other commands call the study."""
-        usual = Path(PathsConfig().studies).absolute()
-        return self.ledger.study if self.ledger.path.parent == usual else self.ledger.path
-
-    def _check_folders(self) -> None:
-        check_writable(self.plan.runs)
-        check_writable(self.ledger.path.parent)
-
-    def _write_index(self) -> None:
-        if self.new_index:
-            write_ledger(self.ledger)
-
-    def _tell_what_is_left(self, console: Console) -> None:
-        """What this launch does not start, though nobody else does either."""
-        before = Observer(self.ledger).look()
-        failed = [cell for cell in before.cells if decide(cell.view, self.retry).action == "failed"]
-        if failed and self.new_index:
-            kinds = Counter(_kind(cell) for cell in failed)
-            shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-            _say(console, f"{_cells(len(failed))} failed before ({shown}): flanscale retry {self._name}")
-        if removed := len([cell for cell in before.removed if cell.view.alive]):
-            words = f"{_cells(removed)} of an earlier launch left the study and run on"
-            _say(console, f"{words}: flanscale cancel {self._name} --removed")
-
-    def _conclude(self, console: Console, notify: bool) -> int:
-        """Tell how it ended."""
-        study = Observer(self.ledger).look()
-        closing.draw(study, self.report, self._reports, console)
-        for cell in study.lost:
-            log = self.ledger.directory(cell.entry) / LOG_FILE
-            _say(console, f"✘ {outcome(cell)}\n  log: {log}", style="red")
-        _say(console, f"{self.ledger.study}: {counts(study)}")
-        self._tell_how_to_go_on(study, console)
-        if notify and study.settled:
-            closing.tell(self.plan.clusters[0].notify, study, partial(_say, console))
-        return 1 if study.lost else 0
-
-    def _tell_how_to_go_on(self, study: StudyStatus, console: Console) -> None:
-        for_good = [cell for cell in study.lost if decide(cell.view).action == "failed"]
-        if len(study.lost) > len(for_good):
-            _say(console, f"go on with: {self.again}")
-        if for_good:
-            _say(console, f"try the failed again with: flanscale retry {self._name}")
-
-    def _tell_what_next(self, console: Console) -> int:
-        _say(console, f"watch with: flanscale status {self._name} --watch")
-        _say(console, f"stop with: flanscale cancel {self._name}")
-        return 0
+def _follow_queue(
+    plan: Plan, ledger: Ledger, start: Start, order: str, retry: Collection[str], console: Console
+) -> tuple[Done, signal.Signals | None]:
+    """What the queue has done, and the signal that stopped it."""
+    leaving = partial(_say, console, LEAVING)
+    with stop_requests(signal.SIGINT, signal.SIGTERM) as stop, following(Observer(ledger), console) as follow:
+        done = run_queue(plan, start, stop, tick=follow, leaving=leaving, order=order, retry=retry)
+    for line in held_up_words(done.held_up):
+        _say(console, line)
+    return done, stop.received
 
 
 def _start_from(copy: Snapshot, runner: str, run_dir: Path, cluster: ClusterConfig) -> CellProcess:
     copy.used_by([run_dir.name])
     return start_process(run_dir, cluster, runner, copy)
+
+
+# --- on Slurm ---------------------------------------------------------------------------------------------------------
+
+
+def _submit(
+    put: Callable[[Submitted], Snapshot | None], write_index: Callable[[], None], again: str, console: Console
+) -> tuple[Submitted, Snapshot | None]:
+    """Submit; what is queued already when the rest is refused belongs to the study all the same."""
+    made, copy, refused = Submitted(), None, None
+    try:
+        copy = put(made)
+    except BaseException as error:
+        if not made.cells:
+            raise
+        refused = error
+    write_index()
+    for line in made.words():
+        _say(console, line)
+    if refused:
+        raise ConfigError(f"{refused}; the rest has not been submitted: {again}") from refused
+    return made, copy
+
+
+def _settled(ledger: Ledger, wait: bool | None, console: Console) -> bool:
+    """Whether all cells have ended; with `wait` they are followed until they have, or Ctrl-C is typed."""
+    observer = Observer(ledger)
+    study = observer.look()
+    if not wait and not study.settled:
+        _say(console, counts(study))
+        return False
+    with stop_requests(signal.SIGINT) as stop, following(observer, console) as follow:
+        while not follow.study.settled and not stop():
+            follow()
+            time.sleep(WATCH_SECONDS)
+    return not stop()
+
+
+def _leave_to_slurm(
+    plan: Plan, ledger: Ledger, report: Report | None, jobs: Sequence[str], copy: Snapshot | None, console: Console
+) -> None:
+    """Let the report and the notice come by themselves when all jobs have ended."""
+    cluster = plan.clusters[0]
+    if not jobs or not (report or cluster.notify):
+        return
+    call = (closing.close, str(ledger.path), str(_reports(plan)), cluster.notify)
+    try:
+        job = launcher.submit_after(jobs, call, plan.runs, cluster, f"{plan.study.name}-report", copy)
+    except ConfigError as error:
+        _say(console, f"no report will be drawn by itself: {error}")
+    else:
+        _say(console, f"the report is drawn by job {job}, when these have ended")
+
+
+# --- everywhere -------------------------------------------------------------------------------------------------------
+
+
+def _conclude(plan: Plan, ledger: Ledger, again: str, report: Report | None, console: Console, notify: bool) -> int:
+    """Say how it ended."""
+    study = Observer(ledger).look()
+    closing.draw(study, report, _reports(plan), console)
+    for cell in study.lost:
+        log = ledger.directory(cell.entry) / LOG_FILE
+        _say(console, f"✘ {outcome(cell)}\n  log: {log}", style="red")
+    _say(console, f"{ledger.study}: {counts(study)}")
+    for_good = [cell for cell in study.lost if decide(cell.view).action == "failed"]
+    if len(study.lost) > len(for_good):
+        _say(console, f"go on with: {again}")
+    if for_good:
+        _say(console, f"try the failed again with: flanscale retry {_name(ledger)}")
+    if notify and study.settled:
+        closing.notify(plan.clusters[0].notify, study, partial(_say, console))
+    return 1 if study.lost else 0
+
+
+def _say_what_is_left(ledger: Ledger, retry: Collection[str], whole: bool, console: Console) -> None:
+    """What this launch of a whole study, or of some of its cells, does not start, though nobody else does either."""
+    before = Observer(ledger).look()
+    failed = [cell for cell in before.cells if decide(cell.view, retry).action == "failed"]
+    if failed and whole:
+        kinds = Counter(_kind(cell) for cell in failed)
+        shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        _say(console, f"{_cells(len(failed))} failed before ({shown}): flanscale retry {_name(ledger)}")
+    if removed := len([cell for cell in before.removed if cell.view.alive]):
+        words = f"{_cells(removed)} of an earlier launch left the study and run on"
+        _say(console, f"{words}: flanscale cancel {_name(ledger)} --removed")
+
+
+def _say_what_next(ledger: Ledger, console: Console) -> int:
+    _say(console, f"watch with: flanscale status {_name(ledger)} --watch")
+    _say(console, f"stop with: flanscale cancel {_name(ledger)}")
+    return 0
+
+
+def _reports(plan: Plan) -> Path:
+    return Path(plan.paths.reports).expanduser().absolute()
+
+
+def _name(ledger: Ledger) -> str | Path:
+    """What other commands call the study."""
+    usual = Path(PathsConfig().studies).absolute()
+    return ledger.study if ledger.path.parent == usual else ledger.path
 
 
 def _kind(cell: CellStatus) -> str:
