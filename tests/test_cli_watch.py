@@ -269,7 +269,7 @@ def test_the_end_of_a_large_log_is_found_from_its_end(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_bytes(b"".join(lines))
     for number in (1, 7, 5_000, 19_999, 20_000, 30_000):
         heard = Heard()
-        transcript.tell(Transcript(tmp_path), number, heard.write, heard.note)
+        transcript.show(Transcript(tmp_path), number, heard.write, heard.note)
         assert heard.text == b"".join(lines[-number:])
 
 

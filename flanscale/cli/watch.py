@@ -122,10 +122,10 @@ def logs(
         raise ConfigError("--stdout shows what was kept, of all ranks: leave out --follow and --rank")
     try:
         if stdout:
-            transcript.tell_kept(found, read_state(found.run_dir), *how)
+            transcript.show_kept(found, read_state(found.run_dir), *how)
         elif follow:
             transcript.follow(found, *how)
         else:
-            transcript.tell(found, *how)
+            transcript.show(found, *how)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -45,7 +45,7 @@ class Transcript:
         return first + sorted(int(number) for number in numbers if number.isdigit())
 
 
-def tell(run: Transcript, lines: int, write: Write, note: Note) -> None:
+def show(run: Transcript, lines: int, write: Write, note: Note) -> None:
     """The last lines of a run's log; of a run without one, what its processes printed before they had it.
 
     Raises:
@@ -57,10 +57,10 @@ def tell(run: Transcript, lines: int, write: Write, note: Note) -> None:
     _check_rank(run)
     view = look(run.run_dir)
     note(state_words(run, view))
-    tell_kept(run, view.state, lines, write, note)
+    show_kept(run, view.state, lines, write, note)
 
 
-def tell_kept(run: Transcript, state: RunState, lines: int, write: Write, note: Note) -> None:
+def show_kept(run: Transcript, state: RunState, lines: int, write: Write, note: Note) -> None:
     """The last lines of each file in which the launcher kept what the run's processes printed outside of their log."""
     files = list(kept(run.run_dir, state))
     for file in files:
@@ -106,7 +106,7 @@ def follow(run: Transcript, lines: int, write: Write, note: Note, known_jobs: Kn
         if not something and not ended:
             time.sleep(POLL_SECONDS)
     if not reader.opened:
-        tell_kept(run, view.state, lines, write, note)
+        show_kept(run, view.state, lines, write, note)
     if state_words(run, view) != told:
         note(state_words(run, view))
 
