@@ -56,14 +56,15 @@ def test_a_finished_run_is_not_run_again(place: Workplace) -> None:
 
 
 def test_a_second_process_leaves_a_running_run_alone_and_exits_quietly(place: Workplace) -> None:
-    run = make_run(place, "trainer.steps=150")  # longer than the second one's patience
+    run = make_run(place, "trainer.steps=100000")  # longer than any machine takes for the second one
     first = start(run)
     wait_until(lambda: begun(run))
     assert start(run).wait() == 0
     assert len(attempts(run)) == 1
     assert look(run).status == "running"
-    assert first.wait() == 0
-    assert read_state(run).state == "finished"
+    first.terminate()
+    assert first.wait() == 75
+    assert read_state(run).state == "preempted"
 
 
 @pytest.mark.parametrize(

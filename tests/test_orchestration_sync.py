@@ -155,9 +155,10 @@ def test_a_damaged_run_is_named_and_the_others_are_sent(folder: Path) -> None:
 
 def test_a_name_that_is_neither_study_nor_run_is_one_line(folder: Path) -> None:
     done = flanscale("nonsense")
-    assert (done.returncode, done.stderr) == (
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, line) == (
         2,
-        "flanscale: nonsense: no such run among the 0 of runs/ and studies/\n",
+        "flanscale: no study 'nonsense' in studies/; nonsense: no such run among the 0 of runs/",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import subprocess
 import sys
@@ -25,8 +26,11 @@ CELL = [
 ]  # fmt: skip
 
 
+CACHE = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).parent  # programs are compiled once for all tests
+
+
 def make_cell(folder: Path, *overrides: str) -> Path:
-    resolved = identity.resolve(Composer().compose([*CELL, f"paths.cache={folder / 'cache'}", *overrides]))
+    resolved = identity.resolve(Composer().compose([*CELL, f"paths.cache={CACHE}", *overrides]))
     directory = folder / identity.run_name(resolved)
     directory.mkdir(parents=True)
     save(resolved, directory)
@@ -199,7 +203,7 @@ def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_cell_is_plain_hydra_and_tells_how_it_goes(tmp_path: Path) -> None:
-    done = program(tmp_path, *CELL, "mixture.count=0", "cot=false")
+    done = program(tmp_path, *CELL, "mixture.count=0", "cot=false", f"paths.cache={CACHE}")
     assert done.returncode == 0, done.stderr
     assert "attempt 1 finished" in done.stdout + done.stderr
     (directory,) = (tmp_path / "runs").glob("*-procedural-nano-0-direct-s0")
@@ -218,9 +222,24 @@ def test_a_cell_is_plain_hydra_and_tells_how_it_goes(tmp_path: Path) -> None:
         (["--multirun", "model=nanno", "seed=0,1"], "model=nanno: no such choice"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = program(tmp_path, *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["run.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run.main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_ends_the_program_so_too(tmp_path: Path) -> None:
+    done = program(tmp_path, "--multirun", "+sweep=quickstart", "seed=zero")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert not list(tmp_path.iterdir())
