@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from little_study import Workplace, open_workplace
 
+from flanscale import run
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.multirun import plan_arguments, plan_batch
 from flanscale.orchestration.planning.ledger import read_ledger
@@ -58,10 +59,11 @@ def test_one_multirun_is_one_study(place: Workplace) -> None:
 
 
 @pytest.mark.parametrize("sweeper", ["flanscale", "basic"])
-def test_a_multirun_starts_nothing_that_is_finished_and_leaves_no_folders_of_hydra(
+def test_a_multirun_is_the_launch_starts_nothing_that_is_finished_and_leaves_no_folders_of_hydra(
     place: Workplace, sweeper: str
 ) -> None:
     place.pretend_finished("trainer.steps=1")
+    launched = read_ledger(place.folder / "studies" / "little.json")
     study = "+sweep=little" if sweeper == "flanscale" else "mixture.count=9,89 seed=0,1 model=nano tracker=disabled"
     result = hydra(place, "--multirun", f"hydra/sweeper={sweeper}", *study.split(), "trainer.steps=1")
     assert result.returncode == 0, result.stderr
@@ -69,32 +71,6 @@ def test_a_multirun_starts_nothing_that_is_finished_and_leaves_no_folders_of_hyd
     assert set(place.statuses().values()) == {"finished"}
     assert not any((run / "log.txt").exists() for run in place.runs())
     assert {path.name for path in place.folder.iterdir()} <= {"sweeps", "runs", "studies", "multirun.yaml"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["+sweep=litle"], "litle"),
-        (["+sweep=little", "seed=zero"], "seed=zero"),
-        (["mixture.cuont=1,2"], "did you mean mixture.count"),
-        (["+sweep=little", "hydra/launcher=basic"], "hydra/sweeper=flanscale needs hydra/launcher=flanscale"),
-        (["+sweep=little", "paths.runs=sweeps/little.yaml/runs"], "cannot write to"),
-    ],
-)
-def test_a_mistake_ends_in_one_line_without_a_traceback(place: Workplace, arguments: list[str], message: str) -> None:
-    result = hydra(place, "--multirun", *arguments)
-    assert result.returncode != 0
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
-    assert not (place.folder / "runs").exists()
-
-
-@pytest.mark.parametrize("sweeper", ["flanscale", "basic"])
-def test_a_multirun_makes_the_runs_and_the_index_that_launch_makes(place: Workplace, sweeper: str) -> None:
-    place.pretend_finished("trainer.steps=1")
-    launched = read_ledger(place.folder / "studies" / "little.json")
-    study = "+sweep=little" if sweeper == "flanscale" else "mixture.count=9,89 seed=0,1 model=nano tracker=disabled"
-    hydra(place, "--multirun", f"hydra/sweeper={sweeper}", *study.split(), "trainer.steps=1")
     (index,) = [
         path for path in (place.folder / "studies").glob("*.json") if sweeper == "flanscale" or path.stem != "little"
     ]
@@ -104,6 +80,47 @@ def test_a_multirun_makes_the_runs_and_the_index_that_launch_makes(place: Workpl
     if sweeper == "flanscale":
         assert multirun.points == launched.points
         assert (multirun.study, multirun.title, multirun.axes) == (launched.study, launched.title, launched.axes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["+sweep=litle"], "litle"),
+        (["+sweep=little", "seed=zero"], "seed=zero"),
+        (["mixture.cuont=1,2"], "did you mean mixture.count"),
+    ],
+)
+def test_a_mistake_is_one_line_before_hydra_sees_it(
+    place: Workplace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py", "--multirun", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert message in line
+    assert not (place.folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["hydra/launcher=basic"], "hydra/sweeper=flanscale needs hydra/launcher=flanscale"),
+        (["paths.runs=sweeps/little.yaml/runs"], "cannot write to"),
+    ],
+)
+def test_a_mistake_inside_hydra_ends_in_one_line_without_a_traceback(
+    place: Workplace, arguments: list[str], message: str
+) -> None:
+    result = hydra(place, "--multirun", "+sweep=little", *arguments)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (place.folder / "runs").exists()
 
 
 def test_other_programs_and_launchers_of_hydra_are_left_alone(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 from flanscale import identity, run
 from flanscale.config.compose import Composer, load, save
 from flanscale.run_directory import METRICS_FILE, read_rows, read_state
+from flanscale.tracking.tracker import Tracker
 
 CELL = [
     "model=nano", "mixture.count=9", "cot=true", "tracker=disabled", "evaluation.examples_per_task=2",
@@ -169,6 +170,19 @@ def given_to_training(
     with pytest.raises(Enough):
         execute(directory)
     return given["batch"], given["held_in"]
+
+
+def test_the_tracker_hears_how_the_cell_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, close = [], Tracker.close
+
+    def listening(tracker: Tracker, *, exit_code: int) -> None:
+        heard.append(exit_code)
+        close(tracker, exit_code=exit_code)
+
+    monkeypatch.setattr(Tracker, "close", listening)
+    execute(make_cell(tmp_path, "mixture.count=0", "cot=false"))
+    given_to_training(monkeypatch, make_cell(tmp_path, "mixture.validation_examples=2"))
+    assert heard == [0, 1]
 
 
 @pytest.mark.parametrize("bos_id", [7, None])
