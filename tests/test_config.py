@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from flanscale.config.compose import Composer, available, load, save
+from flanscale.config.compose import Composer, available, conf_path, load, save
 from flanscale.errors import ConfigError
 from flanscale.identity import identity, resolve, run_name
-from flanscale.schema import RunConfig
+from flanscale.schema import ModelConfig, RunConfig
+from flanscale.sizing.architecture import check_model
 
 COMPOSER = Composer()
 
@@ -65,7 +67,7 @@ def test_values_are_typed_by_the_schema_and_belong_to_one_cell_alone() -> None:
 
 @pytest.mark.parametrize(
     "group",
-    ["model", "collection", "mixture", "objective", "tokenizer", "optimizer", "trainer", "evaluation", "tracker"],
+    ["collection", "mixture", "objective", "tokenizer", "optimizer", "trainer", "evaluation", "tracker"],
 )
 def test_every_shipped_choice_fits_the_schema(group: str) -> None:
     files = {"data.root": "x", "tokenizer": "bytes", "evaluation": "niv2"}
@@ -77,6 +79,14 @@ def test_every_shipped_choice_fits_the_schema(group: str) -> None:
         elif group == "collection" and not choice.startswith("procedural"):
             given = files
         compose(*(f"{key}={value}" for key, value in (given | {group: choice}).items()))
+
+
+def test_every_shipped_model_fits_the_schema() -> None:
+    for choice in available("model"):
+        made = OmegaConf.merge(
+            OmegaConf.structured(ModelConfig), OmegaConf.load(conf_path() / "model" / f"{choice}.yaml")
+        )
+        check_model(OmegaConf.to_object(made))
 
 
 @pytest.mark.parametrize(
