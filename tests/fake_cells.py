@@ -2,7 +2,8 @@
 
 `run` stands in for `flanscale.run.run`; `python fake_cells.py STUDY [KEY=VALUE]...` stands in for `flanscale launch`.
 A step takes 0.02 s and is checkpointed. Every attempt leaves two lines in `<run>/attempts.log`, when it begins and
-when it leaves of its own accord. Some seeds misbehave half-way, see `MISBEHAVIOUR`.
+when it leaves of its own accord. Some seeds misbehave half-way, see `MISBEHAVIOUR`. Where a file `gather` beside the
+runs names a number, no cell goes on until so many have begun, however slowly the machine starts them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from flanscale.schema import RunConfig
 
 STEP_SECONDS = 0.02
 SLOW_TO_LEAVE = 80  # the seed whose last checkpoint takes long
-
+GATHER = "gather"
 
 MISBEHAVIOUR: dict[int, BaseException] = {
     90: NonFiniteLoss("6 steps in a row had a non-finite gradient"),
@@ -36,6 +37,7 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
     step = int(checkpoint.read_text()) if checkpoint.exists() else 0
     print("a library prints")
     _mark(run_dir, "begin", step)
+    _gather(run_dir.parent)
     try:
         while step < config.trainer.steps:
             if should_stop():
@@ -51,6 +53,12 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
         _log(run_dir, {"step": step, "attempt": attempt, "time": time.time(), **score})
     finally:
         _mark(run_dir, "end", step)
+
+
+def _gather(runs: Path) -> None:
+    if (wanted := runs.with_name(GATHER)).exists():
+        while len(list(runs.glob("*/attempts.log"))) < int(wanted.read_text()):
+            time.sleep(STEP_SECONDS)
 
 
 def _mark(run_dir: Path, what: str, step: int) -> None:

@@ -21,6 +21,7 @@ from flanscale.orchestration.running.liveness import look
 from flanscale.run_directory import RunState, write_state
 
 TESTS = Path(__file__).parent
+PATIENCE = 120.0  # seconds for what takes one or two on an idle machine: what is waited for in vain fails, late
 PATH_OF_PROCESSES = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])  # finds fake_cells
 STUDY = """
 title: a little study
@@ -67,7 +68,7 @@ class Workplace:
     def launched(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A launcher process that has ended."""
         process = self.launch(*arguments)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def pretend_finished(self, *overrides: str) -> None:
@@ -114,7 +115,7 @@ def attempts(run: Path) -> list[Attempt]:
     ]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Command
-from little_study import Workplace, open_workplace
+from little_study import PATIENCE, Workplace, open_workplace
 from rich.console import Console
 
 from flanscale.errors import ConfigError
@@ -62,7 +62,7 @@ def terminal(*arguments: str) -> Iterator[Callable[[str], str]]:
         os.close(theirs)
         try:
             yield until
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=PATIENCE) == 0
         finally:
             process.kill()
     os.close(ours)
@@ -236,7 +236,7 @@ def test_ctrl_c_ends_watching_without_a_traceback(place: Workplace) -> None:
                 seen += os.read(ours, 65_536).decode(errors="replace")
             process.send_signal(signal.SIGINT)
             assert "Traceback" not in (process.stderr or io.StringIO()).read()
-            assert process.wait(timeout=10) == 130
+            assert process.wait(timeout=PATIENCE) == 130
         os.close(ours)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from little_study import attempts, begun, kill, wait_until
+from little_study import PATIENCE, attempts, begun, kill, wait_until
 from steering import Steering, failed, record
 
 from flanscale.orchestration.planning.ledger import read_ledger, write_ledger
@@ -41,7 +41,7 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
 def test_a_cancelled_cell_saves_and_is_not_taken_up_again_while_the_others_go_on(steering: Steering) -> None:
     place = steering.place
     with place.launch("little", "trainer.steps=100", "cluster.parallelism=2", "mixture.count=9", "seed=0,1,2") as queue:
-        wait_until(lambda: sum(begun(run) for run in place.runs()) == 2, seconds=60)
+        wait_until(lambda: sum(begun(run) for run in place.runs()) == 2)
         first, second = (run for run in place.runs() if begun(run))
         code, out, _ = steering.type("cancel", first.name[:10])
         assert (code, out.splitlines()[0]) == (
@@ -51,7 +51,7 @@ def test_a_cancelled_cell_saves_and_is_not_taken_up_again_while_the_others_go_on
         (result,) = json.loads(steering.type("cancel", "little", "--state", "queued", "--json")[1])
         assert set(result["waiting"]) - {first.name} != set()
         assert result["processes"] == []
-        queue.communicate(timeout=60)
+        queue.communicate(timeout=PATIENCE)
     assert read_state(first).state == "preempted"
     assert [life.last_step for life in attempts(first)] == [int((first / "checkpoint").read_text())]
     assert read_state(second).state == "finished"
@@ -65,11 +65,11 @@ def test_a_cancelled_cell_saves_and_is_not_taken_up_again_while_the_others_go_on
 def test_cancelling_a_study_ends_its_queue_and_two_cancels_at_once_do_no_harm(steering: Steering) -> None:
     place = steering.place
     with place.launch("little", *LONG) as queue:
-        wait_until(lambda: sum(begun(run) for run in place.runs()) == 2, seconds=60)
+        wait_until(lambda: sum(begun(run) for run in place.runs()) == 2)
         command = [sys.executable, "-m", "flanscale.cli.main", "cancel", "little", "--json"]
         both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-        told = [json.loads(each.communicate(timeout=60)[0]) for each in both]
-        queue.communicate(timeout=60)
+        told = [json.loads(each.communicate(timeout=PATIENCE)[0]) for each in both]
+        queue.communicate(timeout=PATIENCE)
     assert [each.returncode for each in both] == [0, 0]
     assert sorted(place.statuses().values()) == ["planned", "planned", "preempted", "preempted"]
     assert len({run for (result,) in told for run in result["processes"]}) == 2
@@ -79,12 +79,12 @@ def test_cancelling_a_study_ends_its_queue_and_two_cancels_at_once_do_no_harm(st
 def test_cells_whose_launcher_was_killed_are_cancelled_too(steering: Steering) -> None:
     place = steering.place
     launcher = place.launch("little", *LONG, "mixture.count=9", "seed=0")
-    wait_until(lambda: any(begun(run) for run in place.runs()), seconds=60)
+    wait_until(lambda: any(begun(run) for run in place.runs()))
     kill(launcher.pid)
     launcher.communicate()
     (run,) = place.runs()
     steering.type("cancel", "little")
-    wait_until(lambda: read_state(run).state == "preempted", seconds=60)
+    wait_until(lambda: read_state(run).state == "preempted")
     assert attempts(run)[0].last_step is not None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from little_study import Workplace, attempts, open_workplace, wait_until
+from little_study import PATIENCE, Workplace, attempts, open_workplace, wait_until
 from test_orchestration_job import make_run, start, start_with
 
 from flanscale.orchestration.running.liveness import look
@@ -52,7 +52,7 @@ def remount(disk: Path, mode: str) -> None:
 def give_up(run: Path) -> str:
     """The last words of an attempt that cannot begin."""
     job = start_with(run)
-    _, words = job.communicate(timeout=20)
+    _, words = job.communicate(timeout=PATIENCE)
     assert job.returncode == 1
     assert "Traceback" not in words
     return words.strip()
@@ -72,7 +72,7 @@ def test_a_full_disk_costs_an_attempt_that_is_recorded_as_soon_as_there_is_space
     time.sleep(1)
     assert job.poll() is None, "it waits for the disk"
     filler.unlink()
-    assert job.wait(timeout=20) == 75
+    assert job.wait(timeout=PATIENCE) == 75
     assert (read_state(run).state, failure(run).kind) == ("preempted", "node")
     assert "No space left on device; free space there" in failure(run).message
     assert start(run).wait() == 0
@@ -87,7 +87,7 @@ def test_a_disk_that_stays_full_or_read_only_ends_the_process_with_a_line_and_sh
     job = start_with(run, RECORD_SECONDS=0.2, RECORD_POLL_SECONDS=0.1)
     wait_until(lambda: (run / "checkpoint").exists())
     filler = fill(place.folder)
-    _, words = job.communicate(timeout=20)
+    _, words = job.communicate(timeout=PATIENCE)
     assert job.returncode == 1
     full = "No space left on device; free space there, or launch with other paths.runs and paths.cache"
     assert words.splitlines()[-1].startswith(f"flanscale: {run.name}: nothing can be recorded: {run}")
@@ -108,7 +108,7 @@ def test_a_file_system_that_is_lost_for_good_ends_the_process(place: Workplace) 
     job = start_with(run, RECORD_SECONDS=0.2, RECORD_POLL_SECONDS=0.1)
     wait_until(lambda: (run / "checkpoint").exists())
     run.rename(run.with_name(".away"))  # as where it is unmounted: the path leads nowhere
-    _, words = job.communicate(timeout=20)
+    _, words = job.communicate(timeout=PATIENCE)
     assert job.returncode == 1
     assert "nothing can be recorded" in words
     run.with_name(".away").rename(run)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from little_study import PATH_OF_PROCESSES, Workplace, attempts, begun, kill, open_workplace, wait_until
+from little_study import PATH_OF_PROCESSES, PATIENCE, Workplace, attempts, begun, kill, open_workplace, wait_until
 
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.running.liveness import look
@@ -145,7 +145,7 @@ def test_an_attempt_that_was_taken_for_dead_leaves_and_writes_nothing(place: Wor
     wait_until(lambda: (run / "checkpoint").exists())
     take_over(run)
     record = (run / "state.json").read_text()
-    _, words = job.communicate(timeout=20)
+    _, words = job.communicate(timeout=PATIENCE)
     assert job.returncode == 76
     assert words == f"flanscale: {run}: another process has taken this run over: left without writing\n"
     assert (run / "state.json").read_text() == record

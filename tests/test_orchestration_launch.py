@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fake_cells import SLOW_TO_LEAVE
-from little_study import PATH_OF_PROCESSES, Workplace, attempts, begun, kill, open_workplace, wait_until
+from fake_cells import GATHER, SLOW_TO_LEAVE
+from little_study import PATH_OF_PROCESSES, PATIENCE, Workplace, attempts, begun, kill, open_workplace, wait_until
 
 from flanscale.run_directory import read_state
 
@@ -47,6 +47,7 @@ def most_at_once(place: Workplace) -> int:
 def test_a_launch_runs_every_cell_once_as_many_together_as_asked_for_and_a_second_one_starts_nothing(
     place: Workplace,
 ) -> None:
+    (place.folder / GATHER).write_text("3")
     first = place.launched("little", "cluster.parallelism=3", "trainer.steps=30")
     assert first.returncode == 0, first.stderr
     assert_all_finished(place)
@@ -80,8 +81,9 @@ def test_a_crashed_cell_leaves_the_rest_alone_and_waits_for_somebody_to_ask_for_
 
 
 def test_two_launches_at_the_same_moment_share_the_work_and_the_slots(place: Workplace) -> None:
+    (place.folder / GATHER).write_text("2")
     launchers = [place.launch("little", "trainer.steps=30", "cluster.parallelism=2") for _ in range(2)]
-    results = [launcher.communicate(timeout=60) for launcher in launchers]
+    results = [launcher.communicate(timeout=PATIENCE) for launcher in launchers]
     assert [launcher.returncode for launcher in launchers] == [0, 0], results
     assert all(out.endswith("little: 4 finished\n") for out, _ in results)
     assert_all_finished(place)
@@ -94,7 +96,7 @@ def test_ctrl_c_lets_running_cells_save_and_leave_and_the_next_launch_goes_on(pl
     launcher = place.launch("little", *overrides)
     wait_until(lambda: sum((run / "checkpoint").exists() for run in place.runs()) == 2)
     os.killpg(launcher.pid, signal.SIGINT)  # as a terminal does: everything in the foreground gets it
-    out, err = launcher.communicate(timeout=20)
+    out, err = launcher.communicate(timeout=PATIENCE)
     assert launcher.returncode == 130
     assert "Traceback" not in err
     assert "stopped; go on with: launch again" in out
@@ -115,7 +117,7 @@ def test_ctrl_c_twice_does_not_wait(place: Workplace) -> None:
     for _ in range(2):
         launcher.send_signal(signal.SIGINT)
         time.sleep(0.5)
-    launcher.communicate(timeout=5)
+    launcher.communicate(timeout=PATIENCE)
     assert launcher.returncode == 130
     os.kill(attempts(run)[0].pid, signal.SIGCONT)
     wait_until(lambda: read_state(run).state == "preempted")
@@ -129,7 +131,7 @@ def test_kill_9_of_a_cell_at_any_moment_costs_no_more_than_that_attempt(place: W
     time.sleep(random.Random(seed).uniform(0.0, 1.5))
     for cell in psutil.Process(launcher.pid).children():
         kill(cell.pid)
-    out, _ = launcher.communicate(timeout=30)
+    out, _ = launcher.communicate(timeout=PATIENCE)
     unfinished = [status for status in place.statuses().values() if status != "finished"]
     assert launcher.returncode == bool(unfinished), out
     assert set(unfinished) <= {"interrupted", "failed"}  # failed: killed before it could claim its run
@@ -144,6 +146,7 @@ def test_kill_9_of_a_cell_at_any_moment_costs_no_more_than_that_attempt(place: W
 
 def test_kill_9_of_the_launcher_leaves_its_cells_running_and_the_next_launch_waits_for_them(place: Workplace) -> None:
     overrides = ("trainer.steps=80", "mixture.count=9", "seed=0,1,2", "cluster.parallelism=2")
+    (place.folder / GATHER).write_text("2")
     launcher = place.launch("little", *overrides)
     wait_until(lambda: sum(begun(run) for run in place.runs()) == 2)
     kill(launcher.pid)
@@ -160,7 +163,7 @@ def test_no_wait_returns_at_once_and_the_queue_runs_on_by_itself(place: Workplac
     result = place.launched("--no-wait", "little", "trainer.steps=20")
     assert result.returncode == 0
     assert "watch with: flanscale status little --watch" in result.stdout
-    wait_until(lambda: set(place.statuses().values()) == {"finished"}, seconds=30)
+    wait_until(lambda: set(place.statuses().values()) == {"finished"})
     assert_all_finished(place)
     log = place.folder / "studies" / "little.log"
     wait_until(lambda: log.read_text().endswith("little: 4 finished\n"))

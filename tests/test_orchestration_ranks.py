@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from little_study import Workplace, heeds, open_workplace, wait_until
+from little_study import PATIENCE, Workplace, heeds, open_workplace, wait_until
 
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.reserve import create_run_dir
@@ -69,7 +69,7 @@ def test_the_others_run_the_attempt_that_the_first_has_begun_and_keep_no_record(
 ) -> None:
     run = make_run(place)
     say(run, monkeypatch, 3)
-    assert start_second(run).wait(timeout=60) == 0
+    assert start_second(run).wait(timeout=PATIENCE) == 0
     assert (run / "ran").read_text() == "3 nano"
     assert "attempt 3 of" in words(run)
     assert not (run / "state.json").exists()
@@ -78,7 +78,7 @@ def test_the_others_run_the_attempt_that_the_first_has_begun_and_keep_no_record(
 def test_they_leave_when_the_first_has_nothing_to_do(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(place)
     say(run, monkeypatch, None)
-    assert start_second(run).wait(timeout=60) == 0
+    assert start_second(run).wait(timeout=PATIENCE) == 0
     assert not (run / "ran").exists()
 
 
@@ -96,7 +96,7 @@ def test_what_was_said_at_another_start_is_not_heard(
         second.wait(timeout=1)
     assert not (run / "ran").exists()
     say(run, monkeypatch, 2)
-    assert second.wait(timeout=60) == 0
+    assert second.wait(timeout=PATIENCE) == 0
     assert (run / "ran").read_text() == "2 nano"
 
 
@@ -105,13 +105,13 @@ def test_one_that_waits_leaves_when_it_is_asked_to(place: Workplace) -> None:
     second = start_second(run)
     wait_until(lambda: heeds(second.pid, signal.SIGTERM))
     second.send_signal(signal.SIGTERM)
-    assert second.wait(timeout=60) == 0
+    assert second.wait(timeout=PATIENCE) == 0
 
 
 def test_an_error_of_another_is_in_its_log_and_its_exit_code(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(place, seed=1)
     say(run, monkeypatch, 1)
-    assert start_second(run).wait(timeout=60) == 1
+    assert start_second(run).wait(timeout=PATIENCE) == 1
     assert "ValueError: nothing works" in words(run)
 
 
@@ -123,7 +123,7 @@ def test_one_that_was_stopped_leaves_the_verdict_to_the_first(
     second = start_second(run)
     wait_until(lambda: (run / "ran").exists())
     second.send_signal(signal.SIGUSR2)
-    assert second.wait(timeout=60) == 0, "an exit code would make srun kill the first before it has told"
+    assert second.wait(timeout=PATIENCE) == 0, "an exit code would make srun kill the first before it has told"
     assert "asked to stop" in words(run)
 
 

@@ -145,6 +145,6 @@ def test_slurm_repeats_an_attempt_later_and_later_and_not_for_ever(
     assert (state.attempt, state.stalled, state.job_ids) == (3, 3, (job,))
     assert state.failure is not None
     assert state.failure.kind == "node"
-    wait_until(lambda: (jobs := slurm.known_jobs()) is not None and job not in jobs, seconds=60)
+    wait_until(lambda: (jobs := slurm.known_jobs()) is not None and job not in jobs)
     time.sleep(2)
     assert read_state(run) == state

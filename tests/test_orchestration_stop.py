@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from little_study import PATIENCE
 from test_run import make_cell
 
 from flanscale.orchestration.running.stop import leaving_within, stop_requests
@@ -38,7 +39,7 @@ def test_a_job_too_busy_to_look_leaves_in_time_and_is_preempted(tmp_path: Path) 
         assert job.poll() is None
         time.sleep(0.05)
     job.send_signal(signal.SIGTERM)
-    assert job.wait(timeout=20) == 75
+    assert job.wait(timeout=PATIENCE) == 75
     state = json.loads((directory / "state.json").read_text())
     assert state["state"] == "preempted"
     assert "still busy after 1 s" in json.dumps(state)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from little_study import PATIENCE
 
 from flanscale import identity, run
 from flanscale.config.compose import Composer, load, save
@@ -116,7 +117,7 @@ def test_a_cell_killed_at_random_moments_tells_the_same(tmp_path: Path) -> None:
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 0.3))
         job.kill()
-        job.wait(timeout=60)
+        job.wait(timeout=PATIENCE)
     assert read_state(directory).state != "finished"
     assert start_job(directory).wait(timeout=240) == 0
     assert told(directory) == told(undisturbed)

@@ -66,9 +66,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_that_one_signal_stops_go_on_as_one_and_tell_the_same(tmp_path: Path, alone: Path) -> None:
     directory = make_cell(tmp_path, *CELL)
     job = begin(directory, 2)
-    wait_until(lambda: learning(directory), 90)
+    wait_until(lambda: learning(directory))
     job[1].send_signal(signal.SIGTERM)  # which JAX must not take for itself
-    assert leave(job, seconds=30) == [75, 0]
+    assert leave(job, seconds=120) == [75, 0]
     stopped = read_state(directory)
     assert (stopped.state, stopped.attempt) == ("preempted", 1)
     assert "asked to stop after step" in (directory / "log.1.txt").read_text()
@@ -82,9 +82,9 @@ def test_two_processes_that_one_signal_stops_go_on_as_one_and_tell_the_same(tmp_
 def test_when_one_is_killed_the_other_leaves_and_two_begin_again(tmp_path: Path, alone: Path, killed: int) -> None:
     directory = make_cell(tmp_path, *CELL)
     job = begin(directory, 2)
-    wait_until(lambda: learning(directory), 90)
+    wait_until(lambda: learning(directory))
     job[killed].kill()
-    codes = leave(job, seconds=60)
+    codes = leave(job, seconds=120)
     assert codes[killed] == -signal.SIGKILL
     assert codes[1 - killed] != 0
     if killed == 1:
@@ -110,14 +110,14 @@ def test_two_processes_write_each_row_once_and_all_evaluate(tmp_path: Path, alon
 @pytest.mark.slow
 def test_a_finished_cell_keeps_no_process(tmp_path: Path, alone: Path) -> None:
     before = (alone / "state.json").read_text()
-    assert leave(begin(alone, 2), seconds=60) == [0, 0]
+    assert leave(begin(alone, 2), seconds=120) == [0, 0]
     assert (alone / "state.json").read_text() == before
 
 
 @pytest.mark.slow
 def test_a_mesh_that_leaves_a_process_without_work_is_one_line(tmp_path: Path) -> None:
     directory = make_cell(tmp_path, *CELL, "trainer.mesh.data=1")
-    assert leave(begin(directory, 2), seconds=60) == [1, 1]
+    assert leave(begin(directory, 2), seconds=120) == [1, 1]
     failure = read_state(directory).failure
     assert failure is not None
     assert failure.kind == "config"

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from little_study import PATIENCE
 from test_run import make_cell, predictions, start_job, told
 
 from flanscale.run_directory import read_state
@@ -30,7 +31,7 @@ def test_a_cell_killed_twenty_times_ends_bit_for_bit_like_one_that_was_not(tmp_p
             time.sleep(rng.uniform(0.5, 6))
         assert job.poll() is None, "finished before it was killed often enough: raise trainer.steps"
         job.kill()
-        job.wait(timeout=60)
+        job.wait(timeout=PATIENCE)
         kills += 1
     assert read_state(directory).state != "finished"
     assert start_job(directory).wait(timeout=600) == 0

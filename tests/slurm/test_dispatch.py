@@ -59,9 +59,9 @@ def ended(run: Path) -> float:
 def test_a_child_starts_when_its_own_parent_has_ended_also_one_that_was_requeued(place: Workplace) -> None:
     plan, runs = chained(place.plan(*SMALL, "trainer.steps=200"), [[], [], [0], [1]])
     submit(plan)
-    wait_until(lambda: (runs[0] / "checkpoint").exists(), seconds=60)
+    wait_until(lambda: (runs[0] / "checkpoint").exists())
     subprocess.run(["scancel", "--signal=USR2", read_state(runs[0]).job or ""], check=True)
-    wait_until(lambda: read_state(runs[0]).state == "preempted", seconds=60)
+    wait_until(lambda: read_state(runs[0]).state == "preempted")
     wait_until_finished(runs[1::2])
     assert not begun(runs[2]) or len(attempts(runs[0])) == 2
     wait_until_finished(runs)
@@ -74,7 +74,7 @@ def test_children_of_one_parent_start_together_and_those_of_a_failed_one_not_at_
     plan, runs = chained(place.plan(*SMALL, "seed=0,93,1", "mixture.count=9"), [[], [], [1]])
     submit(plan)
     wait_until_finished(runs[:1])
-    wait_until(lambda: not {read_state(run).job for run in runs} & set(slurm.known_jobs() or ()), seconds=60)
+    wait_until(lambda: not {read_state(run).job for run in runs} & set(slurm.known_jobs() or ()))
     assert (read_state(runs[1]).state, begun(runs[2])) == ("failed", False)
     said = submit(plan, code=1)
     assert "1 cell failed before (1 unknown)" in said
@@ -143,7 +143,7 @@ def test_the_notice_comes_when_all_jobs_have_ended(place: Workplace) -> None:
     notify = f"'echo $FLANSCALE_STUDY $FLANSCALE_OUTCOME >> {told}'"
     said = submit(place.plan(*SMALL, "mixture.count=9", "seed=0,93", f"cluster.notify={notify}"))
     assert "the report is drawn by job" in said
-    wait_until(lambda: told.exists() and told.read_text().endswith("\n"), seconds=90)
+    wait_until(lambda: told.exists() and told.read_text().endswith("\n"))
     assert told.read_text() == "little failed\n"
     assert sorted(place.statuses().values()) == ["failed", "finished"]
 

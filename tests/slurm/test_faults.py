@@ -56,7 +56,7 @@ def fates(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Fates
         def ended(*seeds: int) -> bool:
             return all(read_state(runs[seed]).state == "finished" for seed in seeds)
 
-        wait_until(lambda: all((run / "checkpoint").exists() for run in runs.values()), seconds=60)
+        wait_until(lambda: all((run / "checkpoint").exists() for run in runs.values()))
         time.sleep(SAVED_SECONDS)
         machines.kill_controller()
         machines.start_controller()
@@ -73,7 +73,7 @@ def fates(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Fates
         wait_until(lambda: not slurm.known_jobs(), seconds=150)
         settled = states()
         relaunched = place.launched("--no-wait", "little", *ALL, "seed=" + ",".join(map(str, SEEDS))).stdout
-        wait_until(lambda: ended(*SEEDS), seconds=60)
+        wait_until(lambda: ended(*SEEDS))
         lives = {seed: attempts(run) for seed, run in runs.items()}
         return Fates(first, settled, relaunched, lives, states())
 

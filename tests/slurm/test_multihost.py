@@ -86,7 +86,7 @@ def test_a_signal_stops_all_at_one_step_and_the_requeued_job_goes_on(
     directory, running = submit_until_it_learns(tmp_path)
     asked = time.time()
     subprocess.run(["scancel", f"--signal={number.name[3:]}", str(running.job)], check=True)
-    wait_until(lambda: read_state(directory).state != "running", 30)
+    wait_until(lambda: read_state(directory).state != "running")
     stopped = read_state(directory)
     assert stopped.state == "preempted"
     assert stopped.updated - asked < 30
@@ -104,7 +104,7 @@ def test_a_killed_process_ends_the_attempt_as_a_lost_node_and_the_next_goes_on(
 ) -> None:
     directory, running = submit_until_it_learns(tmp_path)
     os.kill(process_of(directory, rank=3).pid, signal.SIGKILL)
-    wait_until(lambda: read_state(directory).state != "running", 60)
+    wait_until(lambda: read_state(directory).state != "running")
     lost = read_state(directory)
     assert lost.state == "preempted"
     assert lost.failure is not None

@@ -27,7 +27,7 @@ def test_queued_cells_are_planned_again_and_a_running_one_saves_stays_out_and_go
     place = steering.place
     launched = place.launched("--no-wait", "little", *ALL, "seed=0,1,2", "trainer.steps=400", "cluster.parallelism=1")
     assert launched.returncode == 0, launched.stderr
-    wait_until(lambda: any((run / "checkpoint").exists() for run in place.runs()), seconds=60)
+    wait_until(lambda: any((run / "checkpoint").exists() for run in place.runs()))
     (running,) = (run for run in place.runs() if (run / "checkpoint").exists())
     job = read_state(running).job
 
@@ -39,7 +39,7 @@ def test_queued_cells_are_planned_again_and_a_running_one_saves_stays_out_and_go
 
     out = steering.type("cancel", running.name)[1]
     assert out.startswith("1 cell running in Slurm: saving a checkpoint, preempted then, and not requeued\n")
-    wait_until(lambda: job not in (slurm.known_jobs() or ()), seconds=60)
+    wait_until(lambda: job not in (slurm.known_jobs() or ()))
     stopped = read_state(running)
     assert (stopped.state, stopped.attempt) == ("preempted", 1)
     assert steering.type("cancel", "little")[1].startswith("3 cells waiting or stopped")
