@@ -24,9 +24,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
 @pytest.mark.parametrize(
     "arguments",
     [
-        *(["--help"], ["status"], ["plan", "quickstart"], ["status", "nothing"]),
+        *(["--help"], ["status"], ["plan", "quickstart"], ["tasks", "list"], ["tasks", "show", "cot_gsm8k"]),
         ["plan", "model=palm_540b", "optimizer=adafactor", "cluster.chip=tpu_v4"],
     ],
+    ids=" ".join,
 )
 def test_a_verb_loads_nothing_heavy(place: Workplace, arguments: list[str]) -> None:
     code = (

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,6 @@ from conftest import Command
 from niv2_folder import niv2_folder, niv2_record
 
 from flanscale.tasks.catalog import COUNTS, catalogued
-
-HEAVY = ("jax", "flax", "pandas", "scipy", "matplotlib", "wandb", "submitit")
 
 
 @pytest.fixture
@@ -35,23 +31,6 @@ def tasks(flanscale: Command) -> Command:
 def totals(output: str) -> dict[str, list[str]]:
     """The table of numbers at the end: collection → its numbers."""
     return {line.split()[0]: line.split()[1:] for line in output.rsplit("\n\n", 1)[-1].splitlines()}
-
-
-@pytest.mark.parametrize("arguments", [["list"], ["list", "--collection", "cot", "--json"], ["show", "cot_gsm8k"]])
-def test_it_loads_nothing_heavy(arguments: list[str]) -> None:
-    code = (
-        "import sys\n"
-        "from flanscale.cli.main import main\n"
-        f"sys.argv = ['flanscale', 'tasks', *{arguments!r}]\n"
-        "try:\n"
-        "    main()\n"
-        "except SystemExit:\n"
-        "    pass\n"
-        f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\n"
-        "print('\\n', loaded, file=sys.stderr)\n"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stderr.splitlines()[-1].strip() == "[]"
 
 
 # --- list ------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flanscale.pipeline.packing import PAD, Packed, assign_rows, pack
+from flanscale.pipeline.assignment import assign_rows
+from flanscale.pipeline.packing import PAD, Packed, pack
 from flanscale.pipeline.ragged import Ragged
 
 EOS = 1
