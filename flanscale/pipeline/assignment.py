@@ -12,8 +12,6 @@ from jaxtyping import Float, Int
 _CLASSES = 8  # of like ratio; more of them: a little fuller rows, a little slower
 _DIRECTIONS = 32  # steps into which the ratio that is wanted is rounded
 _LOOK = 2  # how many larger examples are tried beyond those that surely fit
-_Example = tuple[int, float, float]
-"""Its number, and its share of a row's width in each feature."""
 
 
 def assign_rows(lengths: Sequence[Int[np.ndarray, " N"]], widths: Sequence[int]) -> Int[np.ndarray, " N"]:
@@ -37,24 +35,25 @@ def assign_rows(lengths: Sequence[Int[np.ndarray, " N"]], widths: Sequence[int])
     if not len(a):
         return np.zeros(0, np.int64)
     nearest = _classes_by_direction(a / a_width, b / b_width)
+    a_share, b_share = (a / a_width).tolist(), (b / b_width).tolist()
     # Rows that the examples left would fill, by each feature alone. Sums are of integers and the rest goes in a fixed
     # order, so that every machine finds the same rows.
     a_need, b_need = int(a.sum()) / a_width, int(b.sum()) / b_width
     row_of_example = [0] * len(a)
     row = 0
-    while example := _take_largest(nearest[0]):
+    while (example := _take_largest(nearest[0])) is not None:
         need = max(a_need, b_need)
         a_spare, b_spare = 1 - a_need / need, 1 - b_need / need
         a_room = b_room = 1 + 1e-9  # far less than one token, far more than the rounding of the sums
-        while example:
-            number, a_share, b_share = example
-            row_of_example[number] = row
-            a_need -= a_share
-            b_need -= b_share
-            a_room -= a_share
-            b_room -= b_share
+        while example is not None:
+            row_of_example[example] = row
+            a_used, b_used = a_share[example], b_share[example]
+            a_need -= a_used
+            b_need -= b_used
+            a_room -= a_used
+            b_room -= b_used
             wanted = _direction(a_room - a_spare, b_room - b_spare)
-            example = _take_largest_that_fits(nearest[wanted], a_room, b_room)
+            example = _take_largest_that_fits(nearest[wanted], a_share, b_share, a_room, b_room)
         row += 1
     return np.array(row_of_example, np.int64)
 
@@ -63,14 +62,15 @@ class _Class(NamedTuple):
     """Examples of like ratio that have no row yet, smallest first."""
 
     sizes: list[float]
-    examples: list[_Example]
+    examples: list[int]
+    """Their numbers."""
     per_a: float
     """Every example of a size up to `per_a` × the first feature's room fits into it, whatever its ratio."""
     per_b: float
     """Likewise of the second feature."""
 
 
-def _take_largest(classes: list[_Class]) -> _Example | None:
+def _take_largest(classes: list[_Class]) -> int | None:
     """The largest example that has no row yet; it gets one now."""
     sizes, examples, _, _ = max(classes, key=_largest_size)
     if not sizes:
@@ -84,7 +84,9 @@ def _largest_size(members: _Class) -> float:
     return sizes[-1] if sizes else 0.0
 
 
-def _take_largest_that_fits(classes: list[_Class], a_room: float, b_room: float) -> _Example | None:
+def _take_largest_that_fits(
+    classes: list[_Class], a_share: list[float], b_share: list[float], a_room: float, b_room: float
+) -> int | None:
     """The largest example that fits, out of the first class that has any; it gets a row now."""
     for sizes, examples, per_a, per_b in classes:
         if not sizes:
@@ -96,8 +98,8 @@ def _take_largest_that_fits(classes: list[_Class], a_room: float, b_room: float)
         if at >= len(sizes):
             at = len(sizes) - 1
         while at >= surely:
-            _, a_share, b_share = examples[at]
-            if a_share <= a_room and b_share <= b_room:
+            example = examples[at]
+            if a_share[example] <= a_room and b_share[example] <= b_room:
                 break
             at -= 1
         if at >= 0:
@@ -130,7 +132,6 @@ def _classes_by_direction(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]
         per_a, per_b = 1 / max(1 - low, 1e-9), 1 / max(high, 1e-9)
         members = np.sort(by_ratio)
         members = members[np.argsort(size[members], kind="stable")]
-        examples = list(zip(members.tolist(), a[members].tolist(), b[members].tolist(), strict=True))
-        found.append((middle, _Class(size[members].tolist(), examples, per_a, per_b)))
+        found.append((middle, _Class(size[members].tolist(), members.tolist(), per_a, per_b)))
     directions = [step / _DIRECTIONS for step in range(_DIRECTIONS + 1)]
     return [[c for _, c in sorted(found, key=lambda f: abs(f[0] - wanted))] for wanted in directions]
