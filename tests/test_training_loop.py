@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,35 @@ from flanscale.errors import NonFiniteLoss, OtherRun, Preempted
 from flanscale.models import Params
 from flanscale.schema import OptimizerConfig
 from flanscale.sizing.flops import training_flops
-from flanscale.training import guards, peaks, stamp, train
+from flanscale.training import guards, loop, peaks, stamp, train
+from flanscale.training.optimizers import build_optimizer
+from flanscale.training.step import build_step
 from flanscale.training.validation import Validation
 
 ADAFACTOR = OptimizerConfig(name="adafactor", learning_rate=0.05)
 FASTER = replaced(ADAM, learning_rate=0.02)
 TIMED = ("train/tokens_per_second", "train/data_wait_fraction", "train/mfu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_program_for_equal_steps() -> Iterator[None]:
+    """Attempts of one configuration share their compiled step; that it may be compiled anew is for test_run.py."""
+    rules: dict[str, Any] = {}
+    steps: dict[str, Any] = {}
+
+    def rule_of(config: OptimizerConfig, steps_asked: int) -> Any:
+        return rules.setdefault(repr((config, steps_asked)), build_optimizer(config, steps_asked))
+
+    def step_of(tiny: Any, rule: Any, abstract: Any, **knobs: Any) -> Any:
+        key = repr((tiny.config, tiny.dtype, id(rule), knobs))
+        if key not in steps:
+            steps[key] = build_step(tiny, rule, abstract, **knobs)
+        return steps[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "build_optimizer", rule_of)
+        patch.setattr(loop, "build_step", step_of)
+        yield
 
 
 class Run:
