@@ -18,7 +18,6 @@ from conftest import Command
 from little_study import PATIENCE, Workplace, open_workplace
 from rich.console import Console
 
-from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.planning.finding import find_run
 from flanscale.orchestration.planning.ledger import ledger_of, read_ledger, write_ledger
@@ -252,16 +251,6 @@ def test_logs_shows_the_last_lines_of_a_run_by_any_of_its_names(place: Workplace
     told = flanscale("logs", identity, "-n", "3").stdout
     assert told.splitlines() == ["line 98", "line 99", "torn"]
     assert flanscale("logs", identity, "-n", "0").stdout == ""
-
-
-def test_a_whole_name_goes_before_the_beginning_of_a_longer_one(tmp_path: Path) -> None:
-    for name in ("aa11-task-s1", "aa22-task-s10", "bb33-other-s1"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-    paths = PathsConfig(runs=str(tmp_path / "runs"), studies=str(tmp_path / "studies"))
-    assert find_run("task-s1", paths).name == "aa11-task-s1"
-    assert find_run("bb", paths).name == "bb33-other-s1"
-    with pytest.raises(ConfigError, match=r"task: 2 runs are called so: aa11-task-s1, aa22-task-s10$"):
-        find_run("task", paths)
 
 
 def test_the_end_of_a_large_log_is_found_from_its_end(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which study or run is meant by a name? Finds the cells that a verb is to act on, and looks at each."""
+"""Which cells does a verb act on? Those of a target that a filter means, each as it is now."""
 
 from __future__ import annotations
 

@@ -1,0 +1,145 @@
+"""The files of a run directory: read as they were written, and when damaged told in one sentence."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flanscale import run_directory
+from flanscale.errors import ConfigError
+from flanscale.run_directory import (
+    Attempt,
+    Code,
+    RunState,
+    best_step,
+    checkpoint_steps,
+    chosen_step,
+    find_run,
+    read_attempts,
+    read_config,
+    read_mixture,
+    read_predictions,
+    read_rows,
+    read_state,
+    write_atomically,
+    write_attempts,
+    write_mixture,
+    write_predictions,
+    write_state,
+)
+
+CONFIG = "model: {name: nano}\ntrainer: {select: SELECT}\n"
+ATTEMPT = Attempt(1, 2.5, "0.1.0", "3.12.1", "n1", "Linux", ["cell"], code=Code("c0ffee", dirty=True), cpus=4)
+
+
+def checkpoint(run_dir: Path, step: int, best: int | None) -> None:
+    """As Orbax lays it out, as far as it is read here."""
+    (run_dir / "checkpoints" / str(step) / "progress").mkdir(parents=True)
+    text = json.dumps({"progress": {"best": {"step": best, "loss": 1.0}}})
+    (run_dir / "checkpoints" / str(step) / "progress" / "metadata").write_text(text)
+
+
+def read_first_predictions(run_dir: Path) -> Any:
+    return read_predictions(run_dir / "predictions" / "b.jsonl.gz")
+
+
+def test_everything_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write_attempts(tmp_path, [ATTEMPT, ATTEMPT])
+    assert read_attempts(tmp_path) == [ATTEMPT, ATTEMPT]
+    write_mixture(tmp_path, "ab12", [{"task": "ä", "weight": 1.0}])
+    assert read_mixture(tmp_path) == {"fingerprint": "ab12", "tasks": [{"task": "ä", "weight": 1.0}]}
+    rows = [{"id": "1", "text": "ü", "score": 0.5}, {"id": "2", "text": "", "score": 1.0}]
+    write_predictions(tmp_path, "b", rows)
+    assert read_first_predictions(tmp_path) == rows
+    assert read_predictions(run_directory.predictions(tmp_path)["b"], ("id",)) == [{"id": "1"}, {"id": "2"}]
+    first = (tmp_path / "predictions" / "b.jsonl.gz").read_bytes()
+    write_predictions(tmp_path, "b", rows)
+    assert (tmp_path / "predictions" / "b.jsonl.gz").read_bytes() == first
+    assert not list(tmp_path.rglob(".*")), "nothing half-written stays"
+
+
+def test_what_has_not_been_written_yet_is_nothing_and_no_error(tmp_path: Path) -> None:
+    assert (read_state(tmp_path), read_attempts(tmp_path), read_rows(tmp_path)) == (RunState(), [], [])
+    assert (read_mixture(tmp_path), run_directory.predictions(tmp_path)) == (None, {})
+    assert (checkpoint_steps(tmp_path), best_step(tmp_path), chosen_step(tmp_path)) == ([], None, None)
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "content"),
+    [
+        (read_config, "config.yaml", b"model: ["),
+        (read_config, "config.yaml", b"- a list"),
+        (read_config, "config.yaml", b"model: {}\n"),
+        (read_state, "state.json", b"{}"),
+        (read_state, "state.json", b"[]"),
+        (read_state, "state.json", b"\xff"),
+        (read_attempts, "provenance.json", b'{"format": 2, "attem'),
+        (read_attempts, "provenance.json", b'{"format": 2, "attempts": [{}]}'),
+        (read_attempts, "provenance.json", b'{"format": 1, "attempts": []}'),
+        (read_rows, "metrics.jsonl", b"[1]\n"),
+        (read_rows, "metrics.jsonl", b'{"step": "one"}\n'),
+        (read_mixture, "mixture.json", b'{"fingerprint": "a"}'),
+        (read_first_predictions, "predictions/b.jsonl.gz", b"no gzip"),
+        (read_first_predictions, "predictions/b.jsonl.gz", gzip.compress(b'{"id": "1"}\n' * 99)[:-9]),
+        (read_first_predictions, "predictions/b.jsonl.gz", gzip.compress(b"{\n")),
+        (best_step, "checkpoints/5/progress/metadata", b"{torn"),
+    ],
+)
+def test_a_damaged_file_is_one_sentence_that_names_it(
+    tmp_path: Path, read: Callable[[Path], Any], name: str, content: bytes
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path)
+    assert name in str(caught.value)
+    assert "cannot be read" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("select", "best", "chosen"), [("last", 10, 20), ("best", 10, 10), ("best", 7, 20), ("best", None, 20)]
+)
+def test_a_run_stands_for_its_last_checkpoint_or_its_best_one_if_that_is_kept(
+    tmp_path: Path, select: str, best: int | None, chosen: int
+) -> None:
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("SELECT", select))
+    for step in (10, 20):
+        checkpoint(tmp_path, step, best)
+    (tmp_path / "checkpoints" / "damaged").mkdir()
+    assert checkpoint_steps(tmp_path) == [10, 20]
+    assert chosen_step(tmp_path) == chosen
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_state(tmp_path, RunState("running", 1))
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(tmp_path / "state.json", "new")
+    assert read_state(tmp_path).state == "running"
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_a_run_is_found_by_any_of_its_names(tmp_path: Path) -> None:
+    for name in ("aa11-task-s1", "aa22-task-s10", "bb33-other-s1", ".code"):
+        (tmp_path / name).mkdir()
+    elsewhere = {"cc44-planned-s1": tmp_path / "far" / "cc44-planned-s1"}
+    names = {"aa11": "aa11-task-s1", "task-s1": "aa11-task-s1", "bb": "bb33-other-s1", "ther": "bb33-other-s1"}
+    for name, found in names.items():
+        assert find_run(name, tmp_path) == tmp_path / found
+    assert find_run("cc44", tmp_path, elsewhere) == elsewhere["cc44-planned-s1"]
+    with pytest.raises(ConfigError, match=r"task: 2 runs are called so: aa11-task-s1, aa22-task-s10$"):
+        find_run("task", tmp_path)
+    with pytest.raises(ConfigError, match=r"othr-s1: no such run among the 3 of .*; did you mean bb33-other-s1"):
+        find_run("othr-s1", tmp_path)
+    with pytest.raises(ConfigError, match=r"far/aa11: no such run directory$"):
+        find_run("far/aa11", tmp_path)
