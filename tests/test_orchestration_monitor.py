@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from little_study import Workplace, open_workplace
 
-from flanscale.orchestration.planning.figures import axis_values, duration, quantity
+from flanscale.orchestration.planning.figures import duration, quantity
 from flanscale.orchestration.planning.ledger import Ledger, ledger_of
 from flanscale.orchestration.planning.plan import Point
 from flanscale.orchestration.running.liveness import this_process
@@ -20,6 +20,7 @@ from flanscale.orchestration.watching import monitor
 from flanscale.orchestration.watching.forecast import Work, makespan, remaining
 from flanscale.orchestration.watching.monitor import Observer
 from flanscale.orchestration.watching.status_json import as_json
+from flanscale.orchestration.watching.tables import axis_values
 from flanscale.run_directory import Failure, RunState, write_state
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from flanscale.chips import CHIPS, GIB
 from flanscale.orchestration.planning.cost import Estimate
-from flanscale.orchestration.planning.figures import axis_title, duration, quantity
+from flanscale.orchestration.planning.figures import axis_title, axis_value, duration, quantity
 from flanscale.orchestration.planning.grid import Axes, matches, points
 from flanscale.orchestration.planning.ledger import Entry
 from flanscale.orchestration.planning.memory import Compiled, Fit
 from flanscale.orchestration.planning.plan import Cell, Plan, Point
 from flanscale.orchestration.planning.sheet import Column, Place, Sheet
-from flanscale.orchestration.planning.study import Parent, Rule, described, worded
+from flanscale.orchestration.planning.study import Parent, Rule, described
 from flanscale.orchestration.running.repeat import Decision
 from flanscale.schema import MeshConfig, RunConfig
 from flanscale.sizing.memory import RESERVE, Footprint
@@ -73,8 +73,8 @@ def _places(plan: Plan) -> dict[str, list[str]]:
     for point in (*plan.points, *plan.stages):
         place = values.setdefault(point.cell, {})
         for key, value in point.axes.items():
-            if worded(value) not in place.setdefault(key, []):
-                place[key].append(worded(value))
+            if axis_value(value) not in place.setdefault(key, []):
+                place[key].append(axis_value(value))
     return {cell: ["/".join(place.get(key, ())) for key in plan.study.axes] for cell, place in values.items()}
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
-
-from flanscale.orchestration.planning.plan import Point
 
 
 def duration(seconds: float | None) -> str:
@@ -40,17 +37,6 @@ def in_bytes(number: float) -> str:
             break
         number /= 1000
     return f"{number:.3g} {unit}"
-
-
-def axis_values(points: Iterable[Point]) -> dict[str, list[str]]:
-    """Each cell's value on every axis; a cell that answers for several points shows all their values."""
-    values: dict[str, list[list[str]]] = {}
-    for point in points:
-        here = [axis_value(value) for value in point.axes.values()]
-        for seen, value in zip(values.setdefault(point.cell, [[] for _ in here]), here, strict=True):
-            if value not in seen:
-                seen.append(value)
-    return {cell: ["/".join(seen) for seen in columns] for cell, columns in values.items()}
 
 
 def axis_value(value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from flanscale.config.checks import GROUPS, check_key
 from flanscale.config.compose import check_choice, parse_override, sweeps_path
 from flanscale.errors import ConfigError, nearest
+from flanscale.orchestration.planning.figures import axis_title, axis_value
 from flanscale.orchestration.planning.grid import Axes, as_override, matches, parse_sweep, points, same
 from flanscale.orchestration.planning.strict_yaml import read_yaml
 
@@ -57,7 +58,7 @@ def load_study(name: str) -> Study:
     Raises:
         ConfigError: there is no such study, or its file breaks a rule; the message names the file and the key.
     """
-    path = find_study(name)
+    path = study_file(name)
     text = read_yaml(path)
     try:
         return parse_study(path.stem, text)
@@ -65,7 +66,7 @@ def load_study(name: str) -> Study:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def find_study(name: str) -> Path:
+def study_file(name: str) -> Path:
     """The file of a study.
 
     Raises:
@@ -129,12 +130,7 @@ def parse_study(name: str, text: Any) -> Study:
 
 def described(conditions: Axes) -> str:
     """Conditions in a few words."""
-    return ", ".join(f"{key.rsplit('.', 1)[-1]}={'|'.join(map(worded, values))}" for key, values in conditions.items())
-
-
-def worded(value: Any) -> str:
-    """An axis value as tables show it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return ", ".join(f"{axis_title(key)}={'|'.join(map(axis_value, values))}" for key, values in conditions.items())
 
 
 def _check_keys(text: Mapping[Any, Any], keys: Sequence[str], what: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flanscale.orchestration.planning import figures
 from flanscale.orchestration.planning.ledger import Entry
+from flanscale.orchestration.planning.plan import Point
 from flanscale.orchestration.planning.sheet import Column, Place, Sheet
 from flanscale.orchestration.watching import words
 from flanscale.orchestration.watching.monitor import STATUSES, CellStatus, StudyStatus
@@ -14,7 +15,7 @@ from flanscale.orchestration.watching.monitor import STATUSES, CellStatus, Study
 def status_table(study: StudyStatus, cells: Sequence[CellStatus]) -> Sheet:
     """These cells of a study."""
     ledger = study.ledger
-    axes = figures.axis_values(ledger.points)
+    axes = axis_values(ledger.points)
     statuses = {cell.entry.id: cell.status for cell in study.cells}
     stages = stages_of([cell.entry for cell in study.cells])
     staged = max(stages.values(), default=1) > 1
@@ -74,6 +75,17 @@ def hidden(cells: Sequence[CellStatus], most: int) -> str:
     left_out = [cell.status for cell in cells if id(cell) not in visible]
     parts = [f"{left_out.count(status)} {status}" for status in STATUSES if status in left_out]
     return f"… {len(left_out)} more: {', '.join(parts)} (--state, --where or a pipe show them)" if parts else ""
+
+
+def axis_values(points: Iterable[Point]) -> dict[str, list[str]]:
+    """Each cell's value on every axis; a cell that answers for several points shows all their values."""
+    values: dict[str, list[list[str]]] = {}
+    for point in points:
+        here = [figures.axis_value(value) for value in point.axes.values()]
+        for seen, value in zip(values.setdefault(point.cell, [[] for _ in here]), here, strict=True):
+            if value not in seen:
+                seen.append(value)
+    return {cell: ["/".join(seen) for seen in columns] for cell, columns in values.items()}
 
 
 def stages_of(entries: Sequence[Entry]) -> dict[str, int]:
