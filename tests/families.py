@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from tiny import VOCAB, model
+from tiny import VOCAB, model, shapes
 
 from flanscale.models import Model, Params
 
@@ -51,7 +51,7 @@ def moved(tiny: Model, seed: int = 0) -> Params:
             x = x / np.sqrt(leaf.shape[-1] if name == "embedding" else leaf.shape[-2])
         return x.astype(np.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(tiny.init, jax.random.key(0)))
+    return jax.tree_util.tree_map_with_path(draw, shapes(tiny))
 
 
 def row(*segments: tuple[list[int], int]) -> dict[str, np.ndarray]:

@@ -93,8 +93,13 @@ def cached(tiny: Model, params: Params, prompts: list[list[int]], answers: list[
     return np.moveaxis(np.concatenate([first[None], others]), 0, 1)
 
 
+# By default those that between them use every option that a cache or a position's place depends on.
+CACHED = [*((family, False) for family in ("palm_prefix", "neox", "llama", "olmo2", "gemma3")), ("gemma2", True)]
+OTHERS = [(family, False) for family in DECODERS if (family, False) not in CACHED] + [("palm_prefix", True)]
+
+
 @pytest.mark.parametrize(
-    ("family", "scan"), [(family, False) for family in DECODERS] + [("gemma2", True), ("palm_prefix", True)]
+    ("family", "scan"), [*CACHED, *(pytest.param(*each, marks=pytest.mark.slow) for each in OTHERS)]
 )
 def test_cached_decoding_gives_the_logits_of_the_full_forward_pass(family: str, scan: bool) -> None:
     tiny = decoder(family, scan=scan)
@@ -108,6 +113,7 @@ def test_cached_decoding_gives_the_logits_of_the_full_forward_pass(family: str, 
         np.testing.assert_allclose(ours, full[len(read) - 1 :][:6], atol=3e-5)
 
 
+@pytest.mark.slow
 def test_t5_decodes_from_its_cache_in_a_scan_too() -> None:
     looped, scanned = model("encoder_decoder"), model("encoder_decoder", scan=True)
     params = moved(looped)

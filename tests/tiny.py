@@ -1,6 +1,7 @@
 """Models, tasks and packed rows small enough to test on."""
 
 import dataclasses
+from functools import cache
 from typing import Any
 
 import jax
@@ -28,6 +29,12 @@ def model(architecture: str, dtype: str = "float32", **changes: Any) -> Model:
 
 def initial(tiny: Model, seed: int = 0) -> Params:
     return _init(tiny, jax.random.key(seed))
+
+
+@cache
+def shapes(tiny: Model) -> Params:
+    """Of the parameters, traced once for each model."""
+    return jax.eval_shape(tiny.init, jax.random.key(0))
 
 
 def logits(tiny: Model, params: Params, batch: Batch, dropout_key: jax.Array | None = None) -> np.ndarray:
