@@ -20,7 +20,7 @@ T5_V1_1 = {"small": 76.961, "base": 247.578, "large": 783.150, "xl": 2849.757, "
 PALM = {"8b": 8.632e9, "62b": 62.495e9, "540b": 540.354e9}
 
 PUBLISHED = {
-    # Cards of EleutherAI/pythia-* (those without embeddings below); the totals, 14m and 31m from memory
+    # Cards of EleutherAI/pythia-*, which also give those without embeddings below; 14m as Lightning's tests count it
     "pythia_14m": 14_067_712,
     "pythia_31m": 30_494_720,
     "pythia_70m": 70_426_624,
@@ -31,7 +31,7 @@ PUBLISHED = {
     "pythia_2_8b": 2_775_208_960,
     "pythia_6_9b": 6_857_302_016,
     "pythia_12b": 11_846_072_320,
-    # keras-hub's presets, qwen_presets.py and qwen3_presets.py; 14b from memory of its safetensors index
+    # keras-hub's presets, qwen_presets.py and qwen3_presets.py; 14b: general.parameter_count of its GGUF files
     "qwen2_5_0_5b": 494_032_768,
     "qwen2_5_1_5b": 1_543_714_304,
     "qwen2_5_3b": 3_085_938_688,
@@ -45,12 +45,12 @@ PUBLISHED = {
     "qwen3_8b": 8_190_735_360,
     "qwen3_14b": 14_768_307_200,
     "qwen3_32b": 32_762_123_264,
-    # keras-hub's gemma_presets.py and gemma3_presets.py; 270m from memory
+    # keras-hub's gemma_presets.py and gemma3_presets.py
     "gemma_2b": 2_506_172_416,
     "gemma2_2b": 2_614_341_888,
     "gemma3_270m": 268_098_176,
     "gemma3_1b": 999_885_952,
-    # safetensors totals of the model pages, from memory; 134.5 M is in SmolLM2-135M's GGUF
+    # What the Hub's API answers for each model's page as safetensors.total, and its GGUF files as parameter_count
     "smollm2_135m": 134_515_008,
     "smollm2_360m": 361_821_120,
     "smollm2_1_7b": 1_711_376_384,
@@ -66,6 +66,8 @@ PUBLISHED = {
     "t5_1_0_11b": 11_307_321_344,
 }
 WITHOUT_EMBEDDINGS = {  # the cards of EleutherAI/pythia-*
+    "pythia_14m": 1_189_888,
+    "pythia_31m": 4_739_072,
     "pythia_70m": 18_915_328,
     "pythia_160m": 85_056_000,
     "pythia_410m": 302_311_424,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -117,11 +116,3 @@ def test_as_many_cells_run_at_once_as_cores_allow_and_at_least_one() -> None:
     assert 1 <= slots(ClusterConfig(name="local")) <= cores
     assert slots(ClusterConfig(name="local", cpus=10_000)) == 1
     assert slots(ClusterConfig(name="local", parallelism=7)) == 7
-
-
-def test_submitit_is_reached_through_one_module_alone() -> None:
-    package = Path(slurm.__file__).parents[1]
-    users = {
-        file.name for file in package.rglob("*.py") if re.search(r"^\s*(import|from) submitit", file.read_text(), re.M)
-    }
-    assert users == {"launcher.py"}

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import jax
@@ -41,6 +42,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
+REMATS, PRECISIONS = ("none", "dots", "full"), ("float32", "bfloat16")
+CORNERS = {("t5", "none", "float32"), ("t5", "dots", "bfloat16"), ("neox", "full", "bfloat16")}
+CORNERS |= {("palm", "none", "bfloat16"), ("gemma2", "dots", "float32"), ("gemma2", "full", "float32")}
+GRID = [
+    pytest.param(*case, marks=() if case in CORNERS else pytest.mark.slow)
+    for case in product(FAMILIES, REMATS, PRECISIONS)
+]
+
+
 def family(name: str, **changes: Any) -> ModelConfig:
     return ModelConfig(**{**WIDE, **FAMILIES[name], **changes})
 
@@ -73,9 +83,7 @@ def _bytes(tree: Any) -> int:
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("remat", ["none", "dots", "full"])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("name", "remat", "precision"), GRID)
 def test_the_activations_of_a_scan_are_those_that_differentiation_saves(name: str, remat: str, precision: str) -> None:
     def saved(layers: int) -> float:
         """By JAX: all that has a layer axis, but for kernels and copies of them."""

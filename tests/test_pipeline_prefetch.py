@@ -104,6 +104,4 @@ def test_closing_ends_the_thread_even_while_it_waits_for_room(taken: int) -> Non
         for _ in range(taken):
             next(ready)
         time.sleep(0.02)
-        started = time.monotonic()
-    assert time.monotonic() - started < 1
     assert threading.active_count() == before
