@@ -10,57 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import together
 
 from flanscale.models import build_mesh
 from flanscale.schema import MeshConfig
 from flanscale.training.distributed import host_of
-
-# Trains on the given mesh and prints what every process can say of it. Arguments: folder, mesh, steps until a stop.
-PROGRAM = """
-import json, sys
-from pathlib import Path
-from flanscale.training.distributed import host_of, join
-join()
-import jax, numpy as np
-from jax.experimental import multihost_utils
-from tiny import ADAM, SortingBatches, examples, model, trainer
-from flanscale.errors import Preempted
-from flanscale.models import build_mesh
-from flanscale.pipeline.layout import BatchLayout
-from flanscale.pipeline.ragged import Ragged
-from flanscale.schema import MeshConfig
-from flanscale.training import held_in_rows, train
-
-folder, mesh, stop = Path(sys.argv[1]), MeshConfig(*json.loads(sys.argv[2])), int(sys.argv[3])
-config = trainer(steps=6, batch_rows=8, log_every=3, checkpoint_every=100, validate_every=3, mesh=mesh)
-
-class Sliced(SortingBatches):
-    def __init__(self, config, host):
-        super().__init__("decoder", config)
-        self.host = host
-    def __next__(self):
-        index, count = self.host
-        rows = len((batch := super().__next__())["decoder_positions"]) // count
-        return {name: array[index * rows : (index + 1) * rows] for name, array in batch.items()}
-
-host = host_of(build_mesh(mesh), config.batch_rows)
-inputs, targets = (Ragged.of(texts) for texts in examples(np.random.default_rng(9), 50))
-validation = held_in_rows(inputs, targets, BatchLayout(config, architecture="decoder", eos_id=1, host=host))
-rows, polls = [], iter(range(1, 100))
-try:
-    params = train(
-        model("decoder", n_layers=1, n_heads=2), ADAM, config, Sliced(config, host), seed=0, validation=validation,
-        checkpoint_dir=folder / "checkpoints", log=lambda step, row: rows.append([step, row]),
-        # only the last process is asked to stop
-        should_stop=lambda: stop == next(polls) and jax.process_index() == jax.process_count() - 1,
-    )
-    params = jax.tree.map(lambda x: np.asarray(multihost_utils.process_allgather(x, tiled=True)), params)
-    total = float(sum(abs(x).sum() for x in jax.tree.leaves(params)))
-    first = params["vocabulary"]["embedding"].ravel()[:8].tolist()
-except Preempted as error:
-    total, first = str(error), None
-print("SAID", json.dumps({"host": host, "rows": rows, "total": total, "first": first}))
-"""
 
 
 def start(
@@ -77,7 +31,7 @@ def start(
         if processes > 1:
             environment |= {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": str(processes)}
             environment |= {"JAX_PROCESS_ID": str(index)}
-        command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(mesh), str(stop)]
+        command = [sys.executable, together.__file__, str(folder), json.dumps(mesh), str(stop)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, env=environment, **pipes))  # type: ignore[call-overload]
     said = []
@@ -103,8 +57,7 @@ def assert_near(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    (said,) = start(tmp_path_factory.mktemp("alone"), (1, 1, 1), 1)
-    return said
+    return together.trained(tmp_path_factory.mktemp("alone"), MeshConfig())
 
 
 @pytest.mark.parametrize(
