@@ -3,11 +3,10 @@
 import getpass
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from told import Command, Told
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["WANDB_MODE"] = "offline"
@@ -19,17 +18,6 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 # Programs here run for milliseconds: compiling them well would take longer. 0 compiles as a user's runs do.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-
-
-class Told(NamedTuple):
-    """What a command has printed, and its exit code."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Told]
 
 
 @pytest.fixture

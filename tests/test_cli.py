@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Command
 from little_study import Workplace, open_workplace
+from told import Command
 
 from flanscale.run_directory import Failure, RunState, write_state
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Command
 from niv2_folder import niv2_folder, niv2_record
+from told import Command
 
 from flanscale.tasks.catalog import COUNTS, catalogued
 

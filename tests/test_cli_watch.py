@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Command
 from little_study import PATIENCE, Workplace, open_workplace
 from rich.console import Console
+from told import Command
 
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.planning.finding import find_run

@@ -90,7 +90,7 @@ import jax, numpy as np
 from our_side import abstract, tiny_model
 from flanscale.schema import MeshConfig
 from flanscale.weights.load import load_params
-from flanscale.weights.source import open_source
+from flanscale.weights.opening import open_source
 model = tiny_model("llama")
 meshes = MeshConfig(), MeshConfig(2, 2, 2)
 one, eight = (load_params(open_source(sys.argv[1]), model, abstract(model, mesh)) for mesh in meshes)
