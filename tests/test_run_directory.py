@@ -85,8 +85,8 @@ def test_what_has_not_been_written_yet_is_nothing_and_no_error(tmp_path: Path) -
         (read_rows, "metrics.jsonl", b'{"step": "one"}\n'),
         (read_mixture, "mixture.json", b'{"fingerprint": "a"}'),
         (read_first_predictions, "predictions/b.jsonl.gz", b"no gzip"),
-        (read_first_predictions, "predictions/b.jsonl.gz", gzip.compress(b'{"id": "1"}\n' * 99)[:-9]),
-        (read_first_predictions, "predictions/b.jsonl.gz", gzip.compress(b"{\n")),
+        (read_first_predictions, "predictions/b.jsonl.gz", gzip.compress(b'{"id": "1"}\n' * 99, mtime=0)[:-9]),
+        (read_first_predictions, "predictions/b.jsonl.gz", gzip.compress(b"{\n", mtime=0)),
         (best_step, "checkpoints/5/progress/metadata", b"{torn"),
     ],
 )
