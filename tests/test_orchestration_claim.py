@@ -94,7 +94,7 @@ def race(directory: Path, seed: int, rounds: Any, wins: multiprocessing.Queue[st
 
 
 def test_of_many_processes_one_wins_every_round_even_where_holders_die(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")
     rounds: Any = context.Value("i", 0)
     wins: multiprocessing.Queue[str] = context.Queue()
     racers = [context.Process(target=race, args=(tmp_path, seed, rounds, wins)) for seed in range(8)]
