@@ -270,6 +270,17 @@ def wrongs(runs: list[Path], cells: int, folder: Path, real: bool) -> dict[str, 
 
 
 def main() -> None:
+    given = parsed()
+    configuration = Path(os.environ.get("SLURM_CONF", ""))
+    if not (configuration.parent / ".cluster.sh").exists() or slurm.known_jobs() is None:
+        raise SystemExit("no test cluster is up; type: tests/slurm/cluster.sh with " + " ".join(sys.argv))
+    machines = Machines(configuration.parent)
+    with tempfile.TemporaryDirectory(prefix="fault-campaign-") as scratch, machines.alone():
+        raise SystemExit(campaign(given, (given.keep or Path(scratch)).absolute(), machines))
+
+
+def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+    """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=200)
     parser.add_argument("--faults", type=int, help="as many as cells by default")
@@ -278,12 +289,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0, help="what is unfinished then counts as lost")
     parser.add_argument("--real", action="store_true", help="cells of the quick study instead of NumPy ones")
     parser.add_argument("--keep", type=Path, help="an empty folder for all that is written; else a temporary one")
-    given = parser.parse_args()
-    configuration = Path(os.environ.get("SLURM_CONF", ""))
-    if not (configuration.parent / ".cluster.sh").exists() or slurm.known_jobs() is None:
-        raise SystemExit("no test cluster is up; type: tests/slurm/cluster.sh with " + " ".join(sys.argv))
-    with tempfile.TemporaryDirectory(prefix="fault-campaign-") as scratch:
-        raise SystemExit(campaign(given, (given.keep or Path(scratch)).absolute(), Machines(configuration.parent)))
+    return parser.parse_args(arguments)
 
 
 def campaign(given: argparse.Namespace, folder: Path, machines: Machines) -> int:
@@ -293,14 +299,13 @@ def campaign(given: argparse.Namespace, folder: Path, machines: Machines) -> int
     (folder / "sweeps" / f"{STUDY}.yaml").write_text(json.dumps(study | {"axes": {"seed": list(range(given.cells))}}))
     work = Campaign(folder, machines, random.Random(given.seed), given.real)
     began = time.monotonic()
-    with machines.in_turn(alone=True):
-        try:
-            work.disturb(given.faults or given.cells, given.cells, given.pause, began + 60 * given.minutes)
-        finally:
-            for process in work.launchers:
-                process.wait()
-            for node in NODES:
-                set_node(node, "RESUME")
+    try:
+        work.disturb(given.faults or given.cells, given.cells, given.pause, began + 60 * given.minutes)
+    finally:
+        for process in work.launchers:
+            process.wait()
+        for node in NODES:
+            set_node(node, "RESUME")
     seconds = time.monotonic() - began
     attempts = Counter(state.attempt for state in work.states())
     found = wrongs(work.runs(), given.cells, folder / "undisturbed", given.real)

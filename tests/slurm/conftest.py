@@ -27,6 +27,6 @@ def machines() -> Iterator[Machines]:
 
 
 @pytest.fixture(autouse=True)
-def _beside_others(machines: Machines) -> Iterator[None]:
-    with machines.in_turn(alone=False):
+def _alone(machines: Machines) -> Iterator[None]:
+    with machines.alone():
         yield

@@ -42,10 +42,10 @@ class Machines:
             wait_until(lambda: set_node(node, "RESUME") or node_up(node))  # refused for a moment
 
     @contextmanager
-    def in_turn(self, *, alone: bool) -> Iterator[None]:
-        """Who stops daemons or nodes has the cluster alone; the tests in other processes wait meanwhile."""
+    def alone(self) -> Iterator[None]:
+        """Nobody else stops daemons or nodes meanwhile: whoever uses the cluster in another process waits."""
         with (self.folder / "turns").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 

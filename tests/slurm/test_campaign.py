@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy_cells
 import pytest
+from machines import Machines
 
 from flanscale.config.compose import Composer
 from flanscale.orchestration.dispatch.reserve import create_run_dir
@@ -21,10 +21,9 @@ pytestmark = pytest.mark.slurm
 
 
 @pytest.mark.slow
-def test_a_study_under_random_faults_ends_as_if_there_had_been_none() -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "fault_campaign.py"), "--cells", "24", "--minutes", "8"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_a_study_under_random_faults_ends_as_if_there_had_been_none(tmp_path: Path, machines: Machines) -> None:
+    given = fault_campaign.parsed(["--cells", "24", "--minutes", "8"])
+    assert fault_campaign.campaign(given, tmp_path / "campaign", machines) == 0
 
 
 @pytest.fixture

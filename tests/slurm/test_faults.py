@@ -36,7 +36,7 @@ class Fates:
 
 @pytest.fixture(scope="module")
 def fates(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Fates:
-    with pytest.MonkeyPatch.context() as patch, machines.in_turn(alone=True):
+    with pytest.MonkeyPatch.context() as patch, machines.alone():
         place = open_workplace(tmp_path_factory.mktemp("fates"), patch)
         others = ",".join(str(seed) for seed in SEEDS if seed not in (PREEMPTED, NODE_LOST))
         at_once = [
