@@ -29,5 +29,5 @@ def test_a_wheel_in_a_clean_environment_plans_a_study(tmp_path: Path) -> None:
     assert "36 distinct cells" in ran(str(there / "flanscale"), "plan", "quickstart")
     assert "powered by Hydra" in ran(str(there / "python"), "-m", "flanscale.run", "--help")
     assert "quickstart" in ran(
-        str(there / "python"), "-c", "from flanscale import completion; print(completion.sweeps(''))"
+        str(there / "python"), "-c", "from flanscale.cli import completion; print(completion.sweeps(''))"
     )
