@@ -104,6 +104,19 @@ def test_only_a_job_that_still_runs_is_requeued(
     assert (tmp_path / "asked").exists() is requeued
 
 
+@pytest.mark.parametrize("stopped", ["squeue", "scontrol"])
+def test_a_signal_that_ends_the_question_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: str
+) -> None:
+    for name in ("squeue", "scontrol"):
+        first = f"mkdir {tmp_path}/first 2>/dev/null && kill -TERM $$\n" if name == stopped else ""
+        (tmp_path / name).write_text(f"#!/bin/sh\n{first}echo RUNNING\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert slurm.requeue("7_2")
+    assert (tmp_path / "first").exists()
+
+
 def test_without_slurm_every_answer_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not slurm.available()

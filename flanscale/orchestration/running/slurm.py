@@ -17,6 +17,7 @@ from pathlib import Path
 from flanscale.errors import ConfigError
 
 ASK_SECONDS = 30.0
+ASK_TIMES = 3
 CANCEL_SECONDS = 60.0
 MOST_WORDS = 500  # on one command line
 ALREADY_GONE = "Invalid job id"  # it ended between two looks
@@ -122,14 +123,20 @@ def delay(job: str, seconds: float) -> bool:
 
 
 def ask(*command: str, seconds: float = ASK_SECONDS) -> str | None:
-    """The output of a command; None when it is not there, refuses or does not answer in time."""
+    """The output of a command; None when it is not there, refuses or does not answer in time.
+
+    One that a signal has ended is asked again: when Slurm stops a job, it stops what the job is just asking, too.
+    """
     if shutil.which(command[0]) is None:
         return None
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        return None
-    return result.stdout if result.returncode == 0 else None
+    for _ in range(ASK_TIMES):
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        except subprocess.TimeoutExpired:
+            return None
+        if result.returncode >= 0:
+            return result.stdout if result.returncode == 0 else None
+    return None
 
 
 # --- cancelling -------------------------------------------------------------------------------------------------------
