@@ -58,7 +58,7 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
     from flanscale.pipeline.objectives import packing
     from flanscale.pipeline.tokenizers import load_tokenizer, padded_vocab_size
     from flanscale.tasks.mixture import realised
-    from flanscale.tasks.registry import open_collection, open_wordings
+    from flanscale.tasks.registry import open_evaluation, open_wordings
     from flanscale.training.compilation import enable_compilation_cache
     from flanscale.training.distributed import AnyProcess, host_of
     from flanscale.training.loop import train
@@ -68,9 +68,6 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
 
     keep_freed_memory()
     enable_compilation_cache(Path(config.paths.cache).expanduser() / "compiled")
-    collection = open_collection(
-        config.collection, config.data, skip_bad=config.mixture.skip_bad, cache=config.paths.cache
-    )
     tokenizer = load_tokenizer(config.tokenizer)
     trainer = config.trainer
     model = build_model(config.model, padded_vocab_size(tokenizer), trainer.precision)
@@ -114,8 +111,9 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
         # --- answer ----------------------------------------------------------------------------------------------
         leave_if_asked = partial(_leave_if, AnyProcess(mesh, should_stop))
         leave_if_asked()
+        asked = open_evaluation(config)
         items = heldout.build_items(
-            heldout.held_out_tasks(collection),
+            heldout.held_out_tasks(asked),
             config.evaluation,
             exemplars=config.mixture.exemplars,
             wordings=open_wordings(config.mixture.templates, config.data),
@@ -126,8 +124,8 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
         answers = heldout.answer(items, language_model, config.evaluation)
         # --- score -----------------------------------------------------------------------------------------------
         if first:
-            _write_predictions(run_dir, answers, collection.name, config.evaluation)
-            log_row(trainer.steps, _score_row(answers, collection.name, config.evaluation))
+            _write_predictions(run_dir, answers, asked.name, config.evaluation)
+            log_row(trainer.steps, _score_row(answers, asked.name, config.evaluation))
 
 
 Row = Mapping[str, Any]

@@ -369,9 +369,20 @@ class TrainerConfig:
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
 
+EVALUATED = ("niv2", "procedural", "procedural_letters", "jsonl")
+
+
 @dataclass
 class EvaluationConfig:
     """What is measured at the end of a cell."""
+
+    collection: str | None = knob(
+        None,
+        help="whose held-out tasks are asked; null: those of the training collection, or niv2's where it has none of"
+        " its own (their content, not the name, is part of the identity)",
+        choices=EVALUATED,
+        changes_result=False,
+    )
 
     settings: list[str] = knob(["direct", "cot"], help="prompting modes", choices=("direct", "cot"))
     metrics: list[str] = knob(["exact_match"], help="what is measured", choices=("exact_match", "rouge_l"))

@@ -92,7 +92,7 @@ def test_a_changed_task_is_another_cell_and_is_tokenised_again(folder: Path) -> 
     feed_of(before)
     text = (folder / "add.jsonl").read_text()
     (folder / "add.jsonl").write_text(text.replace("number 3 of", "number three of"))
-    for cached in (settling._collection, settling._task_fingerprint, settling._fingerprint):
+    for cached in (settling._collections, settling._task_fingerprint, settling._fingerprint):
         cached.cache_clear()
     after = cell(folder, "mixture.renderings=1")
     assert identity.identity(after) != identity.identity(before)

@@ -106,11 +106,12 @@ def _collection(run: RunConfig) -> Iterator[str]:
     name = run.collection.name
     if name in WITHOUT_RATIONALES and (run.cot or "cot" in run.evaluation.settings):
         yield f"collection={name} has no rationales: set cot=false and evaluation.settings=[direct]"
-    if run.tokenizer.name == "words" and name != "procedural":
-        yield (
-            f"tokenizer=words knows only the procedural collection's words, not collection={name}:"
-            " use tokenizer=t5 or tokenizer=bytes"
-        )
+    for read in (name, run.evaluation.collection or name):
+        if run.tokenizer.name == "words" and not read.startswith("procedural"):
+            yield (
+                f"tokenizer=words knows only the procedural collection's words, not collection={read}:"
+                " use tokenizer=t5 or tokenizer=bytes"
+            )
 
 
 def _mixture(run: RunConfig) -> Iterator[str]:
@@ -125,8 +126,8 @@ def _mixture(run: RunConfig) -> Iterator[str]:
 
 def _evaluation(run: RunConfig) -> Iterator[str]:
     evaluation = run.evaluation
-    if not (evaluation.settings or run.objective.denoisers) or not evaluation.metrics:
-        yield "evaluation.settings and evaluation.metrics must each name at least one"
+    if evaluation.settings and not evaluation.metrics:
+        yield "evaluation.metrics must name at least one"
     if not set(evaluation.average) <= set(evaluation.metrics) or not evaluation.average:
         yield f"evaluation.average={evaluation.average}: must be some of evaluation.metrics={evaluation.metrics}"
 

@@ -30,7 +30,7 @@ from flanscale.schema import RunConfig
 from flanscale.tasks.contamination import Hit, clean
 from flanscale.tasks.guard import Guard
 from flanscale.tasks.mixture import Mixture, build_mixture, select_tasks, split_validation, weigh
-from flanscale.tasks.registry import open_benchmarks, open_collection, open_wordings
+from flanscale.tasks.registry import open_benchmarks, open_training, open_wordings
 from flanscale.tasks.task import Collection, Example, Task
 from flanscale.tasks.templates import Prompt, Wordings, draw_form, render
 
@@ -109,10 +109,7 @@ class Renderer:
 
     @cached_property
     def collection(self) -> Collection:
-        config = self.config
-        return open_collection(
-            config.collection, config.data, skip_bad=config.mixture.skip_bad, cache=config.paths.cache
-        )
+        return open_training(self.config)
 
     @cached_property
     def wordings(self) -> Wordings:

@@ -1,4 +1,4 @@
-"""Which collection does a cell learn from, and where does its data lie? The one place that knows them all."""
+"""Which collection does a cell learn from, which one asks it, and where do their data lie? Here all are known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flanscale.errors import DataError
-from flanscale.schema import CollectionConfig, DataConfig, PathsConfig
+from flanscale.schema import CollectionConfig, DataConfig, PathsConfig, RunConfig
+from flanscale.tasks.apart import Apart
 from flanscale.tasks.catalog import COUNTS
 from flanscale.tasks.niv2 import FLAN_SPLIT
 from flanscale.tasks.on_disk import FOLDERS, _what_to_give
@@ -15,6 +16,63 @@ from flanscale.tasks.task import Collection, Skips
 if TYPE_CHECKING:
     from flanscale.tasks.benchmark_texts import BenchmarkText
     from flanscale.tasks.templates import Wordings
+
+ASKED_BY_NIV2 = ("cot", "muffin", "t0sf", "rendered")
+"""Collections without held-out tasks of their own."""
+
+
+def open_training(config: RunConfig) -> Collection:
+    """What a cell learns from: its collection, less the tasks that another one asks it.
+
+    Raises:
+        DataError: as `open_collection`, or as `open_evaluation` where anything is asked.
+    """
+    whole, name = _own(config), asked_by(config)
+    if asks_itself(config):
+        return whole
+    if not config.evaluation.settings and name in FOLDERS and _find(config.data, FOLDERS[name]) is None:
+        return whole  # asks nothing, and nobody knows what others would
+    why = f"held out for evaluation: {name} asks it"
+    return Apart(whole, dict.fromkeys(open_evaluation(config).held_out, why))
+
+
+def open_evaluation(config: RunConfig) -> Collection:
+    """The collection whose held-out tasks a cell is asked.
+
+    Raises:
+        DataError: no folder for it.
+    """
+    name = asked_by(config)
+    if asks_itself(config):
+        return _own(config)
+    if name in FOLDERS and _find(config.data, FOLDERS[name]) is None:
+        raise DataError(
+            f"the evaluation asks held-out tasks of {name}, whose data are not here:"
+            f" {_what_to_give(config.data, FOLDERS[name])}, or choose evaluation=none"
+        )
+    domain = "letters" if name == "procedural_letters" else "digits"
+    other = CollectionConfig(name.removesuffix("_letters"), domain=domain)
+    return open_collection(other, config.data, skip_bad=config.mixture.skip_bad, cache=config.paths.cache)
+
+
+def asked_by(config: RunConfig) -> str:
+    """The name of the collection whose held-out tasks a cell is asked."""
+    if config.evaluation.collection is not None:
+        return config.evaluation.collection
+    return "niv2" if config.collection.name in ASKED_BY_NIV2 else _name(config.collection)
+
+
+def asks_itself(config: RunConfig) -> bool:
+    """Whether a cell is asked held-out tasks of the collection that it learns from."""
+    return asked_by(config) == _name(config.collection)
+
+
+def _own(config: RunConfig) -> Collection:
+    return open_collection(config.collection, config.data, skip_bad=config.mixture.skip_bad, cache=config.paths.cache)
+
+
+def _name(collection: CollectionConfig) -> str:
+    return f"{collection.name}_letters" if collection.domain == "letters" else collection.name
 
 
 def open_collection(

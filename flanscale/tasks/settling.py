@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from flanscale.errors import DataError
-from flanscale.schema import CollectionConfig, DataConfig, MixtureConfig, RunConfig
-from flanscale.tasks.registry import open_benchmarks, open_collection, open_wordings
+from flanscale.schema import CollectionConfig, DataConfig, EvaluationConfig, MixtureConfig, PathsConfig, RunConfig
+from flanscale.tasks.registry import asks_itself, open_benchmarks, open_evaluation, open_training, open_wordings
 from flanscale.tasks.selection import select_tasks
 from flanscale.tasks.task import Collection
 
@@ -27,42 +27,57 @@ def settle_data(config: RunConfig) -> None:
     for field in fields(DataConfig):
         if (path := getattr(config.data, field.name)) is not None:
             setattr(config.data, field.name, str(Path(path).expanduser().resolve()))
-    key = json.dumps([asdict(config.collection), asdict(config.data), config.mixture.skip_bad, config.paths.cache])
-    collection = _collection(key)
+    evaluation = config.evaluation
+    asks = [evaluation.collection, bool(evaluation.settings)]
+    key = json.dumps(
+        [asdict(config.collection), asdict(config.data), config.mixture.skip_bad, config.paths.cache, asks]
+    )
+    collection, asked = _collections(key)
     names = _names(key, json.dumps(asdict(config.mixture)), config.cot)
-    if config.evaluation.settings and not collection.held_out:
-        raise DataError(f"{collection.name} has no held-out task with data here, so nothing could be evaluated")
+    if evaluation.settings and not asked.held_out:
+        raise DataError(f"{asked.name} has no held-out task with data here, so nothing could be evaluated")
     data = json.dumps(asdict(config.data))
     config.fingerprints["wordings"] = _wordings(config.mixture.templates, data)
     if config.mixture.contamination != "off":
         config.fingerprints["benchmarks"] = _benchmarks(data, config.mixture.contamination_words)
     if config.collection.name != "procedural":
         config.fingerprints["tasks"] = _fingerprint(key, (*names, *collection.held_out))
+    if asked is not collection:
+        config.fingerprints["evaluation"] = _fingerprint(key, tuple(asked.held_out), asked=True)
 
 
 @cache
-def _collection(key: str) -> Collection:
-    collection, data, skip_bad, cache = json.loads(key)
-    return open_collection(CollectionConfig(**collection), DataConfig(**data), skip_bad=skip_bad, cache=cache)
+def _collections(key: str) -> tuple[Collection, Collection]:
+    """What is learned from, and what asks."""
+    collection, data, skip_bad, cache, (other, settings) = json.loads(key)
+    config = RunConfig(
+        collection=CollectionConfig(**collection),
+        mixture=MixtureConfig(count=0, skip_bad=skip_bad),
+        evaluation=EvaluationConfig(collection=other, settings=["direct"] if settings else []),
+        data=DataConfig(**data),
+        paths=PathsConfig(cache=cache),
+    )
+    training = open_training(config)
+    return training, training if asks_itself(config) or not settings else open_evaluation(config)
 
 
 @cache
 def _names(key: str, mixture: str, cot: bool) -> tuple[str, ...]:
-    return tuple(select_tasks(_collection(key), MixtureConfig(**json.loads(mixture)), cot=cot))
+    return tuple(select_tasks(_collections(key)[0], MixtureConfig(**json.loads(mixture)), cot=cot))
 
 
 @cache
-def _fingerprint(key: str, names: tuple[str, ...]) -> str:
+def _fingerprint(key: str, names: tuple[str, ...], *, asked: bool = False) -> str:
     """Sixteen hexadecimal characters over the content of tasks, in their order."""
     digest = hashlib.sha256()
     for name in names:
-        digest.update(f"{name}\0{_task_fingerprint(key, name)}\n".encode())
+        digest.update(f"{name}\0{_task_fingerprint(key, name, asked)}\n".encode())
     return digest.hexdigest()[:16]
 
 
 @cache
-def _task_fingerprint(key: str, name: str) -> str:
-    return _collection(key).fingerprint(name)
+def _task_fingerprint(key: str, name: str, asked: bool) -> str:
+    return _collections(key)[asked].fingerprint(name)
 
 
 @cache

@@ -1,0 +1,115 @@
+"""Which collection asks a cell, and are its tasks kept out of what the cell learns from?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flanscale.config.compose import Composer
+from flanscale.errors import ConfigError, DataError
+from flanscale.identity import identity, resolve
+from flanscale.schema import RunConfig
+from flanscale.tasks.registry import asked_by, open_evaluation, open_training
+from flanscale.tasks.selection import select_tasks
+
+ASKED = "task1390_wscfixed_coreference"
+LEARNED = "task001_quoref_question_generation"
+SMALL = ("tokenizer=bytes", "evaluation=niv2", "mixture.allow_missing=true", "cot=true")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder of rendered rows of three tasks, and one of NIV2 with a test task that is among them."""
+    rendered = tmp_path / "data" / "rendered"
+    rendered.mkdir(parents=True)
+    named = [("CoT", "cot_gsm8k"), ("NIv2", ASKED), ("NIv2", LEARNED)]
+    rows = [
+        {"inputs": f"{name} {n}?", "targets": str(n), "_task_source": source, "_task_name": name}
+        for source, name in named
+        for n in range(3)
+    ]
+    (rendered / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    niv2 = tmp_path / "data" / "niv2"
+    for folder in ("tasks", "splits/default"):
+        (niv2 / folder).mkdir(parents=True)
+    instances = [{"id": f"i{n}", "input": f"Who {n}?", "output": ["he"]} for n in range(3)]
+    (niv2 / "tasks" / f"{ASKED}.json").write_text(json.dumps({"Definition": ["Say who."], "Instances": instances}))
+    (niv2 / "splits" / "default" / "train_tasks.txt").write_text(f"{LEARNED}\n")
+    (niv2 / "splits" / "default" / "test_tasks.txt").write_text(f"{ASKED}\n")
+    return tmp_path / "data"
+
+
+def cell(data: Path, *overrides: str) -> RunConfig:
+    cache = f"paths.cache={data.parent / 'cache'}"
+    return Composer().compose([*SMALL, "collection=rendered", f"data.root={data}", cache, *overrides])
+
+
+def learned(config: RunConfig) -> list[str]:
+    return select_tasks(open_training(config), config.mixture, cot=config.cot)
+
+
+def test_a_collection_without_held_out_tasks_is_asked_those_of_niv2_and_never_learns_them(data: Path) -> None:
+    config = cell(data, "mixture.count=1836")
+    assert open_evaluation(config).held_out == [ASKED]
+    assert open_evaluation(config).name == "niv2"
+    assert learned(config) == ["cot_gsm8k", LEARNED]
+    assert "asks it" in open_training(config).reserved[ASKED]  # type: ignore[attr-defined]
+    assert ASKED not in open_training(config).missing
+
+
+@pytest.mark.parametrize("overrides", [("evaluation=none",), ("evaluation=none", "evaluation.collection=niv2")])
+def test_what_others_may_ask_later_is_kept_out_although_nothing_is_asked_now(
+    data: Path, overrides: tuple[str, ...]
+) -> None:
+    assert learned(cell(data, "mixture.count=1836", *overrides)) == ["cot_gsm8k", LEARNED]
+
+
+@pytest.mark.parametrize("asked", ["procedural", "procedural_letters"])
+def test_any_collection_asks_any_cell(data: Path, asked: str) -> None:
+    config = cell(data, "mixture.count=1836", f"evaluation.collection={asked}")
+    assert asked_by(config) == asked
+    itself = Composer().compose([f"collection={asked}", "mixture.count=9"])
+    assert open_evaluation(config).held_out == open_evaluation(itself).held_out
+    assert learned(config) == ["cot_gsm8k", LEARNED, ASKED]
+
+
+def test_words_of_sequences_are_no_tokens_for_other_questions(data: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tokenizer=words .* not collection=niv2"):
+        Composer().compose(["mixture.count=9", f"data.root={data}", "evaluation.collection=niv2"])
+
+
+def test_a_collection_that_has_held_out_tasks_is_asked_its_own(data: Path) -> None:
+    for overrides in ([], ["collection=procedural_letters"]):
+        config = Composer().compose([*overrides, "mixture.count=9"])
+        assert open_evaluation(config).held_out == open_training(config).held_out
+    flan = cell(data, "collection=flan", "mixture.count=9")
+    assert open_evaluation(flan).name == "flan"
+    assert open_evaluation(flan).held_out == [ASKED]
+
+
+def test_what_is_asked_is_part_of_the_identity_by_its_content(data: Path) -> None:
+    def ids(*overrides: str) -> str:
+        return identity(resolve(cell(data, "mixture.count=2", *overrides)))
+
+    before, otherwise = ids(), ids("evaluation.collection=procedural")
+    assert before == ids("evaluation.collection=niv2")
+    assert before != otherwise
+    path = data / "niv2" / "tasks" / f"{ASKED}.json"
+    path.write_text(path.read_text().replace("he", "she"))
+    moved = data.rename(data.with_name("moved"))  # asked again under another name, as the plan keeps what it has read
+    config = cell(moved, "mixture.count=2")
+    assert identity(resolve(config)) not in (before, otherwise)
+
+
+def test_what_asks_must_be_here(data: Path) -> None:
+    (data / "niv2").rename(data / "elsewhere")
+    with pytest.raises(ConfigError, match=r"asks held-out tasks of niv2, whose data are not here: give data.niv2="):
+        resolve(cell(data, "mixture.count=2"))
+    resolve(cell(data, "mixture.count=2", "evaluation=none"))
+    resolve(cell(data, "mixture.count=2", f"data.niv2={data / 'elsewhere'}"))
+    with pytest.raises(ConfigError, match=r"evaluation\.collection=niv: must be one of niv2"):
+        cell(data, "mixture.count=2", "evaluation.collection=niv")
+    with pytest.raises(DataError, match="held-out tasks of jsonl"):
+        open_evaluation(cell(data, "mixture.count=2", "evaluation.collection=jsonl"))
