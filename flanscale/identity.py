@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any
 
 from flanscale import __version__
@@ -18,7 +19,7 @@ from flanscale.tasks.settling import settle_data
 from flanscale.weights.origin import settle_start
 
 
-def resolve(config: RunConfig, parent: RunConfig | None = None) -> RunConfig:
+def resolve(config: RunConfig, parent: RunConfig | None = None, lacking: list[str] | None = None) -> RunConfig:
     """The cell as it will run: knobs that cannot matter at rest, data found and fingerprinted.
 
     Two grid points with the same resolved configuration are one cell: at task count 0 nothing is trained, so the
@@ -28,20 +29,22 @@ def resolve(config: RunConfig, parent: RunConfig | None = None) -> RunConfig:
         config: the cell, left as it is.
         parent: the resolved cell that it starts from, if that is planned but perhaps not run yet; its run directory
             is `config.init.run`.
+        lacking: takes what is not here, a line each, in place of an error; the identity is then not yet the cell's.
 
     Raises:
-        ConfigError: data or vocabulary that the cell needs is not there.
+        ConfigError: data, weights or vocabulary that the cell needs are not there.
     """
     config = copy.deepcopy(config)
     if config.mixture.count == 0:
         _train_nothing(config)
     _rest_what_cannot_matter(config, config)
-    try:
-        settle_data(config)
-        settle_start(config, parent)
-        settle_vocabulary(config)
-    except (UserError, OSError) as error:
-        raise ConfigError(one_line(error)) from error
+    for settle in (settle_data, partial(settle_start, planned=parent), settle_vocabulary):
+        try:
+            settle(config)
+        except (UserError, OSError) as error:
+            if lacking is None:
+                raise ConfigError(one_line(error)) from error
+            lacking.append(one_line(error))
     return config
 
 

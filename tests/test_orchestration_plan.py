@@ -79,7 +79,7 @@ def test_costs_are_counted_per_cell() -> None:
         ("paths.runs=a,b", "paths.runs=a and paths.runs=b: it changes no result"),
         ("cluster=local,slurm", "cluster.name=local and cluster.name=slurm: it changes no result"),
         ("trainer.steps=-1,5", "trainer.steps=-1: must be at least 0"),
-        ("collection=niv2", "data.niv2"),
+        ("mixture.templates=flan", "data.flan"),
     ],
 )
 def test_a_study_that_cannot_be_run_is_refused_in_one_line(override: str, message: str) -> None:

@@ -78,7 +78,7 @@ def plan(
     if given and "=" in given[0]:
         print_cell(given, open_console(), compiled=compiled)
     else:
-        made = make_plan(_named(study), overrides or [])
+        made = make_plan(_named(study), overrides or [], insist=False)
         print_plan(made, open_console(), order=order, with_memory=memory, compiled=compiled)
 
 

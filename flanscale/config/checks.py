@@ -15,7 +15,6 @@ from flanscale.errors import ConfigError, closest, did_you_mean, nearest
 from flanscale.pipeline import objectives
 from flanscale.schema import RunConfig
 from flanscale.sizing.architecture import check_heads, check_model, check_row
-from flanscale.tasks.on_disk import FOLDERS
 
 GROUPS = (
     *("model", "collection", "mixture", "objective", "tokenizer"),
@@ -68,17 +67,6 @@ def _denoisers(run: RunConfig) -> Iterator[str]:
         yield str(error)
 
 
-def _folders(run: RunConfig) -> Iterator[str]:
-    name, data = run.collection.name, run.data
-    key = FOLDERS.get(name)
-    if data.root is not None:
-        return
-    if key is not None and getattr(data, key) is None:
-        yield f"collection={name} needs data.{key}=<folder>, or data.root=<folder that holds {key}/>"
-    if name == "flan" and not (data.cot or data.muffin or data.t0 or data.niv2):
-        yield "collection=flan needs data.root=<folder that holds cot/, muffin/, t0/ and niv2/>"
-
-
 def _plain_texts(run: RunConfig) -> Iterator[str]:
     if run.collection.name != "text":
         return
@@ -115,12 +103,7 @@ def _collection(run: RunConfig) -> Iterator[str]:
 
 
 def _mixture(run: RunConfig) -> Iterator[str]:
-    mixture, data = run.mixture, run.data
-    if mixture.templates == "flan" and data.root is None and data.flan is None:
-        yield "mixture.templates=flan needs data.flan=<templates.json.gz, or templates.py of a FLAN clone>"
-    if mixture.contamination != "off" and data.root is None and data.benchmarks is None:
-        yield f"mixture.contamination={mixture.contamination} needs data.benchmarks=<folder of benchmark texts>"
-    if mixture.renderings > 0 and run.collection.name == "procedural":
+    if run.mixture.renderings > 0 and run.collection.name == "procedural":
         yield "mixture.renderings keeps texts of files, but the procedural collection makes its own: set it to 0"
 
 
@@ -156,7 +139,7 @@ def _model(run: RunConfig) -> Iterator[str]:
         yield str(error)
 
 
-_RULES = (_denoisers, _folders, _plain_texts, _objective, _collection, _mixture, _evaluation, _training, _model)
+_RULES = (_denoisers, _plain_texts, _objective, _collection, _mixture, _evaluation, _training, _model)
 
 
 # --- walking the schema -----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from flanscale.schema import RunConfig, TokenizerConfig
 from flanscale.sizing.flops import parameter_count, training_flops
 
 ENOUGH_RUNS = 3  # of one size, for its pace
+T5_ROWS = 32_128  # 32,100 pieces, padded (Raffel et al. 2020, and the config.json of google/t5-v1_1-small)
 MOST_LOOKED_AT = 20  # run directories of other studies, for one size
 
 
@@ -49,7 +50,9 @@ def rows_of_embedding(config: RunConfig) -> int:
 
 @cache
 def vocabulary_size(name: str, vocabulary: str | None) -> int:
-    """Rows of the embedding table that a tokenizer asks for."""
+    """Rows of the embedding table that a tokenizer asks for; T5's where a SentencePiece vocabulary is not here yet."""
+    if name == "sentencepiece" and vocabulary is None:
+        return T5_ROWS
     from flanscale.pipeline.tokenizers import load_tokenizer, padded_vocab_size
 
     return padded_vocab_size(load_tokenizer(TokenizerConfig(name, vocabulary)))

@@ -49,6 +49,7 @@ class Plan:
     points: tuple[Point, ...]
     cells: tuple[Cell, ...]  # parents before their children
     stages: tuple[Point, ...] = ()  # cells that others start from, with the axes that they have inherited
+    lacking: tuple[str, ...] = ()  # what is not here; where there is any, no identity is known yet
 
     @property
     def paths(self) -> PathsConfig:
@@ -70,17 +71,22 @@ class Plan:
         return self.runs / cell.run
 
 
-def plan_study(study: Study, overrides: Sequence[str], composer: Composer) -> Plan:
+def plan_study(study: Study, overrides: Sequence[str], composer: Composer, *, insist: bool = True) -> Plan:
     """Compose every point of a study, as the user's overrides change it, and find the distinct cells.
+
+    Args:
+        insist: that all data is here; otherwise the plan says what is lacking.
 
     Raises:
         ConfigError: a wrong override, a cell that cannot be run, data that is not there.
     """
     asked = with_overrides(study, overrides)
-    return plan_points(asked, overrides, points(asked.axes, asked.exclude), composer)
+    return plan_points(asked, overrides, points(asked.axes, asked.exclude), composer, insist=insist)
 
 
-def plan_points(study: Study, overrides: Sequence[str], grid: Sequence[dict[str, Any]], composer: Composer) -> Plan:
+def plan_points(
+    study: Study, overrides: Sequence[str], grid: Sequence[dict[str, Any]], composer: Composer, *, insist: bool = True
+) -> Plan:
     """The plan of these points, each one value for every axis of the study.
 
     Raises:
@@ -88,6 +94,7 @@ def plan_points(study: Study, overrides: Sequence[str], grid: Sequence[dict[str,
     """
     cells: dict[str, Cell] = {}
     stages: dict[str, Point] = {}
+    lacking: list[str] | None = None if insist else []
 
     def keep(cell: Cell) -> Cell:
         _check_same(cells.setdefault(cell.id, cell).config, cell.config)
@@ -98,7 +105,7 @@ def plan_points(study: Study, overrides: Sequence[str], grid: Sequence[dict[str,
         known = repr((parent, inherited))
         if known not in stages:
             before = stage_of(parent.parent, inherited) if parent.parent else None
-            cell = keep(make_cell(composer, stage_overrides(study, parent, inherited), study.name, before))
+            cell = keep(make_cell(composer, stage_overrides(study, parent, inherited), study.name, before, lacking))
             if cell.config.trainer.steps == 0:
                 raise ConfigError(f"parent: {cell.run} trains nothing that another cell could start from")
             stages[known] = Point(inherited, cell.id)
@@ -107,18 +114,30 @@ def plan_points(study: Study, overrides: Sequence[str], grid: Sequence[dict[str,
     plan = []
     for axes in grid:
         before = stage_of(study.parent, axes) if study.parent else None
-        plan.append(Point(axes, keep(make_cell(composer, point_overrides(study, axes), study.name, before)).id))
-    return _checked(Plan(study, tuple(overrides), tuple(plan), tuple(cells.values()), tuple(stages.values())))
+        cell = keep(make_cell(composer, point_overrides(study, axes), study.name, before, lacking))
+        plan.append(Point(axes, cell.id))
+    told = tuple(dict.fromkeys(lacking or ()))
+    return _checked(Plan(study, tuple(overrides), tuple(plan), tuple(cells.values()), tuple(stages.values()), told))
 
 
-def make_cell(composer: Composer, overrides: Sequence[str], study: str, parent: Cell | None = None) -> Cell:
-    """Compose and resolve one cell, which starts from another one of the plan where that is given."""
+def make_cell(
+    composer: Composer,
+    overrides: Sequence[str],
+    study: str,
+    parent: Cell | None = None,
+    lacking: list[str] | None = None,
+) -> Cell:
+    """Compose and resolve one cell, which starts from another one of the plan where that is given.
+
+    Args:
+        lacking: see `identity.resolve`.
+    """
     config = composer.compose(overrides)
     if parent:
         if config.init.hf or config.init.run:
             raise ConfigError("init.hf and init.run are for the first stage of a study with `parent`: set them there")
         config.init.run = str(Path(parent.config.paths.runs).expanduser().absolute() / parent.run)
-    resolved = identity.resolve(config, parent.config if parent else None)
+    resolved = identity.resolve(config, parent.config if parent else None, lacking)
     resolved.tracker = replace(resolved.tracker, group=study)
     resolved.cluster = resources_of(resolved)
     own = identity.identity(resolved)

@@ -12,6 +12,7 @@ from rich.console import Console
 from flanscale.config.compose import Composer
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning import memory
+from flanscale.orchestration.planning.cautions import cautions, mesh_rules
 from flanscale.orchestration.planning.cost import (
     Estimate,
     Pace,
@@ -45,13 +46,16 @@ from flanscale.schema import RunConfig
 COMMON = ("b200", "h200", "h100", "a100", "tpu_v4", "tpu_v5e", "tpu_v5p", "tpu_v6e")  # shown where no chip is chosen
 
 
-def make_plan(study: str, overrides: Sequence[str]) -> Plan:
+def make_plan(study: str, overrides: Sequence[str], *, insist: bool = True) -> Plan:
     """Plan a study by its name.
+
+    Args:
+        insist: that all data is here; otherwise the plan says what is lacking.
 
     Raises:
         ConfigError: no such study, a wrong override, or a cell that cannot be run.
     """
-    return plan_study(load_study(study), overrides, Composer())
+    return plan_study(load_study(study), overrides, Composer(), insist=insist)
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def print_plan(
             _print_memory(config, console, compiled=compiled)
     ahead = [cell for cell in plan.cells if seen.decisions[cell.id].action != "done"]
     waiting, failed, parents = len(seen.that("wait")), len(seen.that("failed")), len({s.cell for s in plan.stages})
-    for line in rule_lines(plan):
+    for line in [*rule_lines(plan), *mesh_rules(plan), *cautions(plan)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if removed := ledger_of(plan).removed:
         console.print(removed_line(plan.study.name, removed), highlight=False, markup=False, soft_wrap=True)
