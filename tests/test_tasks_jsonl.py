@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from told import Command
 
-from flanscale.errors import DataError
+from flanscale.config.compose import Composer
+from flanscale.errors import ConfigError, DataError
+from flanscale.identity import resolve
 from flanscale.tasks.jsonl import FACTS, KEYS, STYLES, Jsonl
 from flanscale.tasks.task import Skips
 
@@ -190,3 +193,31 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
 
     assert Jsonl(folder_with(tmp_path, GOOD), 20).fingerprint("mine") == before
     assert Jsonl(folder_with(tmp_path, GOOD, GOOD), 10).fingerprint("mine") != before
+
+
+def test_check_lists_what_is_wrong_with_every_file_and_a_plan_names_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flanscale: Command
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    folder_with(tmp_path / "mine", {"instruction": "Say it."}, {**GOOD, "x": 1}, GOOD, {**GOOD, "x": 2}, name="a.jsonl")
+    folder_with(tmp_path / "mine", {"input": "q", "output": 3}, name="b.jsonl")
+    folder_with(tmp_path / "mine", GOOD, {"input": "q", "output": "a", "rationale": ""}, name="held.jsonl")
+    (tmp_path / "mine" / "held_out.txt").write_text("held\n")
+    told = flanscale("tasks", "check", "collection=jsonl", "data.jsonl=mine")
+    assert told.returncode == 1
+    lines = told.stdout.splitlines()
+    assert [line.split(": ")[0] for line in lines[:-1]] == ["mine/a.jsonl:2", "mine/b.jsonl:1", "mine/held.jsonl:2"]
+    assert lines[0].endswith("(2 such)")
+    assert lines[-1] == "3 tasks of jsonl, 3 faults"
+
+    config = ["collection=jsonl", "data.jsonl=mine", "tokenizer=bytes", "evaluation.settings=[direct]"]
+    cell = Composer().compose([*config, "mixture.count=2"])
+    with pytest.raises(ConfigError, match=r"a\.jsonl:2: unknown key 'x'.*\(and 2 more: flanscale tasks check lists"):
+        resolve(cell)
+    resolve(Composer().compose([*config, "mixture.count=2", "mixture.skip_bad=true", "mixture.allow_missing=true"]))
+
+    for name, content in (("a", [GOOD]), ("b", [GOOD]), ("held", [GOOD])):
+        folder_with(tmp_path / "mine", *content, name=f"{name}.jsonl")
+    told = flanscale("tasks", "check", "collection=jsonl", "data.jsonl=mine")
+    assert (told.returncode, told.stdout) == (0, "3 tasks of jsonl, 0 faults\n")

@@ -102,6 +102,21 @@ def show(
         _print_tokens(loaded, run)
 
 
+@app.command()
+def check(overrides: Overrides = None) -> None:
+    """Read every task of a collection, held-out ones too, and say what is wrong with them, by file and line."""
+    from flanscale.tasks.checking import faults
+    from flanscale.tasks.registry import open_collection
+
+    run = compose_loosely(overrides or [])
+    collection = open_collection(run.collection, run.data, skip_bad=True)
+    names = [*(task for group in collection.groups.values() for task in group), *collection.held_out]
+    wrong = list(faults(collection, names))
+    print("\n".join([*wrong, f"{len(names):,} tasks of {collection.name}, {len(wrong):,} faults"]))
+    if wrong:
+        raise typer.Exit(1)
+
+
 # --- what is on disk ------------------------------------------------------------------------------------------------
 
 

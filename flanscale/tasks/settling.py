@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 
 from flanscale.errors import DataError
 from flanscale.schema import CollectionConfig, DataConfig, EvaluationConfig, MixtureConfig, PathsConfig, RunConfig
+from flanscale.tasks.checking import faults
 from flanscale.tasks.registry import asks_itself, open_benchmarks, open_evaluation, open_training, open_wordings
 from flanscale.tasks.selection import select_tasks
 from flanscale.tasks.task import Collection
@@ -40,6 +42,9 @@ def settle_data(config: RunConfig) -> None:
     config.fingerprints["wordings"] = _wordings(config.mixture.templates, data)
     if config.mixture.contamination != "off":
         config.fingerprints["benchmarks"] = _benchmarks(data, config.mixture.contamination_words)
+    if not config.mixture.skip_bad:
+        for of_asked, some in ((False, (*names, *collection.held_out)), (True, asked.held_out)):
+            _check_own(key, some, of_asked)
     if config.collection.name != "procedural":
         config.fingerprints["tasks"] = _fingerprint(key, (*names, *collection.held_out))
     if asked is not collection:
@@ -59,6 +64,21 @@ def _collections(key: str) -> tuple[Collection, Collection]:
     )
     training = open_training(config)
     return training, training if asks_itself(config) or not settings else open_evaluation(config)
+
+
+def _check_own(key: str, names: Sequence[str], asked: bool) -> None:
+    """Raise `DataError` where a record of the user's own tasks is wrong: others are published and stay as they are."""
+    if _collections(key)[asked].name == "jsonl" and (
+        wrong := [line for name in names for line in _faults(key, name, asked)]
+    ):
+        more = f" (and {len(wrong) - 1} more: flanscale tasks check lists them)" if len(wrong) > 1 else ""
+        raise DataError(f"{wrong[0]}{more}; mixture.skip_bad=true leaves bad records out and counts them")
+
+
+@cache
+def _faults(key: str, name: str, asked: bool) -> list[str]:
+    collection, data, _, *others = json.loads(key)
+    return list(faults(_collections(json.dumps([collection, data, True, *others]))[asked], [name]))
 
 
 @cache

@@ -108,6 +108,15 @@ class Skips:
         self.counts.update(counts)
         self.first = {**first, **self.first}
 
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.counts.clear()
+        self.first.clear()
+
+    def lines(self) -> list[str]:
+        """One for each kind: where its first was, what is wrong, and how often."""
+        return [f"{self.first[why]}: {why}{f' ({n} such)' if n > 1 else ''}" for why, n in self.counts.items()]
+
     @property
     def total(self) -> int:
         return self.counts.total()
