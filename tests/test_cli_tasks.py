@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,18 @@ def test_a_real_task_of_every_collection_is_shown(tasks: Any, shared_data: Path,
     code, out, _ = tasks("show", task, f"data.root={shared_data}", "cot=true", "--examples", "1")
     assert code == 0
     assert "── target" in out
+
+
+def test_a_held_out_task_is_shown_as_it_is_asked(tasks: Any, tmp_path: Path) -> None:
+    lines = [f'{{"input": "q{n}", "output": "a{n}"}}' for n in range(6)]
+    (tmp_path / "asked.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "learned.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "held_out.txt").write_text("asked\n")
+    own = ("collection=jsonl", f"data.jsonl={tmp_path}", "mixture.exemplars=3")
+    asked, learned = (
+        [shown.split("── target")[0] for shown in tasks("show", task, *own).stdout.split("input\n")[1:]]
+        for task in ("asked", "learned")
+    )
+    assert len(asked) == len(learned) == 3
+    assert all(re.search(r"a\d", shown) for shown in learned)
+    assert not any(re.search(r"a\d", shown) for shown in asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,6 +57,16 @@ def test_a_perfect_model_scores_100_in_both_prompting_modes(tasks: list[Task]) -
         ("procedural", "direct", 100.0, 0.0, 480),
         ("procedural", "cot", 100.0, 0.0, 480),
     ]
+
+
+def test_few_shot_requests_that_cannot_be_met_are_said(tasks: list[Task], caplog: pytest.LogCaptureFixture) -> None:
+    few = dataclasses.replace(tasks[0], name="few", exemplars=(tasks[0].examples[0], tasks[0].examples[1]))
+    heldout.build_items([few], CONFIG, exemplars=2)
+    assert not caplog.messages
+    heldout.build_items([few, tasks[1]], CONFIG, exemplars=3)
+    (said,) = caplog.messages
+    assert said.startswith("mixture.exemplars=3, but 2 of 2 held-out tasks have fewer of their own")
+    assert said.endswith(f": few, {tasks[1].name}")
 
 
 def test_wrong_answers_lower_the_score_by_their_share(tasks: list[Task]) -> None:

@@ -96,7 +96,7 @@ def show(
     loaded = collection.task(task)
     _print_facts(_facts(loaded, collection, row))
     if loaded.examples and examples:
-        _print_examples(loaded, run, examples)
+        _print_examples(loaded, run, examples, asked=task in collection.held_out)
         _print_wrong_answer(collection, task)
     if loaded.examples and any(text.startswith("tokenizer") for text in overrides or []):
         _print_tokens(loaded, run)
@@ -222,26 +222,30 @@ def _facts(task: Task, collection: Collection, row: CatalogRow | None) -> dict[s
     }
 
 
-def _prompts(task: Task, run: RunConfig, indices: Iterable[int]) -> list[tuple[int, str, str]]:
-    """(index, input, target) of examples in wordings drawn as a training run with this configuration draws them."""
+def _prompts(task: Task, run: RunConfig, indices: Iterable[int], *, asked: bool = False) -> list[tuple[int, str, str]]:
+    """(index, input, target) of examples as a training run with this configuration draws them, or as it asks them."""
     from flanscale.tasks.registry import open_wordings
-    from flanscale.tasks.templates import draw_form, render
+    from flanscale.tasks.templates import draw_form, evaluation_form, render
 
     wordings = open_wordings(run.mixture.templates, run.data)
     prompts = []
     for index in indices:
         choice = int.from_bytes(hashlib.sha256(f"{task.name}/{index}".encode()).digest()[:8], "big") >> 1
-        form = draw_form(task, task.examples[index], run.mixture, cot=run.cot, choice=choice)
+        if asked:
+            form, choice = evaluation_form(False, min(run.mixture.exemplars, len(task.exemplars))), index
+        else:
+            form = draw_form(task, task.examples[index], run.mixture, cot=run.cot, choice=choice)
         prompt = render(task, index, form, choice, wordings)
         prompts.append((index, prompt.input, prompt.target))
     return prompts
 
 
-def _print_examples(task: Task, run: RunConfig, count: int) -> None:
+def _print_examples(task: Task, run: RunConfig, count: int, *, asked: bool) -> None:
     count = min(count, len(task.examples))
-    for index, asked, answer in _prompts(task, run, [i * len(task.examples) // count for i in range(count)]):
+    shown = [i * len(task.examples) // count for i in range(count)]
+    for index, question, answer in _prompts(task, run, shown, asked=asked):
         print(f"\n── example {index + 1:,} of {len(task.examples):,}: {task.examples[index].id}, input")
-        print(_shortened(asked))
+        print(_shortened(question))
         print("── target")
         print(_shortened(answer))
 

@@ -7,6 +7,7 @@ study answers the same items in the same order, so that cells can be compared it
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,8 @@ from flanscale.evaluation.scoring import METRICS
 from flanscale.schema import EvaluationConfig
 from flanscale.tasks.task import Collection, Example, Task
 from flanscale.tasks.templates import Wordings, evaluation_form, extract_answer, load_wordings, render
+
+log = logging.getLogger(__name__)
 
 
 class LanguageModel(Protocol):
@@ -93,6 +96,12 @@ def build_items(
     """
     items = []
     wordings = wordings or load_wordings("own", None)
+    if config.settings and (short := [task.name for task in tasks if len(task.exemplars) < exemplars]):
+        log.warning(
+            "mixture.exemplars=%d, but %d of %d held-out tasks have fewer of their own and are asked with what they"
+            " have: %s",
+            *(exemplars, len(short), len(tasks), ", ".join([*short[:3], *(["…"] if len(short) > 3 else [])])),
+        )
     for setting in config.settings:
         for task in tasks:
             if not task.examples:

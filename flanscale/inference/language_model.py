@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +11,15 @@ from flanscale.inference.decoding import greedy
 from flanscale.models import Model
 from flanscale.pipeline.tokenizers import Tokenizer
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class TrainedModel:
     """A model of `flanscale.models` with its parameters and tokenizer; decoding is greedy.
 
-    Prompts longer than `input_tokens` lose their start, as in training. Of several processes that hold the parameters
-    together, all ask the same.
+    Prompts longer than `input_tokens` lose their start, as in training: how many do is logged, and so is how many
+    answers had not ended at the limit. Of several processes that hold the parameters together, all ask the same.
     """
 
     model: Model
@@ -28,7 +31,8 @@ class TrainedModel:
     """Called before every batch; what it raises ends the generation."""
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
-        ids = [tokens[-self.input_tokens :].tolist() for tokens in self.tokenizer.encode(prompts)]
+        whole = self.tokenizer.encode(prompts)
+        ids = [tokens[-self.input_tokens :].tolist() for tokens in whole]
         outputs = greedy(
             self.model,
             self.params,
@@ -38,4 +42,12 @@ class TrainedModel:
             eos_id=self.tokenizer.eos_id,
             between=self.between,
         )
+        lengths = [len(tokens) for tokens in whole]
+        if cut := sum(length > self.input_tokens for length in lengths):
+            log.warning(
+                "%d of %d prompts are longer than trainer.input_tokens=%d (up to %d) and lost their start",
+                *(cut, len(ids), self.input_tokens, max(lengths)),
+            )
+        if unended := sum(len(tokens) == max_new_tokens for tokens in outputs):
+            log.warning("%d of %d answers had not ended after %d tokens", unended, len(ids), max_new_tokens)
         return [self.tokenizer.decode(tokens) for tokens in outputs]
