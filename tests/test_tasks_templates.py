@@ -292,7 +292,7 @@ def test_options_that_stand_in_the_question_are_not_listed_again() -> None:
 
 def test_no_exemplar_is_the_query_or_holds_it_and_all_differ() -> None:
     rng = random.Random(1)
-    words = [f"item {number}" for number in range(15)]  # "item 1" stands in "item 10"
+    words = [f"item {number} " * (1 + number % 2) for number in range(15)]  # some stand in others
     pool = [
         example(n, input=rng.choice(words), rationale=rng.choice(words), references=(rng.choice(words),))
         for n in range(60)
@@ -304,8 +304,9 @@ def test_no_exemplar_is_the_query_or_holds_it_and_all_differ() -> None:
         query = shown.examples[choice % len(shown.examples)]
         shots = choose_shots(shown, query, Form(cot=True, shots=4), choice)
         assert len({shot.input for shot in shots}) == len(shots) <= 4
+        asked = query.input.strip()
         assert not any(
-            query.input in text for shot in shots for text in (shot.input, shot.target, shot.rationale or "")
+            f" {asked} " in f" {text} " for shot in shots for text in (shot.input, shot.target, shot.rationale or "")
         )
         assert {shot.id for shot in shots} <= {shot.id for shot in shown.exemplars or shown.examples}
 
@@ -317,6 +318,31 @@ def test_an_exemplar_that_holds_the_querys_text_is_not_shown() -> None:
         text = render(shown, 0, Form(True, 3), choice, OWN).input
         assert text.count("query <0>") == 1
         assert "query <3>" in text
+
+
+def test_inputs_that_differ_in_case_or_white_space_alone_are_one_question() -> None:
+    asked = (
+        "Where is the red cup?",
+        "Where is  the red cup?",
+        "where is the red CUP?",
+        "Where is\tthe red cup? ",
+        "And?",
+    )
+    shown = task(exemplars=())
+    shown = replace(shown, examples=[example(n, input=text) for n, text in enumerate(asked)])
+    for choice in choices(20):
+        for query in shown.examples[:4]:
+            shots = choose_shots(shown, query, Form(cot=False, shots=4), choice)
+            assert [shot.input for shot in shots] == ["And?"]
+        assert len(choose_shots(shown, shown.examples[4], Form(cot=False, shots=4), choice)) == 1
+
+
+def test_a_number_inside_another_gives_nothing_away() -> None:
+    shown = replace(task(exemplars=()), examples=[example(n, input=str(n), references=("odd",)) for n in range(60)])
+    for choice in choices(20):
+        assert len(choose_shots(shown, shown.examples[5], Form(cot=False, shots=5), choice)) == 5
+    telling = replace(shown, exemplars=(example(100, input="15"), example(101, input="is 5, then?")))
+    assert [shot.input for shot in choose_shots(telling, shown.examples[5], Form(cot=False, shots=5), 1)] == ["15"]
 
 
 def test_exemplars_of_the_task_come_before_training_examples_and_fewer_are_shown_where_few_are_left() -> None:

@@ -36,7 +36,7 @@ from flanscale.tasks.templates import Prompt, Wordings, draw_form, render
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of what an entry of the store holds; raise it when the same settings come to other texts
+FORMAT = 2  # of what an entry of the store holds; raise it when the same settings come to other texts
 BAD, CONTAMINATED = "malformed", "contaminated"
 FORM_KNOBS = (
     "templates",
