@@ -84,9 +84,62 @@ def test_json_is_for_programs(tasks: Any, root: Path) -> None:
     assert {row["data"] for row in json.loads(out)} == {None}  # nothing was looked for
 
 
+@pytest.fixture
+def rendered(tmp_path: Path) -> list[str]:
+    """Overrides that open a rendered folder with two CoT tasks, one of them also turned round, and two odd names."""
+    names = [("CoT", "cot_gsm8k"), ("CoT", "cot_creak"), ("CoT", "cot_creak_ii"), ("Flan2021", "wsc273:1.0.0")]
+    names += [("P3", "glue_mrpc_same_thing"), ("Flan2021", "glue/mnli:2.0.0")]
+    rows = [
+        {"inputs": f"in {i}", "targets": "out", "_task_source": s, "_task_name": n} for i, (s, n) in enumerate(names)
+    ]
+    (tmp_path / "rendered").mkdir()
+    (tmp_path / "rendered" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return ["collection=rendered", f"data.rendered={tmp_path / 'rendered'}", f"paths.cache={tmp_path / 'cache'}"]
+
+
+def test_the_rendered_collection_is_listed_as_it_is(tasks: Any, rendered: list[str]) -> None:
+    _, out, _ = tasks("list", *rendered)
+    lines = [line.split() for line in out.splitlines()]
+    assert ["cot", "on", "disk", "2", "documented", "stream_creak"] in [line[:6] for line in lines]
+    assert ["muffin", "uncatalogued", "1", "wsc273_1.0.0", "Flan2021", "wsc273:1.0.0"] in lines
+    assert ["t0sf", "uncatalogued", "1", "glue_mrpc_same_thing", "P3", "glue_mrpc_same_thing"] in lines
+    heads = "collection catalogued on disk of these held out missing uncatalogued rows"
+    assert totals(out) == {
+        "collection": heads.split()[1:],
+        "cot": ["9", "2", "0", "7", "0", "3"],
+        "muffin": ["80", "1", "0", "79", "1", "2"],
+        "t0sf": ["193", "0", "0", "193", "1", "1"],
+        "niv2": ["1,554", "0", "0", "1,554", "0", "0"],
+        "all": ["1,836", "3", "0", "1,833", "2", "6"],
+    }
+    _, out, _ = tasks("list", "--missing", "--collection", "cot", *rendered)
+    assert len(out[: out.index("\n\n")].splitlines()) == 7
+    _, out, _ = tasks("list", "--json", "--collection", "muffin", *rendered)
+    (known, odd) = [row for row in json.loads(out) if row["data"] != "missing"]
+    assert (known["task"], known["data"], known["rows"]) == ("mnli_matched", "on disk", 1)
+    assert (odd["task"], odd["data"], odd["rows"], odd["membership"]) == ("wsc273_1.0.0", "uncatalogued", 1, "")
+    assert odd["why"] == "no task of the paper's catalogue; rows of Flan2021, named wsc273:1.0.0"
+
+
+def test_rows_under_a_name_outside_the_catalogue_can_be_seen(tasks: Any, rendered: list[str]) -> None:
+    code, out, _ = tasks("show", "wsc273_1.0.0", *rendered)
+    assert code == 0
+    assert "in 3" in out
+    assert "uncatalogued: no task of the paper's catalogue; rows of Flan2021, named wsc273:1.0.0" in out
+
+
+def test_a_collection_of_ones_own_is_listed_as_it_is(tasks: Any, tmp_path: Path) -> None:
+    for name in ("sums", "tales"):
+        (tmp_path / f"{name}.jsonl").write_text('{"input": "a", "output": "b"}\n', encoding="utf-8")
+    _, out, _ = tasks("list", "collection=jsonl", f"data.jsonl={tmp_path}")
+    assert [" sums " in f"{line} " or " tales " in f"{line} " for line in out.splitlines()[1:3]] == [True, True]
+    assert totals(out)["all"] == ["0", "2", "0", "0"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["list", "collection=rendered", "data.rendered=/nowhere"], "data.rendered=/nowhere: no such file or folder"),
         (["list", "--missing"], "--missing compares with a data folder: give data.root="),
         (["list", "--collection", "t0_sf"], "--collection t0_sf: the catalogue has cot, muffin, t0sf, niv2; did you"),
         (["list", "data.niv=x"], "unknown key 'data.niv'; did you mean data.niv2"),

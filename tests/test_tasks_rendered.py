@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import pickle
@@ -13,8 +14,12 @@ from typing import Any
 import pytest
 
 from flanscale.errors import DataError
-from flanscale.tasks.catalog import COUNTS
+from flanscale.schema import MixtureConfig
+from flanscale.tasks.catalog import COUNTS, catalogued
+from flanscale.tasks.flan_names import NEVER_RENDERED
+from flanscale.tasks.mixture import build_mixture
 from flanscale.tasks.rendered import Rendered
+from flanscale.tasks.selection import select_tasks
 from flanscale.tasks.task import Skips
 
 
@@ -75,6 +80,117 @@ def test_the_hub_s_column_names_are_known(tmp_path: Path, inputs: str, targets: 
     assert (example.input, example.target, example.fields) == ("q", "a", {"_template_type": "fs_opt"})
 
 
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def flan_names() -> list[dict[str, str]]:
+    """Names as FLAN's code and copies of its data write them: source, name, the catalogue's task (or nothing)."""
+    with Path(__file__).with_name("flan_names.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_real_name_means_its_task_of_the_catalogue_or_none(tmp_path: Path) -> None:
+    names = flan_names()
+    write(tmp_path / "data" / "a.jsonl", [row(i, n["source"], n["name"]) for i, n in enumerate(names)])
+
+    rendered = opened(tmp_path)
+
+    meant = {(entry["source"], name): task for task, entry in rendered.index.tasks.items() for name in entry["names"]}
+    known = {name: task for name, task in meant.items() if task not in rendered.uncatalogued}
+    assert known == {(n["source"], n["name"]): n["task"] for n in names if n["task"]}
+    assert len(names) > 300
+    assert len(rendered.uncatalogued) == sum(not n["task"] for n in names) > 20
+    assert rendered.groups["cot"] == list(catalogued("cot"))
+    assert set(catalogued("muffin")) - set(rendered.groups["muffin"]) == set(NEVER_RENDERED)
+
+
+def test_a_task_turned_round_is_rows_of_its_task(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.jsonl", [row(1, "CoT", "cot_creak_ii"), row(2, "CoT", "cot_creak")])
+
+    (task,) = opened(tmp_path).groups["cot"]
+
+    assert task == "stream_creak"
+    assert [example.target for example in opened(tmp_path).task(task).examples] == ["answer 1", "answer 2"]
+
+
+def test_a_name_outside_the_catalogue_never_takes_a_task_s_name(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.jsonl", [row(1, "Flan2021", "sciq_Direct_Question"), row(2), row(3, "NIv2", "cola")])
+    rendered = opened(tmp_path)
+
+    assert rendered.groups == {"t0sf": ["sciq_Direct_Question"]}
+    assert [example.target for example in rendered.task("sciq_Direct_Question").examples] == ["answer 2"]
+    assert list(rendered.uncatalogued) == ["sciq_Direct_Question_muffin", "cola_niv2"]
+    assert rendered.uncatalogued["cola_niv2"] == "no task of the paper's catalogue; rows of NIv2, named cola"
+
+
+# --- the paper's stages ----------------------------------------------------------------------------------------------
+
+COT = ["gsm8k", "strategyqa", "creak", "qasc", "esnli", "ecqa", "sensemaking"]
+COT_NAMES = [*(f"cot_{name}" for name in COT), "stream_aqua", "stream_qed"]
+OTHERS = [("Flan2021", "wsc273:1.0.0"), ("CoT", "cot_drop"), ("P3", "glue_mrpc_same_thing")]
+
+
+def collection_of(tmp_path: Path, file: str, names: list[tuple[str, str]]) -> Rendered:
+    write(tmp_path / "data" / file, [row(i, source, name) for i, (source, name) in enumerate(names)])
+    return opened(tmp_path)
+
+
+def everything() -> list[tuple[str, str]]:
+    names = [(n["source"], n["name"]) for n in flan_names() if n["source"] in ("Flan2021", "Dialog")]
+    return [*OTHERS, *names, ("P3", "sciq_Direct_Question"), *(("CoT", name) for name in COT_NAMES)]
+
+
+@pytest.mark.parametrize("file", ["a.jsonl", "part.0.parquet"])
+def test_the_paper_s_first_stages_are_its_own_tasks(
+    tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rendered = collection_of(tmp_path, file, everything())
+
+    nine = select_tasks(rendered, MixtureConfig(count=9), cot=True)
+    stage = select_tasks(rendered, MixtureConfig(count=89, allow_missing=True), cot=True)
+
+    assert nine == list(catalogued("cot"))
+    assert stage == [*nine, *(name for name in catalogued("muffin") if name not in NEVER_RENDERED)]
+    assert "3 names with 4 rows are in no mixture" in caplog.text
+    with pytest.raises(
+        DataError, match=r"count=89, but rendered has 81 .*; 8 have no data, e\.g\. dmcc_python, .*FLAN"
+    ):
+        select_tasks(rendered, MixtureConfig(count=89), cot=True)
+    mixture, tasks, _ = build_mixture(rendered, MixtureConfig(count=9), cot=True)
+    assert mixture.names == tuple(nine)
+    assert [task.examples[0].target for task in tasks][-1].startswith("answer ")
+
+
+def test_a_stage_lacks_what_is_not_here_and_takes_nothing_in_its_stead(tmp_path: Path) -> None:
+    lacking = {("CoT", "cot_ecqa"), ("CoT", "cot_qasc")}
+    rendered = collection_of(tmp_path, "a.jsonl", [name for name in everything() if name not in lacking])
+
+    with pytest.raises(
+        DataError, match=r"has 7 training tasks .*; 2 have no data, e\.g\. stream_ecqa, stream_qasc: no row"
+    ):
+        select_tasks(rendered, MixtureConfig(count=9), cot=True)
+    allowed = MixtureConfig(count=9, allow_missing=True)
+    assert select_tasks(rendered, allowed, cot=True) == rendered.groups["cot"]
+    assert len(rendered.groups["cot"]) == 7
+    for order in ("paper", "random"):
+        chosen = select_tasks(rendered, MixtureConfig(1836, order, allow_missing=True), cot=True)
+        assert set(chosen).isdisjoint(rendered.uncatalogued)
+        assert len(chosen) == 7 + 72 + 1
+
+
+@pytest.mark.parametrize("without_cot", ["answers", "leave_out"])
+def test_rationales_cannot_be_taken_off_so_their_tasks_are_out_without_chain_of_thought(
+    tmp_path: Path, without_cot: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rendered = collection_of(tmp_path, "a.jsonl", everything())
+    config = MixtureConfig(count=80, allow_missing=True, without_cot=without_cot)
+
+    chosen = select_tasks(rendered, config, cot=False)
+
+    assert chosen == rendered.groups["muffin"]
+    assert ("cot=false leaves out the group cot of rendered" in caplog.text) == (without_cot == "answers")
+
+
 def test_groups_are_the_paper_s_in_its_order_with_catalogue_names(tmp_path: Path) -> None:
     named = [
         ("NIv2", "task002_quoref_answer_generation"),
@@ -91,15 +207,15 @@ def test_groups_are_the_paper_s_in_its_order_with_catalogue_names(tmp_path: Path
     rendered = opened(tmp_path)
 
     assert rendered.groups == {
-        "cot": ["cot_gsm8k", "stream_qed_ii"],
-        "muffin": ["arc_challenge", "cola", "wiki_dialog", "wmt16_translate_deen", "some_thing_new_1.0.0"],
+        "cot": ["cot_gsm8k", "stream_qed"],
+        "muffin": ["arc_challenge", "cola", "wiki_dialog", "wmt16_translate_deen"],
         "t0sf": ["sciq_Direct_Question"],
         "niv2": ["task002_quoref_answer_generation"],
     }
     assert list(rendered.groups) == list(COUNTS)
     assert rendered.category("cola") == "Grammatical Acceptability"
     assert rendered.category("some_thing_new_1.0.0") == "Flan2021"
-    assert len(rendered.missing) == sum(COUNTS.values()) - 7
+    assert len(rendered.missing) == sum(COUNTS.values()) - 8
     assert rendered.held_out == []
 
 
@@ -114,7 +230,7 @@ def test_copies_of_mmlu_never_become_tasks(tmp_path: Path) -> None:
 def test_a_task_name_from_the_data_is_safe_in_paths(tmp_path: Path, name: str) -> None:
     write(tmp_path / "data" / "a.jsonl", [row(1, "Flan2021", name)])
 
-    (task,) = opened(tmp_path).groups["muffin"]
+    (task,) = opened(tmp_path).uncatalogued
 
     assert (tmp_path / task).resolve().parent == tmp_path.resolve()
     assert len(opened(tmp_path).task(task).examples) == 1

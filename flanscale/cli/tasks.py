@@ -1,6 +1,7 @@
 """What is there to learn from, and how does the model see it? The verbs `flanscale tasks list` and `… show`.
 
 The catalogue is a list of names; what of it lies on this disk is another number, told where a data folder is given.
+`collection=` lists another collection: what it has, what it lacks, and what of it the catalogue has not.
 """
 
 from __future__ import annotations
@@ -25,9 +26,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a disk has of one task."""
+
+    state: str
+    """One of `PRESENT`, `HELD_OUT`, `MISSING` and `UNCATALOGUED`."""
+    why: str = ""
+    rows: int | None = None
+    """In the files, where the collection counts them."""
+
+
 app = typer.Typer(help="Browse, fetch and prepare tasks.", no_args_is_help=True)
 
-PRESENT, HELD_OUT, MISSING = "on disk", "held out", "missing"
+PRESENT, HELD_OUT, MISSING, UNCATALOGUED = "on disk", "held out", "missing", "uncatalogued"
 MOST_SHOWN_CHARS = 3_000
 MOST_COUNTED_EXAMPLES = 1_000
 
@@ -44,32 +57,38 @@ Overrides = Annotated[
 @app.command("list")
 def list_tasks(
     overrides: Overrides = None,
-    collection: Annotated[str | None, typer.Option(help=f"only one of {', '.join(COUNTS)}")] = None,
+    collection: Annotated[str | None, typer.Option(help=f"only one group, of {', '.join(COUNTS)}")] = None,
     category: Annotated[str | None, typer.Option(help="only categories that hold this text")] = None,
     missing: Annotated[
         bool, typer.Option("--missing", help="only tasks without data, and what to do about it")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
-    """List the paper's 1,836 tasks, and with data.root=<folder> which of them are on this disk."""
-    if collection is not None and collection not in COUNTS:
-        raise DataError(
-            f"--collection {collection}: the catalogue has {', '.join(COUNTS)}{nearest(collection, COUNTS)}"
-        )
-    rows = [row for row in read_catalog() if collection in (None, row.collection)]
+    """List the paper's 1,836 tasks, which of them data.root=<folder> has, or those of another collection=<name>."""
+    run = compose_loosely(overrides) if overrides else None
+    if run is not None and _is_chosen(overrides) and run.collection.name not in (*COUNTS, "flan"):
+        where = run.collection.name
+        rows, found = _of_collection(run)
+    else:
+        where, rows, found = "the catalogue", read_catalog(), None
+    groups = dict.fromkeys(row.collection for row in rows)
+    if collection is not None and collection not in groups:
+        raise DataError(f"--collection {collection}: {where} has {', '.join(groups)}{nearest(collection, groups)}")
+    if found is None and run is not None:
+        found = _on_disk(run)
+    rows = [row for row in rows if collection in (None, row.collection)]
     rows = [row for row in rows if category is None or category.lower() in row.category.lower()]
-    found = _on_disk(overrides) if overrides else None
     if missing and found is None:
         raise DataError(
             "--missing compares with a data folder: give data.root=<folder>, or data.niv2=<folder> and so on"
         )
-    shown = [row for row in rows if not missing or (found and found[row.task][0] == MISSING)]
+    shown = [row for row in rows if not missing or (found and found[row.task].state == MISSING)]
     if as_json:
         print(json.dumps([_as_json(row, found) for row in shown], indent=1, ensure_ascii=False))
         return
     if missing and found:
         for row in shown:
-            print(f"{row.collection}  {row.task}: {found[row.task][1]}")
+            print(f"{row.collection}  {row.task}: {found[row.task].why}")
     else:
         print(plain(_table(shown, found)))
     print()
@@ -128,19 +147,50 @@ def compose_loosely(overrides: Sequence[str]) -> RunConfig:
     return Composer().compose([*tokenizer, "evaluation.settings=[direct]", *overrides])
 
 
-def _on_disk(overrides: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Task of the catalogue → (on disk, held out or missing; why)."""
+def _is_chosen(overrides: Sequence[str] | None) -> bool:
+    return any(text.startswith("collection=") for text in overrides or ())
+
+
+def _on_disk(run: RunConfig) -> dict[str, Found]:
+    """Task of the catalogue → what the data folders have of it."""
     from flanscale.schema import CollectionConfig
-    from flanscale.tasks.flan import Flan
     from flanscale.tasks.registry import open_collection
 
-    flan = open_collection(CollectionConfig(name="flan"), compose_loosely(overrides).data, skip_bad=True)
-    assert isinstance(flan, Flan)
-    found = {task: (PRESENT, "") for tasks in flan.groups.values() for task in tasks}
-    found |= {task: (HELD_OUT, why) for task, why in flan.reserved.items()}
-    found |= {task: (MISSING, why) for task, why in flan.missing.items()}
+    flan = open_collection(CollectionConfig(name="flan"), run.data, skip_bad=True)
+    found = {task: Found(PRESENT) for tasks in flan.groups.values() for task in tasks}
+    found |= {task: Found(HELD_OUT, why) for task, why in getattr(flan, "reserved", {}).items()}
+    found |= {task: Found(MISSING, why) for task, why in flan.missing.items()}
     flan.skips.log_to(log)
     return found
+
+
+def _of_collection(run: RunConfig) -> tuple[list[CatalogRow], dict[str, Found]]:
+    """(a row for every task that a collection has or lacks, group after group; task → what is here of it)."""
+    from flanscale.tasks.registry import open_collection
+    from flanscale.tasks.rendered import Rendered
+
+    opened = open_collection(run.collection, run.data, skip_bad=True, cache=run.paths.cache)
+    group_of = {task: group for group, tasks in opened.groups.items() for task in tasks}
+    found = {task: Found(PRESENT) for task in group_of}
+    found |= {task: Found(HELD_OUT) for task in opened.held_out}
+    rows = {task: _own_row(group, task, opened.category(task)) for task, group in group_of.items()}
+    if isinstance(opened, Rendered):
+        found |= {task: Found(UNCATALOGUED, why) for task, why in opened.uncatalogued.items()}
+        found = {task: dataclasses.replace(here, rows=opened.entry(task)["rows"]) for task, here in found.items()}
+        for task in opened.uncatalogued:
+            entry = opened.entry(task)
+            rows[task] = _own_row(entry["group"], task, opened.category(task), ", ".join(entry["names"]))
+        rows |= {row.task: row for row in read_catalog()}
+    found |= {task: Found(MISSING, why) for task, why in opened.missing.items()}
+    rows = {task: rows.get(task) or _own_row(opened.name, task) for task in found}
+    groups = list(dict.fromkeys((*COUNTS, *(row.collection for row in rows.values()))))
+    opened.skips.log_to(log)
+    return sorted(rows.values(), key=lambda row: groups.index(row.collection)), found
+
+
+def _own_row(group: str, task: str, category: str = "", dataset: str = "") -> CatalogRow:
+    """What is known of a task that the catalogue has not: no membership."""
+    return CatalogRow(group, task, dataset, category, task_type="", licence="", membership="", note="")
 
 
 def _find(name: str, run: RunConfig, overrides: Sequence[str]) -> tuple[CatalogRow | None, Collection | None]:
@@ -152,7 +202,7 @@ def _find(name: str, run: RunConfig, overrides: Sequence[str]) -> tuple[CatalogR
     from flanscale.tasks.registry import open_collection
 
     row = next((row for row in read_catalog() if row.task == name), None)
-    chosen = any(text.startswith("collection=") for text in overrides)
+    chosen = _is_chosen(overrides)
     skip_bad = run.mixture.skip_bad
     if row is not None and not chosen:
         if not any(text.startswith("data.") for text in overrides):
@@ -161,6 +211,7 @@ def _find(name: str, run: RunConfig, overrides: Sequence[str]) -> tuple[CatalogR
         return row, open_collection(config, run.data, skip_bad=skip_bad)
     collection = open_collection(run.collection, run.data, skip_bad=skip_bad)
     known = [*(task for group in collection.groups.values() for task in group), *collection.held_out]
+    known += getattr(collection, "uncatalogued", ())
     if name not in known and name not in collection.missing:
         others = [] if chosen else [row.task for row in read_catalog()]
         where = f"of {collection.name}" if chosen else f"in the catalogue or of {collection.name}"
@@ -171,33 +222,42 @@ def _find(name: str, run: RunConfig, overrides: Sequence[str]) -> tuple[CatalogR
 # --- what is printed ------------------------------------------------------------------------------------------------
 
 
-def _table(rows: Sequence[CatalogRow], found: dict[str, tuple[str, str]] | None) -> Sheet:
+def _table(rows: Sequence[CatalogRow], found: dict[str, Found] | None) -> Sheet:
     """A line a task, the longest columns last."""
-    titles = ("collection", "data", "membership", "task", "category", "dataset")
+    here = [found[row.task] if found else Found("") for row in rows]
+    titles = ("collection", "data", "rows", "membership", "task", "category", "dataset")
     return Sheet(
-        [Column(title, optional=title == "data") for title in titles],
+        [Column(title, right=title == "rows", optional=title in ("data", "rows", "membership")) for title in titles],
         [
-            (row.collection, found[row.task][0] if found else "", row.membership, row.task, row.category, row.dataset)
-            for row in rows
+            (row.collection, of.state, _number(of.rows), row.membership, row.task, row.category, row.dataset)
+            for row, of in zip(rows, here, strict=True)
         ],
     )
 
 
-def _as_json(row: CatalogRow, found: dict[str, tuple[str, str]] | None) -> dict[str, str | None]:
-    state, why = found[row.task] if found else (None, None)
-    return {**dataclasses.asdict(row), "data": state, "why": why}
+def _number(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
 
 
-def _totals(rows: Sequence[CatalogRow], found: dict[str, tuple[str, str]] | None) -> Sheet:
+def _as_json(row: CatalogRow, found: dict[str, Found] | None) -> dict[str, str | int | None]:
+    here = found[row.task] if found else None
+    facts = {**dataclasses.asdict(row), "data": here and here.state, "why": here and here.why}
+    return facts if here is None or here.rows is None else {**facts, "rows": here.rows}
+
+
+def _totals(rows: Sequence[CatalogRow], found: dict[str, Found] | None) -> Sheet:
     """How many are catalogued and, another number, how many are on disk: a line a collection, and their sum."""
+    counted = found is not None and any(here.rows is not None for here in found.values())
     titles = ("catalogued", *(("on disk", "of these held out", "missing") if found else ()))
+    titles += ("uncatalogued", "rows") if counted else ()
     lines = []
-    for name in [*(name for name in COUNTS if any(row.collection == name for row in rows)), "all"]:
+    for name in [*dict.fromkeys(row.collection for row in rows), "all"]:
         mine = [row for row in rows if name in (row.collection, "all")]
-        numbers = [len(mine)]
+        numbers = [sum(bool(row.membership) for row in mine)]
         if found:
-            states = [found[row.task][0] for row in mine]
-            numbers += [len(mine) - states.count(MISSING), states.count(HELD_OUT), states.count(MISSING)]
+            states = [found[row.task].state for row in mine]
+            numbers += [states.count(PRESENT) + states.count(HELD_OUT), states.count(HELD_OUT), states.count(MISSING)]
+            numbers += [states.count(UNCATALOGUED), sum(found[row.task].rows or 0 for row in mine)] if counted else []
         lines.append((name, *(f"{number:,}" for number in numbers)))
     return Sheet([Column("collection"), *(Column(title, right=True) for title in titles)], lines)
 
@@ -211,7 +271,7 @@ def _facts(task: Task, collection: Collection, row: CatalogRow | None) -> dict[s
         "category": "" if row else task.category,
         "dataset": "" if row else task.dataset,
         "licence": "" if row and row.licence else task.licence,
-        "data": HELD_OUT if task.name in collection.held_out else PRESENT,
+        "data": _state(task.name, collection),
         "examples": f"{len(task.examples):,}",
         "references": f"{min(references)} to {max(references)} an example" if max(references, default=1) > 1 else "",
         "with rationale": f"{rationales:,}" if rationales else "",
@@ -220,6 +280,12 @@ def _facts(task: Task, collection: Collection, row: CatalogRow | None) -> dict[s
         "style": task.style,
         "fingerprint": collection.fingerprint(task.name),
     }
+
+
+def _state(name: str, collection: Collection) -> str:
+    if why := getattr(collection, "uncatalogued", {}).get(name):
+        return f"{UNCATALOGUED}: {why}"
+    return HELD_OUT if name in collection.held_out else PRESENT
 
 
 def _prompts(task: Task, run: RunConfig, indices: Iterable[int], *, asked: bool = False) -> list[tuple[int, str, str]]:

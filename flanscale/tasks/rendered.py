@@ -1,13 +1,19 @@
 """What is in a copy of the Flan 2022 collection as the Hugging Face Hub has it? Rendered rows, sorted into their tasks.
 
 Longpre et al. 2023 (arXiv 2301.13688). Sources are grouped as the paper groups them, Dialog and program synthesis with
-Muffin; a task has the catalogue's name where the source's can be told to mean it, else the source's own. The wording is
-the source's, few-shot exemplars and chains of thought included, and stays as it is. `rendered_index` says which forms
-are read and how folders too large for memory are.
+Muffin, and `flan_names` tells which task of the catalogue a row's name means. Rows under names that the catalogue has
+not are no part of the paper's 1,836 tasks: they are in no group and so in no mixture, but listed as `uncatalogued`.
+`rendered_index` says which forms are read and how folders too large for memory are.
+
+The wording is the source's, few-shot exemplars and rationales included, and stays as it is. Every row of a CoT task has
+its rationale in its target, or, where it asks for the question from the answer, in one of its texts (`PATTERNS` and
+`FEWSHOT_PATTERNS` of google-research/FLAN, flan/v2/templates.py); no other group's rows have any. So at cot=false the
+group `cot` is left out whole: `fixed_rationales`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,9 +24,12 @@ import numpy as np
 
 from flanscale.errors import DataError, nearest
 from flanscale.tasks.catalog import COUNTS, catalogued
+from flanscale.tasks.flan_names import NEVER_RENDERED
 from flanscale.tasks.reading import BadRecord, json_object
 from flanscale.tasks.rendered_index import Index, example_of, index_rows
 from flanscale.tasks.task import Example, Skips, Task
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,19 +41,39 @@ class Rendered:
     skips: Skips = field(default_factory=Skips)
     cache: Path = Path("~/.cache/flanscale")
     name: str = "rendered"
+    fixed_rationales: bool = field(default=True, init=False)
 
     @cached_property
     def index(self) -> Index:
-        return index_rows(self.folder, self.examples_per_task, self.skips, self.cache.expanduser() / "rendered")
+        index = index_rows(self.folder, self.examples_per_task, self.skips, self.cache.expanduser() / "rendered")
+        others = [name for name, entry in index.tasks.items() if not entry["catalogued"]]
+        if others:
+            log.warning(
+                "%s: %d names with %s rows are in no mixture, for the paper's catalogue has no such tasks: %s;"
+                " `flanscale tasks list collection=rendered data.rendered=…` lists them",
+                self.folder,
+                len(others),
+                f"{sum(index.tasks[name]['rows'] for name in others):,}",
+                ", ".join(sorted(others)[:3]) + (", …" if len(others) > 3 else ""),
+            )
+        return index
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
-        groups = {}
-        for group in COUNTS:
-            names = [name for name, entry in self.index.tasks.items() if entry["group"] == group]
-            listed = [name for name in catalogued(group) if name in names]
-            groups[group] = listed + sorted(set(names) - set(listed))
-        return {group: names for group, names in groups.items() if names}
+        here = {group: [name for name in catalogued(group) if name in self.index.tasks] for group in COUNTS}
+        return {group: names for group, names in here.items() if names}
+
+    @cached_property
+    def uncatalogued(self) -> dict[str, str]:
+        """Names in the rows that mean no task of the catalogue, by group → what they are."""
+        entries = {name: entry for name, entry in sorted(self.index.tasks.items()) if not entry["catalogued"]}
+        why = "no task of the paper's catalogue; rows of {}"
+        return {
+            name: why.format(f"{entry['source']}, named {', '.join(entry['names'])}")
+            for group in COUNTS
+            for name, entry in entries.items()
+            if entry["group"] == group
+        }
 
     @property
     def held_out(self) -> list[str]:
@@ -52,19 +81,20 @@ class Rendered:
 
     @cached_property
     def missing(self) -> dict[str, str]:
-        why = f"no rows under this name in {self.folder}; other files of the collection may hold them"
-        return {name: why for group in COUNTS for name in catalogued(group) if name not in self.index.tasks}
+        why = f"no rows of it in {self.folder}; other files of the collection may hold them"
+        absent = [name for group in COUNTS for name in catalogued(group) if name not in self.index.tasks]
+        return {name: NEVER_RENDERED.get(name, why) for name in absent}
 
     def category(self, name: str) -> str:
-        entry = self._entry(name)
+        entry = self.entry(name)
         row = catalogued(entry["group"]).get(name)
         return row.category if row else entry["source"]
 
     def fingerprint(self, name: str) -> str:
-        return str(self._entry(name)["fingerprint"])
+        return str(self.entry(name)["fingerprint"])
 
     def task(self, name: str) -> Task:
-        entry = self._entry(name)
+        entry = self.entry(name)
         row = catalogued(entry["group"]).get(name)
         return Task(
             name=name,
@@ -77,7 +107,12 @@ class Rendered:
             style="rendered",
         )
 
-    def _entry(self, name: str) -> dict[str, Any]:
+    def entry(self, name: str) -> dict[str, Any]:
+        """What the index says of a task, as `Index.tasks` does.
+
+        Raises:
+            DataError: no such task.
+        """
         if name not in self.index.tasks:
             raise DataError(f"no task {name!r} in {self.folder}{nearest(name, self.index.tasks)}")
         return self.index.tasks[name]

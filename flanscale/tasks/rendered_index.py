@@ -32,7 +32,8 @@ from typing import Any
 import numpy as np
 
 from flanscale.errors import DataError
-from flanscale.tasks.catalog import catalogued
+from flanscale.tasks.catalog import COUNTS, catalogued
+from flanscale.tasks.flan_names import catalogue_name
 from flanscale.tasks.reading import BadRecord, byte_lines, existing_folder, is_gzip, json_object, safe_name, sound
 from flanscale.tasks.tables import parquet_rows
 from flanscale.tasks.task import Example, Skips
@@ -55,7 +56,7 @@ INPUTS = ("inputs_pretokenized", "inputs", "source", "prompt")
 TARGETS = ("targets_pretokenized", "targets", "target", "completion")
 _FACTS = ("task_source", "task_name", "template_type")
 _COLUMNS = (*INPUTS, *TARGETS, *_FACTS, *(f"_{name}" for name in _FACTS))
-_FORM = 1  # of the index: change it with what is stored
+_FORM = 2  # of the index: change it with what is stored
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Index:
     """Where the rows of every task are: of `places` [rows, 3], columns are file, first byte and length in bytes."""
 
     tasks: dict[str, dict[str, Any]]
-    """Task → group, source, fingerprint, rows (all), first and kept (its slice of `places`)."""
+    """Task → group, source, fingerprint, whether the catalogue has it, names (as rows have them), rows (all), first and
+    kept (its slice of `places`)."""
     files: list[Path]
     path: Path
 
@@ -137,7 +139,9 @@ class _Kept:
 
     group: str
     source: str
+    catalogued: bool
     limit: int
+    names: set[str] = field(default_factory=set)
     rows: int = 0
     stride: int = 1
     places: array[int] = field(default_factory=lambda: array("Q"))
@@ -177,10 +181,12 @@ def _build(folder: Path, paths: Sequence[Path], limit: int, skips: Skips, into: 
                 if group == "niv2" and "_mmmlu_" in raw:
                     left_out.add(raw)
                     continue
-                name = _task_name(raw, group)
+                known = catalogue_name(raw, group)
+                name = known or _own_name(raw, group)
                 if name in kept and kept[name].group != group:
                     name = f"{name}_{group}"
-                task = kept.setdefault(name, _Kept(group, source, limit))
+                task = kept.setdefault(name, _Kept(group, source, known is not None, limit))
+                task.names.add(raw)
                 if task.rows % task.stride == 0:
                     if span is None:
                         data = json.dumps(_row(example), ensure_ascii=False).encode(errors="replace") + b"\n"
@@ -200,6 +206,7 @@ def _build(folder: Path, paths: Sequence[Path], limit: int, skips: Skips, into: 
     for name, task in kept.items():
         tables.append(task.chosen())
         facts[name] = {"group": task.group, "source": task.source, "fingerprint": task.digest.hexdigest()}
+        facts[name] |= {"catalogued": task.catalogued, "names": sorted(task.names)}
         facts[name] |= {"rows": task.rows, "first": first, "kept": len(tables[-1])}
         first += len(tables[-1])
     np.save(into / "places.npy", np.concatenate(tables))
@@ -250,9 +257,7 @@ def _group(source: str) -> str:
 
 
 @lru_cache(maxsize=1 << 14)
-def _task_name(raw: str, group: str) -> str:
-    """The catalogue's name for a source's ("glue/cola:2.0.0" is cola), else the source's own, made safe for paths."""
-    base = re.sub(r":\d[\d.]*$", "", raw).replace(":", "/")
-    parts = [re.sub(r"\W", "_", part.lower()) for part in (base, base.replace("-", ""), base.rpartition("/")[2])]
-    parts.append(re.sub(r"\W", "_", base.partition("/")[0].lower()))
-    return next((name for name in (raw, *parts) if name in catalogued(group)), safe_name(raw))
+def _own_name(raw: str, group: str) -> str:
+    """A name for what the catalogue has not: the source's, safe in paths, and that of no task of the catalogue."""
+    name = safe_name(raw)
+    return f"{name}_{group}" if any(name in catalogued(other) for other in COUNTS) else name

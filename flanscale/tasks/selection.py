@@ -27,7 +27,8 @@ def select_tasks(collection: Collection, config: MixtureConfig, *, cot: bool) ->
     order=paper: group after group; a task without data keeps its place (inside its group after those with data), so
     that a count means the same stage of the paper whatever data is here. order=random: a seeded draw from what is here,
     after the rationale-bearing group, which is wholly in or, at cot=false with without_cot=leave_out, wholly out; the
-    order of the others is the same in both arms.
+    order of the others is the same in both arms. Where a collection's texts are fixed with their rationales in them,
+    cot=false always leaves that group out.
 
     Raises:
         DataError: fewer tasks than asked for and `allow_missing` is off, a count inside the fixed group, or a
@@ -35,7 +36,15 @@ def select_tasks(collection: Collection, config: MixtureConfig, *, cot: bool) ->
     """
     groups, missing = dict(collection.groups), collection.missing
     _check_group_names(collection.name, groups, config)
-    leave_out = not cot and config.without_cot == "leave_out"
+    inseparable = getattr(collection, "fixed_rationales", False)
+    leave_out = not cot and (inseparable or config.without_cot == "leave_out")
+    if leave_out and config.without_cot != "leave_out":
+        log.warning(
+            "cot=false leaves out the group %s of %s, whose texts are fixed with their rationales in them, as"
+            " mixture.without_cot=leave_out does",
+            RATIONALE_GROUP,
+            collection.name,
+        )
     left_out = groups.pop(RATIONALE_GROUP, []) if leave_out else []
     if config.order == "random":
         wanted = _random(collection, groups, config)[: config.count]
@@ -118,6 +127,8 @@ def _shortage(
     reserved = getattr(collection, "reserved", {})  # the catalogue's tasks that are for evaluation
     if reserved and here + len(lacking) < config.count:
         text += f"; {len(reserved)} are held out"
+    if others := getattr(collection, "uncatalogued", {}):
+        text += f"; {len(others)} names are none of the paper's tasks, e.g. {', '.join(list(others)[:3])}"
     if lacking := lacking or list(collection.missing):
         reason = collection.missing[lacking[0]]
         alike = [name for name in lacking if collection.missing[name] == reason]
