@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from niv2_folder import niv2_folder, niv2_record
 
+from flanscale.config.compose import Composer
 from flanscale.errors import DataError
 from flanscale.schema import MixtureConfig
 from flanscale.tasks.catalog import COUNTS, catalogued
 from flanscale.tasks.flan_names import NEVER_RENDERED
 from flanscale.tasks.mixture import build_mixture
+from flanscale.tasks.registry import open_training
 from flanscale.tasks.rendered import Rendered
 from flanscale.tasks.selection import select_tasks
+from flanscale.tasks.settling import settle_data
 from flanscale.tasks.task import Skips
 
 
@@ -151,7 +155,7 @@ def test_the_paper_s_first_stages_are_its_own_tasks(
 
     assert nine == list(catalogued("cot"))
     assert stage == [*nine, *(name for name in catalogued("muffin") if name not in NEVER_RENDERED)]
-    assert "3 names with 4 rows are in no mixture" in caplog.text
+    assert "no such tasks: 4 rows, names: 3 (cot_drop, glue_mrpc_same_thing, wsc273_1.0.0)" in caplog.text
     with pytest.raises(
         DataError, match=r"count=89, but rendered has 81 .*; 8 have no data, e\.g\. dmcc_python, .*FLAN"
     ):
@@ -189,6 +193,34 @@ def test_rationales_cannot_be_taken_off_so_their_tasks_are_out_without_chain_of_
 
     assert chosen == rendered.groups["muffin"]
     assert ("cot=false leaves out the group cot of rendered" in caplog.text) == (without_cot == "answers")
+
+
+def test_a_cell_that_niv2_asks_learns_the_same_stages(tmp_path: Path) -> None:
+    asked, learned = list(catalogued("niv2"))[:2]
+    niv2_folder(tmp_path / "data" / "niv2", {asked: niv2_record(), learned: niv2_record()}, test=[asked])
+    names = [*everything(), ("NIv2", asked), ("NIv2", learned)]
+    write(tmp_path / "data" / "rendered" / "a.jsonl", [row(i, *name) for i, name in enumerate(names)])
+    shared = [
+        "model=nano",
+        "collection=rendered",
+        "tokenizer=bytes",
+        "evaluation=niv2",
+        f"data.root={tmp_path / 'data'}",
+    ]
+
+    def stage(count: int, *overrides: str, cot: bool = True) -> list[str]:
+        cell = [*shared, f"paths.cache={tmp_path / 'cache'}", f"mixture.count={count}", f"cot={cot}", *overrides]
+        config = Composer().compose(cell)
+        settle_data(config)
+        return select_tasks(open_training(config), config.mixture, cot=config.cot)
+
+    assert stage(9) == list(catalogued("cot"))
+    assert len(stage(89, "mixture.allow_missing=true")) == 81
+    everywhere = stage(1836, "mixture.allow_missing=true", cot=False)
+    assert everywhere[-2:] == ["sciq_Direct_Question", learned]
+    assert len(everywhere) == 72 + 2
+    with pytest.raises(DataError, match=r"\(its 9 chain-of-thought tasks are out at cot=false\); .* names here.*: 3, "):
+        stage(1836, cot=False)
 
 
 def test_groups_are_the_paper_s_in_its_order_with_catalogue_names(tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ class Apart:
         here = {task: why for task, why in self.kept_out.items() if task in known}
         return {**getattr(self.whole, "reserved", {}), **here}
 
+    @property
+    def fixed_rationales(self) -> bool:
+        return getattr(self.whole, "fixed_rationales", False)
+
+    @property
+    def uncatalogued(self) -> Mapping[str, str]:
+        return getattr(self.whole, "uncatalogued", {})
+
     @cached_property
     def missing(self) -> dict[str, str]:
         return {task: why for task, why in self.whole.missing.items() if task not in self.kept_out}

@@ -49,11 +49,11 @@ class Rendered:
         others = [name for name, entry in index.tasks.items() if not entry["catalogued"]]
         if others:
             log.warning(
-                "%s: %d names with %s rows are in no mixture, for the paper's catalogue has no such tasks: %s;"
+                "%s: in no mixture, for the paper's catalogue has no such tasks: %s rows, names: %d (%s);"
                 " `flanscale tasks list collection=rendered data.rendered=…` lists them",
                 self.folder,
-                len(others),
                 f"{sum(index.tasks[name]['rows'] for name in others):,}",
+                len(others),
                 ", ".join(sorted(others)[:3]) + (", …" if len(others) > 3 else ""),
             )
         return index

@@ -123,12 +123,12 @@ def _shortage(
     """How many tasks there are instead of `config.count`, and why no more."""
     text = f"mixture.count={config.count}, but {collection.name} has {here} training tasks for it here"
     if left_out:
-        text += f" (its {len(left_out)} chain-of-thought tasks are out: mixture.without_cot=leave_out)"
+        text += f" (its {len(left_out)} chain-of-thought tasks are out at cot=false)"
     reserved = getattr(collection, "reserved", {})  # the catalogue's tasks that are for evaluation
     if reserved and here + len(lacking) < config.count:
         text += f"; {len(reserved)} are held out"
     if others := getattr(collection, "uncatalogued", {}):
-        text += f"; {len(others)} names are none of the paper's tasks, e.g. {', '.join(list(others)[:3])}"
+        text += f"; names here that mean none of the paper's tasks: {len(others)}, e.g. {', '.join(list(others)[:3])}"
     if lacking := lacking or list(collection.missing):
         reason = collection.missing[lacking[0]]
         alike = [name for name in lacking if collection.missing[name] == reason]
