@@ -126,7 +126,8 @@ def test_absent_datasets_are_missing_with_what_to_do(tmp_path: Path) -> None:
     assert muffin.groups == {"muffin": ["rte"]}
     assert len(muffin.missing) == COUNTS["muffin"] - 1
     assert muffin.missing["cb"].startswith("no train.json in")
-    assert "collection=rendered" in muffin.missing["aeslc"]
+    assert "take it from collection=rendered" in muffin.missing["aeslc"]
+    assert "nor in collection=rendered (FLAN could not release it" in muffin.missing["dmcc_python"]
     with pytest.raises(DataError, match=r"no task '\.\./rte' in muffin"):
         muffin.task("../rte")
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from flanscale.errors import DataError
 from flanscale.tasks.catalog import CatalogRow, catalogued
+from flanscale.tasks.flan_names import NEVER_RENDERED
 from flanscale.tasks.on_disk import OnDisk
 from flanscale.tasks.reading import (
     BadRecord,
@@ -132,9 +133,10 @@ class Muffin(OnDisk[Path]):
     def _why_missing(self, row: CatalogRow) -> str:
         if row.task in FORMS:
             return f"no {FORMS[row.task].files[0]} in {self.folder / row.task}"
-        return (
-            "no reader of its source here; take it from collection=rendered, or write it as a task of collection=jsonl"
-        )
+        elsewhere = "take it from collection=rendered, or write it as a task of collection=jsonl"
+        if why := NEVER_RENDERED.get(row.task):
+            elsewhere = f"nor in collection=rendered ({why}); write it as a task of collection=jsonl"
+        return f"no reader of its source here; {elsewhere}"
 
     def fingerprint(self, name: str) -> str:
         path = self._source(name)
