@@ -80,7 +80,8 @@ def test_a_collection_without_a_folder_is_missing_with_what_to_give() -> None:
     missing = Flan([Tiny("cot")]).missing
     assert sum(task in missing for task in catalogued("t0sf")) == 193
     assert missing[next(iter(catalogued("t0sf")))] == (
-        "no data of t0sf: give data.t0=<folder>, or data.root=<folder that holds t0/>"
+        "no data of t0sf: give data.t0=<folder>, or data.root=<folder that holds t0/>;"
+        " `flanscale tasks fetch t0sf --to data` brings it"
     )
 
 

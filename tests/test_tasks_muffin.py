@@ -126,7 +126,10 @@ def test_absent_datasets_are_missing_with_what_to_do(tmp_path: Path) -> None:
     assert muffin.groups == {"muffin": ["rte"]}
     assert len(muffin.missing) == COUNTS["muffin"] - 1
     assert muffin.missing["cb"].startswith("no train.json in")
-    assert "collection=rendered" in muffin.missing["aeslc"]
+    assert (
+        f"`flanscale tasks fetch muffin --to {tmp_path.parent} --accept-licence` brings it" in muffin.missing["aeslc"]
+    )
+    assert "collection=rendered" in muffin.missing["story_cloze"]
     with pytest.raises(DataError, match=r"no task '\.\./rte' in muffin"):
         muffin.task("../rte")
 

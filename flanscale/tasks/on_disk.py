@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from flanscale.errors import DataError, nearest
 from flanscale.schema import DataConfig
 from flanscale.tasks.catalog import CatalogRow, catalogued
+from flanscale.tasks.sources import to_fetch
 from flanscale.tasks.task import Example, Skips, Task
 
 FOLDERS = {
@@ -90,7 +91,7 @@ class OnDisk(Generic[Source]):
 
 def no_folder(collection: str) -> str:
     """Why a collection's tasks are missing altogether, and what to do."""
-    return f"no data of {collection}: {_what_to_give(DataConfig(), FOLDERS[collection])}"
+    return f"no data of {collection}: {_what_to_give(DataConfig(), FOLDERS[collection])}; {to_fetch(collection)}"
 
 
 def _what_to_give(data: DataConfig, key: str) -> str:
