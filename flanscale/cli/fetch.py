@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from flanscale.errors import DataError
 
 if TYPE_CHECKING:
     from flanscale.tasks.fetch import Plan
@@ -32,7 +31,10 @@ def fetch(
         bool, typer.Option("--accept-licence", help="the terms have been read and are kept to")
     ] = False,
 ) -> None:
-    """Download collections and weights from their public sources; run again, it goes on where it stopped."""
+    """Download collections and weights from their public sources; run again, it goes on where it stopped.
+
+    Ends with 1 where something could not be had; the rest is there.
+    """
     from flanscale.tasks.fetch import check_space, check_terms, find_sources, plan
     from flanscale.tasks.fetch import fetch as fetch_plans
 
@@ -53,12 +55,12 @@ def fetch(
     failed = [line for one in done for line in one.failed]
     for line in failed:
         print(f"left out: {line}")
-    used = [f"data.root={to}"] if collections else []
-    print(f"use it with {' '.join([*used, *_overrides(sources, to, weights)])}")
+    if any(one.fetched or one.here_before for one in done):
+        root = [f"data.root={to}"] if collections else []
+        print(f"use it with {' '.join([*root, *_overrides(sources, to, weights)])}")
     if failed:
-        raise DataError(
-            f"{len(failed):,} could not be had; what came is in {to}, and the same command tries only the others again"
-        )
+        print("what was left out is tried again by the same command, and that alone", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _print_what_there_is() -> None:
@@ -87,10 +89,10 @@ def _print_sizes(plans: Mapping[str, Plan]) -> None:
     def row(name: str, some: Sequence[Plan]) -> tuple[str, ...]:
         sizes = [item.size for one in some for item in one.missing]
         unknown = sizes.count(None)
-        told = (
-            f"{_bytes(sum(size or 0 for size in sizes))}{f' and {unknown:,} files of unknown size' if unknown else ''}"
-        )
-        return name, f"{sum(one.here_before for one in some):,}", f"{len(sizes):,}", told
+        known = sum(size or 0 for size in sizes)
+        told = [_bytes(known)] if known or not unknown else []
+        told += [f"{unknown:,} of unknown size"] if unknown else []
+        return name, f"{sum(one.here_before for one in some):,}", f"{len(sizes):,}", " and ".join(told)
 
     columns = [Column("to fetch"), Column("here", right=True), Column("files", right=True), Column("size")]
     rows = [row(name, [one]) for name, one in plans.items()]

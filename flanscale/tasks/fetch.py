@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -156,11 +157,11 @@ def fetch(plans: Iterable[Plan], *, watch: Callable[[str], Progress], pause: flo
 
 def _fetch(known: Plan, watch: Callable[[str], Progress], pause: float, away: set[str]) -> Fetched:
     """`away` are the servers that gave no answer, which the next files are not to wait for again."""
-    failed, fetched = list(known.failed), 0
+    failed, fetched, untried = list(known.failed), 0, Counter[str]()
     for item in known.missing:
         server = urlsplit(item.part.url).netloc
         if server in away:
-            failed.append(f"{item.part.url}: not tried, {server} does not answer")
+            untried[server] += 1
             continue
         try:
             entry = _fetch_one(known.folder, item, watch(f"{known.source.folder}/{item.name}"), pause)
@@ -174,6 +175,9 @@ def _fetch(known: Plan, watch: Callable[[str], Progress], pause: float, away: se
         fetched += 1
         known.record[item.name] = entry | {"home": known.source.home, "licence": known.source.licence}
         _write_record(known.folder, known.record)
+    failed += [
+        f"{server}: does not answer; {files:,} more files of it were not tried" for server, files in untried.items()
+    ]
     return Fetched(known.folder, fetched, known.here_before, tuple(failed))
 
 
@@ -199,7 +203,8 @@ def _on_the_hub(part: Hub) -> list[Wanted]:
     if commit is None:
         raise ValueError("no commit is named")
     for entry in api.list_repo_tree(part.repository, repo_type=part.kind, revision=commit, recursive=True):
-        if isinstance(entry, RepoFile) and entry.path.startswith(part.prefixes) and stays_inside(entry.path):
+        chosen = entry.path.startswith(part.prefixes) and entry.path.endswith(part.ending)
+        if isinstance(entry, RepoFile) and chosen and stays_inside(entry.path):
             url = hf_hub_url(part.repository, entry.path, repo_type=part.kind, revision=commit, endpoint=hub())
             sha256, size = entry.lfs.sha256 if entry.lfs else None, int(entry.size)
             pickled = part.kind == "model" and entry.path == PICKLED

@@ -50,12 +50,16 @@ class Archive:
 
 @dataclass(frozen=True)
 class Hub:
-    """Files of a Hugging Face Hub repository whose path starts with a prefix; they go to `folder` under their path."""
+    """Files of a Hugging Face Hub repository whose path starts with a prefix and has the ending.
+
+    They go to `folder` under their path.
+    """
 
     repository: str
     revision: str
     prefixes: tuple[str, ...]
     folder: str = ""
+    ending: str = ""
     kind: Literal["dataset", "model"] = "dataset"
 
 
@@ -125,7 +129,7 @@ _MUFFIN: tuple[File | Archive | Hub, ...] = (
     File(f"{_DART}/data/v1.1.1/dart-v1.1.1-full-train.json", "dart/dart-v1.1.1-full-train.json"),
     File(f"{_E2E}/trainset.csv", "e2e_nlg/trainset.csv"),
     *(
-        Hub(repository, BRANCH, _prefixes(repository), f"{FOLDER}/{repository}")
+        Hub(repository, BRANCH, _prefixes(repository), f"{FOLDER}/{repository}", ".parquet")
         for repository in dict.fromkeys(form.repository for form in HUB_FORMS.values())
     ),
 )
@@ -200,6 +204,7 @@ def read_sources() -> dict[str, Source]:
                     "refs/convert/parquet",
                     tuple(f"{name}/{split}/" for name in catalogued("t0sf") for split in ("train", "partial-train")),
                     "sf",
+                    ".parquet",
                 ),
             ),
         ),
