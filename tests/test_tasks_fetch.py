@@ -28,16 +28,19 @@ from typer.testing import CliRunner
 
 from flanscale.cli import fetch as cli_fetch
 from flanscale.cli.main import app
-from flanscale.errors import DataError
+from flanscale.errors import DataError, WeightsError
+from flanscale.schema import DataConfig
 from flanscale.tasks import download as downloading
 from flanscale.tasks import fetch as fetching
 from flanscale.tasks.download import NotThere, download
 from flanscale.tasks.fetch import Fetched, check_space, check_terms, fetch, find_sources, plan
 from flanscale.tasks.muffin import Muffin
 from flanscale.tasks.muffin_table import HUB_FORMS
+from flanscale.tasks.registry import data_folder
 from flanscale.tasks.sources import FLAN, WEIGHTS, Archive, File, Hub, Source, read_sources, to_fetch, weights_source
 from flanscale.tasks.unpack import stays_inside, unpack
 from flanscale.weights.hf import HuggingFaceFolder
+from flanscale.weights.opening import open_source
 
 CONTENT = bytes(range(256)) * 2_000  # 512,000 bytes
 
@@ -656,6 +659,23 @@ def test_weights_are_those_of_models_that_there_are() -> None:
         (part,) = weights_source(model).parts
         assert isinstance(part, Hub)
         assert (part.kind, part.repository) == ("model", f"google/t5-{model.removeprefix('t5_')}-lm-adapt")
+
+
+@pytest.mark.parametrize("key", ["cot", "muffin", "t0", "niv2", "rendered", "flan"])
+def test_every_folder_that_can_be_fetched_says_how_where_it_is_missing(tmp_path: Path, key: str) -> None:
+    with pytest.raises(DataError) as told:
+        data_folder(DataConfig(root=str(tmp_path)), key)
+    (command,) = re.findall("`flanscale tasks fetch (.*?)`", str(told.value))
+    name, to, folder, *accepted = shlex.split(command)
+    known = read_sources()[name]
+    assert (known.folder, to, folder) == (key, "--to", str(tmp_path))
+    assert accepted == (["--accept-licence"] if known.terms else [])
+
+
+@pytest.mark.parametrize("model", WEIGHTS)
+def test_weights_that_are_named_as_on_the_hub_say_how_to_have_them(model: str) -> None:
+    with pytest.raises(WeightsError, match=f"`flanscale tasks fetch --weights {model} --to data` brings it"):
+        open_source(WEIGHTS[model])
 
 
 def test_what_a_message_says_to_type_is_understood(tmp_path: Path) -> None:

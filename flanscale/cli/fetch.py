@@ -111,7 +111,7 @@ def _overrides(sources: Mapping[str, Source], to: Path, weights: str | None) -> 
     if "templates" in sources:
         given.append("mixture.templates=flan")
     if "vocabulary" in sources:
-        given.append(f"tokenizer=t5 tokenizer.vocabulary={to / 'tokenizer' / 't5.spiece.model'}")
+        given.append("tokenizer=t5")
     if weights is not None:
         given.append(f"model={weights} init.hf={to / 'weights' / weights}")
     return given
