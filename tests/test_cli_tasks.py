@@ -71,7 +71,7 @@ def test_missing_says_of_each_task_what_to_do(tasks: Any, root: Path) -> None:
     _, out, _ = tasks("list", "--missing", "--collection", "niv2", f"data.root={root}")
     lines = out.splitlines()[: out.splitlines().index("")]
     assert len(lines) == 1552
-    assert all("github.com/allenai/natural-instructions" in line for line in lines)
+    assert all("`flanscale tasks fetch niv2 --to " in line for line in lines)
     assert totals(out)["niv2"] == ["1,554", "2", "1", "1,552"]  # the totals stay those of the collection
 
 

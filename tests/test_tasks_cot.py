@@ -91,7 +91,7 @@ def test_absent_files_are_missing_tasks_with_what_to_do(tmp_path: Path) -> None:
     assert cot.groups == {"cot": ["cot_gsm8k"]}
     assert cot.held_out == []
     assert set(cot.missing) == set(catalogued("cot")) - {"cot_gsm8k"}
-    assert "flan/v2/cot_data" in cot.missing["stream_qed"]
+    assert "`flanscale tasks fetch cot --to " in cot.missing["stream_qed"]
     with pytest.raises(DataError, match=r"task stream_qed: no qed_train\.tsv"):
         cot.task("stream_qed")
 

@@ -8,27 +8,39 @@ import hashlib
 import io
 import json
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from test_weights_pickled import torch_file
 from typer.testing import CliRunner
 
 from flanscale.cli import fetch as cli_fetch
 from flanscale.cli.main import app
-from flanscale.errors import DataError
+from flanscale.errors import DataError, WeightsError
+from flanscale.schema import DataConfig
 from flanscale.tasks import download as downloading
 from flanscale.tasks import fetch as fetching
 from flanscale.tasks.download import NotThere, download
-from flanscale.tasks.fetch import Fetched, fetch, find_source
-from flanscale.tasks.sources import Archive, File, Hub, Source, read_sources
+from flanscale.tasks.fetch import Fetched, check_space, check_terms, fetch, find_sources, plan
+from flanscale.tasks.muffin import Muffin
+from flanscale.tasks.muffin_table import HUB_FORMS
+from flanscale.tasks.registry import data_folder
+from flanscale.tasks.sources import FLAN, WEIGHTS, Archive, File, Hub, Source, read_sources, to_fetch, weights_source
 from flanscale.tasks.unpack import stays_inside, unpack
+from flanscale.weights.hf import HuggingFaceFolder
+from flanscale.weights.opening import open_source
 
 CONTENT = bytes(range(256)) * 2_000  # 512,000 bytes
 
@@ -48,6 +60,11 @@ class Site:
     links: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
+    sizes: bool = False
+    """Whether it answers a question for a file's size."""
+    holds: dict[str, int] = field(default_factory=dict)
+    """Path → bytes after which its first answer waits for `go_on`."""
+    go_on: threading.Event = field(default_factory=threading.Event)
     url: str = ""
 
 
@@ -68,6 +85,13 @@ def site() -> Iterator[Site]:
                 self.send_error(404)
             else:
                 self.answer(known.files[self.path], wanted)
+            self.close_connection = True
+
+        def do_HEAD(self) -> None:
+            found = known.files.get(self.path) if known.sizes else None
+            self.send_response(404 if found is None else 200)
+            self.send_header("Content-Length", str(len(found or b"")))
+            self.end_headers()
             self.close_connection = True
 
         def end_headers(self) -> None:
@@ -101,6 +125,10 @@ def site() -> Iterator[Site]:
             else:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            if held := known.holds.pop(self.path, 0):
+                self.wfile.write(body[:held])
+                known.go_on.wait(60)
+                return
             self.wfile.write(body[: known.drops.pop(0)] if known.drops else body)
 
         def log_message(self, *_: Any) -> None:
@@ -111,6 +139,7 @@ def site() -> Iterator[Site]:
     thread.start()
     known.url = f"http://127.0.0.1:{server.server_port}"
     yield known
+    known.go_on.set()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -129,11 +158,20 @@ def source(*parts: File | Archive | Hub, **changes: str) -> Source:
 
 
 def fetch_quietly(known: Source, to: Path) -> Fetched:
-    return fetch(known, to, accept_licence=False, watch=lambda name: lambda here, total: None, pause=0)
+    (done,) = fetch([plan(known, to)], watch=lambda name: lambda here, total: None, pause=0)
+    return done
 
 
 def record(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "fetched.json").read_text())["files"]
+
+
+def waited(for_what: Callable[[], bool], seconds: float = 60) -> bool:
+    """Whether it came true in time."""
+    end = time.monotonic() + seconds
+    while not for_what() and time.monotonic() < end:
+        time.sleep(0.01)
+    return for_what()
 
 
 def left_overs(folder: Path) -> list[str]:
@@ -340,9 +378,10 @@ def test_a_damaged_archive_is_one_line_and_fetched_again(site: Site, tmp_path: P
     whole = tar_of(*((f"repo/tasks/{i}", bytes(hashlib.sha256(bytes([i])).digest() * 50)) for i in range(20)))
     site.files["/tar.gz/1"] = whole[damage]
     known = source(Archive(f"{site.url}/tar.gz/1", ("tasks",), 10**6))
-    with pytest.raises(DataError, match="damaged archive") as told:
-        fetch_quietly(known, tmp_path)
-    assert "\n" not in str(told.value)
+    done = fetch_quietly(known, tmp_path)
+    assert (done.fetched, len(done.failed)) == (0, 1)
+    assert "damaged archive" in done.failed[0]
+    assert "\n" not in done.failed[0]
     assert not list((tmp_path / "here").iterdir())
     site.files["/tar.gz/1"] = whole
     assert fetch_quietly(known, tmp_path).fetched == 1
@@ -354,20 +393,33 @@ COMMIT = "c0ffee" + "0" * 34
 BRANCH = "/api/datasets/some/set/revision/refs%2Fconvert%2Fparquet"
 
 
-def hub_with(site: Site, files: dict[str, bytes]) -> None:
+def hub_with(site: Site, files: dict[str, bytes], repository: str = "some/set") -> None:
     """The Hub's answers to: which commit is a branch, which files has it (two pages), and the files."""
-    site.files[BRANCH] = json.dumps({"id": "some/set", "sha": COMMIT}).encode()
+    site.files[BRANCH.replace("some/set", repository)] = json.dumps({"id": "some/set", "sha": COMMIT}).encode()
     entries = [
         {"type": "file", "path": path, "size": len(data), "oid": "0" * 40}
         | {"lfs": {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}}
         for path, data in files.items()
     ]
-    first = f"/api/datasets/some/set/tree/{COMMIT}?recursive=true&expand=false"
+    first = f"/api/datasets/{repository}/tree/{COMMIT}?recursive=true&expand=false"
     folder = {"type": "directory", "path": "a", "size": 0, "oid": "0" * 40}
     site.files[first] = json.dumps([folder, *entries[:1]]).encode()
     site.files["/page2"] = json.dumps(entries[1:]).encode()
     site.links[first] = f'<{site.url}/page2>; rel="next"'
-    site.files |= {f"/datasets/some/set/resolve/{COMMIT}/{path}": data for path, data in files.items()}
+    site.files |= {f"/datasets/{repository}/resolve/{COMMIT}/{path}": data for path, data in files.items()}
+
+
+def model_with(site: Site, files: dict[str, bytes]) -> None:
+    """The Hub's answers for the model of `t5_small`."""
+    name = WEIGHTS["t5_small"]
+    site.files[f"/api/models/{name}/revision/main"] = json.dumps({"id": name, "sha": COMMIT}).encode()
+    entries = [
+        {"type": "file", "path": path, "size": len(data), "oid": "0" * 40}
+        | {"lfs": {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}}
+        for path, data in files.items()
+    ]
+    site.files[f"/api/models/{name}/tree/{COMMIT}?recursive=true&expand=false"] = json.dumps(entries).encode()
+    site.files |= {f"/{name}/resolve/{COMMIT}/{path}": data for path, data in files.items()}
 
 
 def test_a_hub_branch_is_resolved_to_its_commit_and_only_the_wanted_files_come(
@@ -419,11 +471,12 @@ def test_a_hub_that_cannot_be_listed_is_one_line_with_its_address(
 ) -> None:
     site.files |= {} if branch is None else {BRANCH: branch}
     monkeypatch.setenv("HF_ENDPOINT", site.url)
-    with pytest.raises(
-        DataError, match=f"{site.url}/datasets/some/set: its files could not be listed .*{words}"
-    ) as told:
-        fetch_quietly(source(Hub("some/set", "refs/convert/parquet", ("a/",))), tmp_path)
-    assert "\n" not in str(told.value)
+    site.files["/b"] = b"two"
+    done = fetch_quietly(source(Hub("some/set", "refs/convert/parquet", ("a/",)), File(f"{site.url}/b", "b")), tmp_path)
+    assert done.fetched == 1
+    (told,) = done.failed
+    assert re.match(f"{site.url}/datasets/some/set: its files could not be listed .*{words}", told)
+    assert "\n" not in told
 
 
 def test_a_path_of_the_hub_that_leads_out_is_not_written(
@@ -440,8 +493,54 @@ def test_more_than_fits_on_the_disk_is_said_before_anything_comes(
 ) -> None:
     part = File(f"{site.url}/f", "f", size=10**18)
     with pytest.raises(DataError, match=r"1,000,000,000,000,000,000 bytes to fetch, [\d,]+ free; .*--to"):
-        fetch_quietly(source(part), tmp_path)
+        check_space([plan(source(part), tmp_path)])
     assert not site.asked
+
+
+def test_weights_come_as_safetensors_where_their_repository_has_them(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", site.url)
+    model_with(
+        site, {"config.json": b"{}", "model.safetensors": b"numbers", "pytorch_model.bin": b"x", "tf_model.h5": b"x"}
+    )
+    done = fetch_quietly(weights_source("t5_small"), tmp_path)
+    assert done == Fetched(tmp_path / "weights/t5_small", 2, 0, ())
+    assert (done.folder / "model.safetensors").read_bytes() == b"numbers"
+    assert not (done.folder / "pytorch_model.bin").exists()
+
+
+def test_pickled_weights_become_safetensors_and_do_not_come_twice(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {"shared.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    pickled = torch_file(tmp_path / "made.bin", tensors, monkeypatch).read_bytes()
+    monkeypatch.setenv("HF_ENDPOINT", site.url)
+    model_with(site, {"config.json": b"{}", "pytorch_model.bin": pickled, "pytorch_model.bin.index.json": b"{}"})
+    known = weights_source("t5_small")
+    done = fetch_quietly(known, tmp_path)
+    assert (done.fetched, done.failed) == (2, ())
+    source = HuggingFaceFolder(done.folder)
+    assert list(source.tensors) == ["shared.weight"]
+    assert (source.read("shared.weight") == tensors["shared.weight"]).all()
+    assert not (done.folder / "pytorch_model.bin").exists()
+    assert fetch_quietly(known, tmp_path) == Fetched(done.folder, 0, 2, ())
+    (done.folder / "model.safetensors").rename(done.folder / "pytorch_model.bin")  # killed before it was rewritten
+    (done.folder / "pytorch_model.bin").write_bytes(pickled)
+    site.asked.clear()
+    assert fetch_quietly(known, tmp_path).fetched == 1
+    assert [wanted for path, wanted in site.asked if path.endswith(".bin")] == [f"bytes={len(pickled)}-"]
+
+
+def test_pickled_weights_that_are_none_are_one_line_and_nothing_stays(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", site.url)
+    model_with(site, {"config.json": b"{}", "pytorch_model.bin": b"no zip"})
+    done = fetch_quietly(weights_source("t5_small"), tmp_path)
+    assert done.fetched == 1
+    assert "no plain dictionary of tensors" in done.failed[0]
+    assert sorted(path.name for path in done.folder.iterdir()) == ["config.json", "fetched.json"]
 
 
 # --- a collection --------------------------------------------------------------------------------------------------
@@ -479,14 +578,13 @@ def test_a_file_that_its_source_lacks_stops_no_other(site: Site, tmp_path: Path)
     assert fetch_quietly(known, tmp_path) == Fetched(tmp_path / "here", 1, 1, ())
 
 
-def test_terms_have_to_be_accepted_before_anything_is_asked_for(site: Site, tmp_path: Path) -> None:
-    site.files["/a"] = b"one"
-    known = source(File(f"{site.url}/a", "a"), terms="for research only")
-    with pytest.raises(DataError, match=r"for research only; then add --accept-licence"):
-        fetch_quietly(known, tmp_path / "data")
-    assert not site.asked
-    assert not (tmp_path / "data").exists()
-    assert fetch(known, tmp_path / "data", accept_licence=True, watch=lambda name: lambda *_: None).fetched == 1
+def test_terms_of_all_that_is_wanted_have_to_be_accepted_at_once(site: Site) -> None:
+    free = source(File(f"{site.url}/a", "a"))
+    asking = [replace(free, title=title, terms=f"{title} terms") for title in ("One", "Two")]
+    with pytest.raises(DataError, match=r"^One: One terms; Two: Two terms; then add --accept-licence$"):
+        check_terms([free, *asking], accepted=False)
+    check_terms([free, *asking], accepted=True)
+    check_terms([free], accepted=False)
 
 
 def test_a_record_that_is_none_is_named(site: Site, tmp_path: Path) -> None:
@@ -532,11 +630,176 @@ def test_the_pinned_checksums_are_those_of_the_published_files(shared_data: Path
     assert checked == 8
 
 
-def test_an_unknown_collection_names_the_nearest() -> None:
+def test_an_unknown_name_names_the_nearest() -> None:
     with pytest.raises(DataError, match=r"'niv3'; did you mean niv2\?"):
-        find_source("niv3")
+        find_sources(["cot", "niv3"])
     with pytest.raises(DataError, match="made on the spot"):
-        find_source("procedural")
+        find_sources(["procedural"])
+    with pytest.raises(DataError, match=r"--weights t5_smal: .*did you mean t5_small\?"):
+        find_sources([], "t5_smal")
+
+
+def test_flan_is_all_that_its_collection_reads_and_nothing_comes_twice() -> None:
+    assert list(find_sources(["flan"])) == list(FLAN)
+    assert list(find_sources(["niv2", "flan", "rendered", "cot"])) == [
+        "niv2",
+        "cot",
+        "muffin",
+        "t0sf",
+        *FLAN[4:],
+        "rendered",
+    ]
+    assert list(find_sources(["flan"], "t5_xl")) == [*FLAN, "weights of t5_xl"]
+
+
+def test_weights_are_those_of_models_that_there_are() -> None:
+    models = {path.stem for path in (Path(__file__).parents[1] / "conf" / "model").glob("*.yaml")}
+    assert set(WEIGHTS) == {"t5_small", "t5_base", "t5_large", "t5_xl", "t5_xxl"} <= models
+    for model in WEIGHTS:
+        (part,) = weights_source(model).parts
+        assert isinstance(part, Hub)
+        assert (part.kind, part.repository) == ("model", f"google/t5-{model.removeprefix('t5_')}-lm-adapt")
+
+
+@pytest.mark.parametrize("key", ["cot", "muffin", "t0", "niv2", "rendered", "flan"])
+def test_every_folder_that_can_be_fetched_says_how_where_it_is_missing(tmp_path: Path, key: str) -> None:
+    with pytest.raises(DataError) as told:
+        data_folder(DataConfig(root=str(tmp_path)), key)
+    (command,) = re.findall("`flanscale tasks fetch (.*?)`", str(told.value))
+    name, to, folder, *accepted = shlex.split(command)
+    known = read_sources()[name]
+    assert (known.folder, to, folder) == (key, "--to", str(tmp_path))
+    assert accepted == (["--accept-licence"] if known.terms else [])
+
+
+@pytest.mark.parametrize("model", WEIGHTS)
+def test_weights_that_are_named_as_on_the_hub_say_how_to_have_them(model: str) -> None:
+    with pytest.raises(WeightsError, match=f"`flanscale tasks fetch --weights {model} --to data` brings it"):
+        open_source(WEIGHTS[model])
+
+
+def test_what_a_message_says_to_type_is_understood(tmp_path: Path) -> None:
+    for name in ("cot", "muffin", "t0sf", "niv2", "rendered"):
+        for folder in (None, tmp_path / "my data" / "x"):
+            command = re.findall("`flanscale (.*?)`", to_fetch(name, folder))[0]
+            told = CliRunner().invoke(app, [*shlex.split(command), "--to", "/proc/nowhere"])
+            assert "/proc/nowhere" in str(told.exception)  # all before the first write was understood
+
+
+# --- several at once -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flan(site: Site, monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
+    """Three sources on our own server, one of which has a file less than it says and one a server that is away."""
+    site.files |= {"/a": b"one", "/b": CONTENT, "/c": b"three"}
+    known = {
+        "cot": source(File(f"{site.url}/a", "a"), File(f"{site.url}/gone", "gone"), folder="cot"),
+        "muffin": source(File("http://127.0.0.1:9/f", "f"), File("http://127.0.0.1:9/g", "g"), folder="muffin"),
+        "niv2": source(
+            File(f"{site.url}/b", "b"), File(f"{site.url}/c", "c", size=5), folder="niv2", terms="niv2 terms"
+        ),
+    }
+    monkeypatch.setattr(fetching, "read_sources", lambda: known)
+    monkeypatch.setattr(fetching, "FLAN", tuple(known))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    return known
+
+
+@pytest.mark.usefixtures("flan")
+def test_one_command_brings_all_that_can_be_had_and_tells_the_rest_at_the_end(site: Site, tmp_path: Path) -> None:
+    command = ["tasks", "fetch", "flan", "--to", str(tmp_path)]
+    told = CliRunner().invoke(app, command)
+    assert "niv2 terms; then add --accept-licence" in str(told.exception)
+    assert not site.asked
+    told = CliRunner().invoke(app, [*command, "--accept-licence"])
+    assert told.exit_code == 1
+    assert (tmp_path / "niv2/b").read_bytes() == CONTENT
+    assert (tmp_path / "cot/a").read_bytes() == b"one"
+    left_out = [line for line in told.stdout.splitlines() if line.startswith("left out: ")]
+    assert left_out[0] == f"left out: {site.url}/gone: not there (404): the source has moved or was withdrawn"
+    assert left_out[1].startswith("left out: http://127.0.0.1:9/f: no connection")
+    assert left_out[2:] == ["left out: 127.0.0.1:9: does not answer; 1 more files of it were not tried"]
+    assert f"use it with data.root={tmp_path} collection=flan" in told.stdout
+    site.files["/gone"] = b"two"
+    site.asked.clear()
+    assert CliRunner().invoke(app, [*command, "--accept-licence"]).exit_code == 1
+    assert [path for path, _ in site.asked] == ["/gone"]
+
+
+@pytest.mark.usefixtures("flan")
+def test_sizes_are_told_before_the_first_byte(site: Site, tmp_path: Path) -> None:
+    site.sizes = True
+    told = CliRunner().invoke(app, ["tasks", "fetch", "cot", "niv2", "--to", str(tmp_path), "--accept-licence"])
+    lines = [" ".join(line.split()) for line in told.stdout.splitlines()]
+    assert "cot 0 2 3 B and 1 of unknown size" in lines
+    assert "niv2 0 2 512 kB" in lines
+    assert "in all 0 4 512 kB and 1 of unknown size" in lines
+
+
+@pytest.mark.usefixtures("flan")
+def test_one_bar_counts_every_byte_of_all_of_it(site: Site, tmp_path: Path) -> None:
+    site.sizes = True
+    plans = [plan(known, tmp_path) for known in find_sources(["cot", "niv2"]).values()]
+    bar = cli_fetch._Bar(plans)
+    assert bar._progress.tasks[0].total == 3 + len(CONTENT) + 5
+    fetch(plans, watch=bar.start, pause=0)
+    assert bar._progress.tasks[0].completed == bar._progress.tasks[0].total == 3 + len(CONTENT) + 5
+
+
+def test_what_the_table_of_sources_brings_is_what_the_collection_reads(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", site.url)
+    muffin = read_sources()["muffin"]
+    parts = {part.repository: part for part in muffin.parts if isinstance(part, Hub)}
+    assert set(parts) == {form.repository for form in HUB_FORMS.values()}
+    for name, form in HUB_FORMS.items():
+        shutil.rmtree(tmp_path / "muffin", ignore_errors=True)
+        files = {f"{prefix.rsplit('/', 1)[0]}/0000.parquet": b"rows" for prefix in form.prefixes[:1]}
+        files |= {f"{form.config}/test/0000.parquet": b"held out", f"{form.config}/{form.split}/index.duckdb": b"other"}
+        hub_with(site, files, form.repository)
+        fetch_quietly(replace(muffin, parts=(parts[form.repository],)), tmp_path)
+        assert name in Muffin(tmp_path / "muffin", 10).groups["muffin"]
+        assert not [path for path in (tmp_path / "muffin/hub").rglob("*") if path.name in ("test", "index.duckdb")]
+
+
+def test_a_full_disk_stops_everything(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.files["/a"] = site.files["/b"] = b"one"
+
+    def full(*_: Any, **__: Any) -> None:
+        raise downloading.FullDisk("no space")
+
+    monkeypatch.setattr(fetching, "download", full)
+    with pytest.raises(DataError, match="no space"):
+        fetch_quietly(source(File(f"{site.url}/a", "a"), File(f"{site.url}/b", "b")), tmp_path)
+
+
+def test_a_killed_command_goes_on_where_it_stopped(site: Site, tmp_path: Path) -> None:
+    site.files |= {"/a": b"one", "/b": CONTENT, "/c": b"three"}
+    site.holds = {"/b": 200_000}
+    program = (
+        "import sys; from pathlib import Path; from flanscale.tasks.fetch import fetch, plan;"
+        "from flanscale.tasks.sources import File, Source;"
+        "url, to = sys.argv[1:]; files = [File(f'{url}/{name}', name) for name in 'abc'];"
+        "known = Source('here', 't', 'h', 'l', 's', tuple(files));"
+        "print(fetch([plan(known, Path(to))], watch=lambda name: lambda *_: None)[0].fetched)"
+    )
+    command = [sys.executable, "-c", program, site.url, str(tmp_path)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE)
+    partial = tmp_path / "here/b.partial"
+    assert waited(lambda: partial.exists() and partial.stat().st_size > 100_000)
+    first.kill()
+    first.communicate()
+    kept = partial.stat().st_size
+    site.go_on.set()
+    site.asked.clear()
+    assert subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout == "2\n"
+    assert site.asked == [("/b", f"bytes={kept}-"), ("/c", None)]
+    assert (tmp_path / "here/b").read_bytes() == CONTENT
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
 
 
 def test_the_command_shows_source_and_licence_and_says_how_to_go_on(
@@ -544,19 +807,14 @@ def test_the_command_shows_source_and_licence_and_says_how_to_go_on(
 ) -> None:
     site.files["/a"] = b"one"
     known = source(File(f"{site.url}/a", "a"), by_hand="the rest: ask its authors")
-    monkeypatch.setattr(fetching, "find_source", lambda name: known)
-    told = CliRunner().invoke(app, ["tasks", "fetch", "it", "--to", str(tmp_path)])
+    monkeypatch.setattr(fetching, "read_sources", lambda: {"cot": known})
+    told = CliRunner().invoke(app, ["tasks", "fetch", "cot", "--to", str(tmp_path)])
     assert told.exit_code == 0, told.output
-    for words in ("from example.org/it", "licence: CC0-1.0", "ask its authors", "1 fetched", f"data.root={tmp_path}"):
+    used = f"use it with data.root={tmp_path} collection=cot"
+    for words in ("from example.org/it", "licence: CC0-1.0", "ask its authors", "1 fetched", used):
         assert words in told.output
+
+
+def test_the_command_alone_lists_what_there_is() -> None:
     listed = CliRunner().invoke(app, ["tasks", "fetch"])
-    assert all(name in listed.output for name in read_sources())
-
-
-def test_the_command_fails_when_a_file_could_not_be_had(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(fetching, "find_source", lambda name: source(File(f"{site.url}/a", "a")))
-    with pytest.raises(DataError, match="1 files of it could not be had"):
-        cli_fetch.fetch("it", to=tmp_path, accept_licence=False)
-    assert "left out: " in capsys.readouterr().out
+    assert all(name in listed.output for name in ("flan", *read_sources(), *WEIGHTS))

@@ -80,7 +80,8 @@ def test_a_collection_without_a_folder_is_missing_with_what_to_give() -> None:
     missing = Flan([Tiny("cot")]).missing
     assert sum(task in missing for task in catalogued("t0sf")) == 193
     assert missing[next(iter(catalogued("t0sf")))] == (
-        "no data of t0sf: give data.t0=<folder>, or data.root=<folder that holds t0/>"
+        "no data of t0sf: give data.t0=<folder>, or data.root=<folder that holds t0/>;"
+        " `flanscale tasks fetch t0sf --to data` brings it"
     )
 
 
@@ -127,8 +128,14 @@ def test_a_folder_is_the_one_given_else_the_one_under_root(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (DataConfig(), r"give data\.t0=<folder>, or data\.root=<folder that holds t0/>$"),
-        (DataConfig(root="."), r"give data\.t0=<folder>, or data\.root=.*, but \. has none$"),
+        (
+            DataConfig(),
+            r"give data\.t0=<folder>, or data\.root=<folder that holds t0/>; `flanscale tasks fetch t0sf --to data` ",
+        ),
+        (
+            DataConfig(root="."),
+            r"give data\.t0=<folder>, or data\.root=.*, but \. has none; `flanscale tasks fetch t0sf --to \.` ",
+        ),
         (DataConfig(root="nowhere"), r"data\.root=nowhere: no such folder"),
         (DataConfig(t0="nowhere"), r"data\.t0=nowhere: no such file or folder"),
     ],

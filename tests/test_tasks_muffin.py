@@ -126,8 +126,11 @@ def test_absent_datasets_are_missing_with_what_to_do(tmp_path: Path) -> None:
     assert muffin.groups == {"muffin": ["rte"]}
     assert len(muffin.missing) == COUNTS["muffin"] - 1
     assert muffin.missing["cb"].startswith("no train.json in")
-    assert "take it from collection=rendered" in muffin.missing["aeslc"]
     assert "nor in collection=rendered (FLAN could not release it" in muffin.missing["dmcc_python"]
+    assert (
+        f"`flanscale tasks fetch muffin --to {tmp_path.parent} --accept-licence` brings it" in muffin.missing["aeslc"]
+    )
+    assert "collection=rendered" in muffin.missing["story_cloze"]
     with pytest.raises(DataError, match=r"no task '\.\./rte' in muffin"):
         muffin.task("../rte")
 

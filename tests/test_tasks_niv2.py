@@ -58,7 +58,7 @@ def test_listed_tasks_are_here_or_missing_with_what_to_do(tmp_path: Path) -> Non
     assert niv2.groups == {"niv2": ["t1"]}
     assert niv2.held_out == ["t2"]
     assert list(niv2.missing) == ["absent"]
-    assert "tasks/absent.json of github.com/allenai/natural-instructions" in niv2.missing["absent"]
+    assert f"`flanscale tasks fetch niv2 --to {tmp_path.parent} --accept-licence` brings it" in niv2.missing["absent"]
 
 
 def test_a_held_out_task_has_its_official_test_instances_only(tmp_path: Path) -> None:

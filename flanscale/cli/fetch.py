@@ -1,58 +1,134 @@
-"""What does `flanscale tasks fetch` show? Where a collection comes from and under which licence, then its progress."""
+"""What does `flanscale tasks fetch` show? Sources, licences and sizes before anything comes, then one progress bar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flanscale.errors import DataError
+if TYPE_CHECKING:
+    from flanscale.tasks.fetch import Plan
+    from flanscale.tasks.sources import Source
 
 
 def fetch(
-    collection: Annotated[
-        str | None, typer.Argument(metavar="[COLLECTION]", help="what to fetch; left out: what there is")
+    collections: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="what to fetch; flan: all that collection=flan reads; none: what there is"
+        ),
     ] = None,
-    to: Annotated[Path, typer.Option(help="folder for its folder; data.root of the cells that use it")] = Path("data"),
+    to: Annotated[Path, typer.Option(help="folder for their folders; data.root of the cells that use them")] = Path(
+        "data"
+    ),
+    weights: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="also the LM-adapted T5 of conf/model: t5_small … t5_xxl")
+    ] = None,
     accept_licence: Annotated[
-        bool, typer.Option("--accept-licence", help="its terms have been read and are kept to")
+        bool, typer.Option("--accept-licence", help="the terms have been read and are kept to")
     ] = False,
 ) -> None:
-    """Download a collection from its public source; run again, it goes on where it stopped."""
-    from flanscale.tasks.fetch import fetch as fetch_source
-    from flanscale.tasks.fetch import find_source
-    from flanscale.tasks.sources import read_sources
+    """Download collections and weights from their public sources; run again, it goes on where it stopped.
 
-    if collection is None:
-        for name, known in read_sources().items():
-            print(f"{name:<12}{known.title}; {known.size}; {known.licence}")
+    Ends with 1 where something could not be had; the rest is there.
+    """
+    from flanscale.tasks.fetch import check_space, check_terms, find_sources, plan
+    from flanscale.tasks.fetch import fetch as fetch_plans
+
+    if not collections and weights is None:
+        _print_what_there_is()
         return
-    source = find_source(collection)
-    print(f"{source.title}\nfrom {source.home}\nlicence: {source.licence}\nsize: {source.size}")
-    if source.by_hand:
-        print(f"not fetched: {source.by_hand}")
-    with _Bar() as bar:
-        done = fetch_source(source, to, accept_licence=accept_licence, watch=bar.start)
-    for line in done.failed:
+    sources = find_sources(collections or [], weights)
+    _print_sources(sources)
+    check_terms(sources.values(), accepted=accept_licence)
+    plans = {name: plan(source, to) for name, source in sources.items()}
+    _print_sizes(plans)
+    check_space(list(plans.values()))
+    with _Bar(plans.values()) as bar:
+        done = fetch_plans(plans.values(), watch=bar.start)
+    print()
+    for one in done:
+        print(f"{one.folder}: {one.fetched:,} fetched, {one.here_before:,} here before, {len(one.failed):,} left out")
+    failed = [line for one in done for line in one.failed]
+    for line in failed:
         print(f"left out: {line}")
-    print(f"{done.folder}: {done.fetched:,} fetched, {done.here_before:,} here before, {len(done.failed):,} left out")
-    if done.failed:
-        raise DataError(f"{len(done.failed)} files of {collection} could not be had; the others are in {done.folder}")
-    print(f"use it with data.root={to}")
+    if any(one.fetched or one.here_before for one in done):
+        root = [f"data.root={to}"] if collections else []
+        print(f"use it with {' '.join([*root, *_overrides(sources, to, weights)])}")
+    if failed:
+        print("what was left out is tried again by the same command, and that alone", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _print_what_there_is() -> None:
+    from flanscale.tasks.sources import FLAN, WEIGHTS, read_sources, weights_source
+
+    print(f"{'flan':<12}all that collection=flan reads: {', '.join(FLAN)}")
+    for name, known in read_sources().items():
+        print(f"{name:<12}{known.title}; {known.size}; {known.licence}")
+    for model in WEIGHTS:
+        known = weights_source(model)
+        print(f"--weights {model}: {known.title.partition(': ')[2]}; {known.size}; {known.licence}")
+
+
+def _print_sources(sources: Mapping[str, Source]) -> None:
+    """What comes from where, the licences in one list."""
+    for source in sources.values():
+        print(f"{source.title}\n    from {source.home}\n    licence: {source.licence}\n    size: {source.size}")
+        if source.by_hand:
+            print(f"    not fetched: {source.by_hand}")
+    print()
+
+
+def _print_sizes(plans: Mapping[str, Plan]) -> None:
+    from flanscale.orchestration.planning.sheet import Column, Sheet, plain
+
+    def row(name: str, some: Sequence[Plan]) -> tuple[str, ...]:
+        sizes = [item.size for one in some for item in one.missing]
+        unknown = sizes.count(None)
+        known = sum(size or 0 for size in sizes)
+        told = [_bytes(known)] if known or not unknown else []
+        told += [f"{unknown:,} of unknown size"] if unknown else []
+        return name, f"{sum(one.here_before for one in some):,}", f"{len(sizes):,}", " and ".join(told)
+
+    columns = [Column("to fetch"), Column("here", right=True), Column("files", right=True), Column("size")]
+    rows = [row(name, [one]) for name, one in plans.items()]
+    print(plain(Sheet(columns, [*rows, row("in all", list(plans.values()))])))
+
+
+def _bytes(size: int) -> str:
+    power = 0 if size < 1000 else 1 if size < 10**6 else 2 if size < 10**9 else 3
+    return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
+
+
+def _overrides(sources: Mapping[str, Source], to: Path, weights: str | None) -> list[str]:
+    """What to add to a command so that it uses what came and does not find it by itself."""
+    collections = [name for name in sources if name in ("cot", "muffin", "t0sf", "niv2", "rendered")]
+    given = [f"collection={collections[0] if len(collections) == 1 else 'flan'}"] if collections else []
+    if "templates" in sources:
+        given.append("mixture.templates=flan")
+    if "vocabulary" in sources:
+        given.append("tokenizer=t5")
+    if weights is not None:
+        given.append(f"model={weights} init.hf={to / 'weights' / weights}")
+    return given
 
 
 class _Bar:
-    """The progress bar of the file that is coming down; gone at the end."""
+    """One progress bar over all that comes; gone at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, plans: Iterable[Plan]) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+        self._sizes = {f"{one.source.folder}/{item.name}": item.size or 0 for one in plans for item in one.missing}
+        self._here = dict.fromkeys(self._sizes, 0)
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task("", total=None)
+        self._task = self._progress.add_task("", total=sum(self._sizes.values()))
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -62,5 +138,15 @@ class _Bar:
         self._progress.stop()
 
     def start(self, name: str) -> Callable[[int, int | None], None]:
-        self._progress.reset(self._task, description=name[-40:], total=None)
-        return lambda here, total: self._progress.update(self._task, completed=here, total=total)
+        """The function that is told the bytes of a file; one whose size nobody knew makes the whole longer."""
+
+        def told(here: int, total: int | None) -> None:
+            self._here[name], self._sizes[name] = here, max(total or self._sizes[name], here)
+            self._progress.update(
+                self._task,
+                description=name[-40:],
+                completed=sum(self._here.values()),
+                total=sum(self._sizes.values()),
+            )
+
+        return told

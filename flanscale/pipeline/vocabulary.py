@@ -45,7 +45,8 @@ def find_vocabulary(
             return candidate
     where = f", nor is there {' or '.join(map(str, candidates))}" if candidates else ""
     what = {
-        "sentencepiece": "T5's SentencePiece model (spiece.model of google/t5-v1_1-small)",
+        "sentencepiece": "T5's SentencePiece model (`flanscale tasks fetch vocabulary --to data` brings it for"
+        " data.root=data)",
         "huggingface": "a tokenizer.json",
     }[tokenizer]
     raise VocabularyError(f"tokenizer.vocabulary is not set{where}; give {what}: tokenizer.vocabulary=<file>")

@@ -21,6 +21,7 @@ from typing import Any
 from flanscale.tasks.catalog import CatalogRow, catalogued
 from flanscale.tasks.on_disk import OnDisk
 from flanscale.tasks.reading import BadRecord, content_fingerprint, existing_folder, gather, json_lines, text_lines
+from flanscale.tasks.sources import to_fetch
 from flanscale.tasks.tables import csv_rows
 from flanscale.tasks.task import Example, Skips, Task
 
@@ -64,7 +65,7 @@ class Cot(OnDisk[Path]):
         return found
 
     def _why_missing(self, row: CatalogRow) -> str:
-        return f"no {row.dataset}_train.tsv in {self.folder}; it is in google-research/FLAN, flan/v2/cot_data"
+        return f"no {row.dataset}_train.tsv in {self.folder}: {to_fetch('cot', self.folder)}"
 
     def fingerprint(self, name: str) -> str:
         path = self._source(name)

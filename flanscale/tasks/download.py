@@ -22,6 +22,7 @@ from flanscale.errors import DataError
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0  # seconds without a byte
+ASKING_TIMEOUT = 15.0  # seconds, for a size
 ATTEMPTS = 5  # in a row that bring nothing
 LONGEST_PAUSE = 300.0  # seconds, however long the server asks for
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
@@ -32,6 +33,14 @@ Progress = Callable[[int, int | None], None]
 
 class NotThere(DataError):
     """This file cannot be had from its source; others may be."""
+
+
+class Away(DataError):
+    """The server does not answer; it will not for its other files either."""
+
+
+class FullDisk(DataError):
+    """Nothing more can be written here."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,8 @@ def download(
 
     Raises:
         NotThere: the server has no such file or refuses it, or its content is not what was expected.
-        DataError: no network, or the disk is full; what is here stays for the next run.
+        Away: no network.
+        FullDisk: the disk is full or read-only. What is here stays for the next run.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -82,7 +92,7 @@ def download(
         most = max(most, _size(partial))
         if failed >= ATTEMPTS:
             kept = f"; {_size(partial):,} bytes are kept, run the same command to go on" if _size(partial) else ""
-            raise DataError(f"{url}: {why}, {ATTEMPTS} times{kept}")
+            raise Away(f"{url}: {why}, {ATTEMPTS} times{kept}")
         time.sleep(max(pause * 2 ** (failed - 1), asked))
     with partial.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -94,6 +104,16 @@ def download(
     return Downloaded(found, size)
 
 
+def size_of(url: str) -> int | None:
+    """How many bytes the server says that a file has; None where it says nothing, or does not answer."""
+    request = urllib.request.Request(url, headers={"User-Agent": "flanscale"}, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=ASKING_TIMEOUT) as response:
+            return int(response.headers["Content-Length"])
+    except (OSError, http.client.HTTPException, TypeError, ValueError):
+        return None
+
+
 @contextmanager
 def told_disk(path: Path) -> Iterator[None]:
     """Turn what a full or read-only disk says into one line; other errors pass."""
@@ -102,7 +122,7 @@ def told_disk(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
             raise
-        raise DataError(f"{path}: cannot write: {error.strerror}; free some space or choose another folder") from error
+        raise FullDisk(f"{path}: cannot write: {error.strerror}; free some space or choose another folder") from error
 
 
 def _go_on(url: str, partial: Path, progress: Progress) -> None:

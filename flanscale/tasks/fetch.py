@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
-from flanscale.errors import DataError, nearest, one_line
+from flanscale.errors import DataError, WeightsError, nearest, one_line
 from flanscale.run_directory import write_atomically
-from flanscale.tasks.download import TIMEOUT, NotThere, Progress, download, told_disk
-from flanscale.tasks.sources import Archive, File, Hub, Source, hub, read_sources
+from flanscale.tasks.download import TIMEOUT, Away, FullDisk, Progress, download, size_of, told_disk
+from flanscale.tasks.sources import FLAN, WEIGHTS, Archive, File, Hub, Source, hub, read_sources, weights_source
 from flanscale.tasks.unpack import stays_inside, unpack
 
 RECORD = "fetched.json"
+PICKLED = "pytorch_model.bin"
+_AT_ONCE = 8  # questions to servers; files come one after the other
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Wanted:
 
     part: File | Archive
     commit: str = ""
+    size: int | None = None
 
     @property
     def name(self) -> str:
@@ -37,8 +43,22 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What there is to do for one source."""
+
+    source: Source
+    folder: Path
+    record: dict[str, Any]
+    """Name → what is known of a file that came; grows with every file."""
+    missing: list[Wanted]
+    here_before: int
+    failed: list[str]
+    """A line each: servers that do not say what they have."""
+
+
+@dataclass(frozen=True)
 class Fetched:
-    """What a fetch did."""
+    """What a fetch did for one source."""
 
     folder: Path
     fetched: int
@@ -47,85 +67,163 @@ class Fetched:
     """A line each: files that the source does not give."""
 
 
-def find_source(name: str) -> Source:
-    """The source of that name.
+def find_sources(names: Sequence[str], weights: str | None = None) -> dict[str, Source]:
+    """The sources of those names, each once, `flan` being several; and the weights of a model of conf/model.
 
     Raises:
-        DataError: there is none; the message names the nearest.
+        DataError: there is no such source, or no such weights; the message names the nearest.
     """
-    sources = read_sources()
-    if name in sources:
-        return sources[name]
+    known = read_sources()
+    found = {one: known[one] for name in names for one in (FLAN if name == "flan" else [_check(name, known)])}
+    if weights is not None:
+        if weights not in WEIGHTS:
+            raise DataError(f"--weights {weights}: there are {', '.join(WEIGHTS)}{nearest(weights, WEIGHTS)}")
+        found[f"weights of {weights}"] = weights_source(weights)
+    return found
+
+
+def _check(name: str, known: Mapping[str, Source]) -> str:
     if name == "procedural":
         raise DataError("the procedural collection is made on the spot: there is nothing to fetch")
-    raise DataError(f"nothing to fetch is called {name!r}{nearest(name, sources)}; there are {', '.join(sources)}")
+    if name not in known:
+        raise DataError(
+            f"nothing to fetch is called {name!r}{nearest(name, ['flan', *known])}; there are flan, {', '.join(known)}"
+        )
+    return name
 
 
-def fetch(
-    source: Source,
-    to: Path,
-    *,
-    accept_licence: bool,
-    watch: Callable[[str], Progress],
-    pause: float = 1.0,
-) -> Fetched:
-    """Bring what `source` offers to its folder under `to`, the folder for data.root.
+def check_terms(sources: Iterable[Source], *, accepted: bool) -> None:
+    """Whether what asks to be read first has been read.
+
+    Raises:
+        DataError: it has not; the message holds the terms of all of them.
+    """
+    asking = [source for source in sources if source.terms]
+    if asking and not accepted:
+        raise DataError(
+            "; ".join(f"{source.title}: {source.terms}" for source in asking) + "; then add --accept-licence"
+        )
+
+
+def plan(source: Source, to: Path) -> Plan:
+    """What is missing of `source` in its folder under `to`, the folder for data.root, and how large it is.
+
+    Lists what is on the Hub and asks for sizes that are not known. Nothing is fetched.
+
+    Raises:
+        DataError: the folder cannot be written, or its record is none.
+    """
+    folder = to.expanduser() / source.folder
+    with told_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    record = _read_record(folder)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        listed = list(pool.map(_listed, source.parts))
+        wanted = [item for part in listed if not isinstance(part, str) for item in part]
+        missing = [item for item in wanted if not _is_here(folder, item, record)]
+        missing = list(pool.map(_sized, missing))
+    return Plan(
+        source, folder, record, missing, len(wanted) - len(missing), [why for why in listed if isinstance(why, str)]
+    )
+
+
+def check_space(plans: Sequence[Plan]) -> None:
+    """Whether all that is missing fits on the disk, as far as sizes are known; weights that are rewritten, twice.
+
+    Raises:
+        DataError: it does not.
+    """
+    missing = [item for known in plans for item in known.missing]
+    twice = [item for item in missing if isinstance(item.part, File) and item.part.becomes_safetensors]
+    needed = sum(item.size or 0 for item in (*missing, *twice))
+    if plans and needed > (free := shutil.disk_usage(plans[0].folder).free):
+        folder = plans[0].folder
+        raise DataError(f"{folder}: {needed:,} bytes to fetch, {free:,} free; choose another folder with --to")
+
+
+def fetch(plans: Iterable[Plan], *, watch: Callable[[str], Progress], pause: float = 1.0) -> list[Fetched]:
+    """Bring what is missing, one file after the other; what cannot be had stops nothing and is told in `failed`.
 
     Args:
         watch: called with a file's name when it starts; gives the function that is told its progress.
         pause: seconds before a broken connection is tried again.
 
     Raises:
-        DataError: terms not accepted, no network, no space, or a damaged archive. A file that its source does not give
-            stops nothing: it is one of `failed`.
+        DataError: nothing more can be written.
     """
-    if source.terms and not accept_licence:
-        raise DataError(f"{source.title}: {source.terms}; then add --accept-licence")
-    folder = to.expanduser() / source.folder
-    with told_disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    record = _read_record(folder)
-    wanted = [item for part in source.parts for item in (_listed(part) if isinstance(part, Hub) else [Wanted(part)])]
-    missing = [item for item in wanted if not _is_here(folder, item, record)]
-    _check_space(folder, missing)
-    failed = []
-    for item in missing:
-        try:
-            entry = _fetch_one(folder, item, watch(item.name), pause)
-        except NotThere as error:
-            failed.append(str(error))
+    away: set[str] = set()
+    return [_fetch(known, watch, pause, away) for known in plans]
+
+
+def _fetch(known: Plan, watch: Callable[[str], Progress], pause: float, away: set[str]) -> Fetched:
+    """`away` are the servers that gave no answer, which the next files are not to wait for again."""
+    failed, fetched, untried = list(known.failed), 0, Counter[str]()
+    for item in known.missing:
+        server = urlsplit(item.part.url).netloc
+        if server in away:
+            untried[server] += 1
             continue
-        entry |= {"home": source.home, "licence": source.licence}
-        record[item.name] = entry
-        _write_record(folder, record)
-    return Fetched(folder, len(missing) - len(failed), len(wanted) - len(missing), tuple(failed))
+        try:
+            entry = _fetch_one(known.folder, item, watch(f"{known.source.folder}/{item.name}"), pause)
+        except FullDisk:
+            raise
+        except (DataError, WeightsError) as error:
+            if isinstance(error, Away):
+                away.add(server)
+            failed.append(one_line(error))
+            continue
+        fetched += 1
+        known.record[item.name] = entry | {"home": known.source.home, "licence": known.source.licence}
+        _write_record(known.folder, known.record)
+    failed += [
+        f"{server}: does not answer; {files:,} more files of it were not tried" for server, files in untried.items()
+    ]
+    return Fetched(known.folder, fetched, known.here_before, tuple(failed))
 
 
-def _listed(part: Hub) -> list[Wanted]:
-    """The files of a Hub dataset at the commit that its revision stands for now; asked for without a login."""
+def _listed(part: File | Archive | Hub) -> list[Wanted] | str:
+    """What a part is made of, or in one line why its server could not say so."""
+    if not isinstance(part, Hub):
+        return [Wanted(part, size=part.size if isinstance(part, File) else None)]
+    address = f"{hub()}/{'datasets/' if part.kind == 'dataset' else ''}{part.repository}"
+    try:
+        wanted = _on_the_hub(part)
+    except Exception as error:  # a stranger's answer; and each major version has the errors of another HTTP library
+        return f"{address}: its files could not be listed ({type(error).__name__}: {one_line(error)})"
+    return wanted or f"{address}: has no file {' or '.join(f'{prefix}*' for prefix in part.prefixes[:4])}"
+
+
+def _on_the_hub(part: Hub) -> list[Wanted]:
+    """The files of a Hub repository at the commit that its revision stands for now; asked for without a login."""
     from huggingface_hub import HfApi, hf_hub_url
     from huggingface_hub.hf_api import RepoFile
 
     api, wanted = HfApi(endpoint=hub(), token=False), []
-    try:
-        commit = api.dataset_info(part.repository, revision=part.revision, timeout=TIMEOUT).sha
-        if commit is None:
-            raise ValueError("no commit is named")
-        for entry in api.list_repo_tree(part.repository, repo_type="dataset", revision=commit, recursive=True):
-            if isinstance(entry, RepoFile) and entry.path.startswith(part.prefixes) and stays_inside(entry.path):
-                url = hf_hub_url(part.repository, entry.path, repo_type="dataset", revision=commit, endpoint=hub())
-                sha256 = entry.lfs.sha256 if entry.lfs else None
-                path = str(PurePosixPath(part.folder, entry.path))
-                wanted.append(Wanted(File(url, path, sha256, int(entry.size)), commit))
-    except Exception as error:  # a stranger's answer; and each major version has the errors of another HTTP library
-        why = f"{type(error).__name__}: {one_line(error)}"
-        raise DataError(f"{hub()}/datasets/{part.repository}: its files could not be listed ({why})") from error
-    return wanted
+    commit = api.repo_info(part.repository, repo_type=part.kind, revision=part.revision, timeout=TIMEOUT).sha
+    if commit is None:
+        raise ValueError("no commit is named")
+    for entry in api.list_repo_tree(part.repository, repo_type=part.kind, revision=commit, recursive=True):
+        chosen = entry.path.startswith(part.prefixes) and entry.path.endswith(part.ending)
+        if isinstance(entry, RepoFile) and chosen and stays_inside(entry.path):
+            url = hf_hub_url(part.repository, entry.path, repo_type=part.kind, revision=commit, endpoint=hub())
+            sha256, size = entry.lfs.sha256 if entry.lfs else None, int(entry.size)
+            pickled = part.kind == "model" and entry.path == PICKLED
+            file = File(url, str(PurePosixPath(part.folder, entry.path)), sha256, size, becomes_safetensors=pickled)
+            wanted.append(Wanted(file, commit, size))
+    if any(item.name.endswith(".safetensors") for item in wanted):
+        return [item for item in wanted if not item.name.startswith("pytorch_model")]
+    return [item for item in wanted if item.name == PICKLED or not item.name.startswith("pytorch_model")]
+
+
+def _sized(item: Wanted) -> Wanted:
+    return item if item.size is not None else replace(item, size=size_of(item.part.url))
 
 
 def _fetch_one(folder: Path, item: Wanted, progress: Progress, pause: float) -> dict[str, Any]:
     path = folder / item.name
     sha256 = item.part.sha256 if isinstance(item.part, File) else None
+    if path.exists() and isinstance(item.part, File) and item.part.becomes_safetensors:
+        path.replace(path.with_name(f"{path.name}.partial"))  # whole, but not written as safetensors yet
     got = download(item.part.url, path, sha256=sha256, progress=progress, pause=pause)
     date = datetime.now(UTC).isoformat(timespec="seconds")
     entry = {"url": item.part.url, "commit": item.commit} | asdict(got) | {"date": date}
@@ -134,6 +232,16 @@ def _fetch_one(folder: Path, item: Wanted, progress: Progress, pause: float) -> 
             entry["files"] = unpack(path, folder, members=item.part.members, most_bytes=item.part.most_bytes)
         finally:
             path.unlink()
+    elif item.part.becomes_safetensors:
+        from flanscale.weights.pickled import to_safetensors
+
+        try:
+            with told_disk(path):
+                to_safetensors(path)
+        except WeightsError:
+            path.unlink()
+            raise
+        path.unlink()
     return entry
 
 
@@ -144,15 +252,10 @@ def _is_here(folder: Path, item: Wanted, record: dict[str, Any]) -> bool:
         return False
     if isinstance(item.part, Archive):
         return all((folder / member).is_dir() for member in item.part.members)
+    if item.part.becomes_safetensors:
+        return any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))
     path = folder / item.name
     return path.is_file() and path.stat().st_size == entry.get("size")
-
-
-def _check_space(folder: Path, missing: list[Wanted]) -> None:
-    needed = sum(item.part.size or 0 for item in missing if isinstance(item.part, File))
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DataError(f"{folder}: {needed:,} bytes to fetch, {free:,} free; choose another folder with --to")
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""What are the tasks of Muffin that have open data here? Fourteen Flan-2021 datasets, one folder each.
+"""What are the tasks of Muffin that have open data? 66 Flan-2021 datasets: 14 in a folder each, 52 as the Hub has them.
 
-Chung et al. 2022, §2.1; Wei et al. 2022 for Flan 2021. Eleven are in the form that continual-learning repositories pass
-on, `train.json[.gz]` with `labels.json`: the fields of an example joined into one text, and its label as a word. They
-are split back into the fields of FLAN's templates (`premise`, `hypothesis`, …), because wordings need them apart. CoLA,
-E2E NLG and DART are in their authors' forms. Where only the dev set of these is there, it stands in for the training
-set; a warning and the fingerprint say so. The other datasets of Muffin are missing tasks.
+Chung et al. 2022, §2.1; Wei et al. 2022 for Flan 2021. The 52 are Parquet files of the Hugging Face Hub under `hub/`
+(muffin_table.py says which, and why the last 14 of Muffin's 80 are nowhere). Of the 14 in folders, eleven are in the
+form that continual-learning repositories pass on, `train.json[.gz]` with `labels.json`: the fields of an example joined
+into one text, and its label as a word. They are split back into the fields of FLAN's templates (`premise`,
+`hypothesis`, …), because wordings need them apart. CoLA, E2E NLG and DART are in their authors' forms. Where only the
+dev set of these is there, it stands in for the training set; a warning and the fingerprint say so.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from flanscale.errors import DataError
+from flanscale.tasks import muffin_hub
 from flanscale.tasks.catalog import CatalogRow, catalogued
 from flanscale.tasks.flan_names import NEVER_RENDERED
+from flanscale.tasks.muffin_table import HUB_FORMS, NOT_ON_THE_HUB
 from flanscale.tasks.on_disk import OnDisk
 from flanscale.tasks.reading import (
     BadRecord,
@@ -30,6 +33,7 @@ from flanscale.tasks.reading import (
     text_lines,
     text_of,
 )
+from flanscale.tasks.sources import to_fetch
 from flanscale.tasks.tables import csv_rows
 from flanscale.tasks.task import Example, Skips, Task
 
@@ -115,35 +119,49 @@ _STAND_IN_FORM = "dev stand-in"
 
 
 @dataclass(frozen=True)
-class Muffin(OnDisk[Path]):
-    """The collection."""
+class Muffin(OnDisk[list[Path]]):
+    """The collection; a task of the Hub may have several files, another has one."""
 
     name: str = "muffin"
 
     @cached_property
-    def files(self) -> dict[str, Path]:
+    def files(self) -> dict[str, list[Path]]:
         existing_folder(self.folder, "muffin")
-        found = {}
-        for name in catalogued("muffin"):
-            paths = [self.folder / name / file for file in FORMS[name].files] if name in FORMS else []
-            if present := [path for path in paths if path.is_file()]:
-                found[name] = present[0]
-        return found
+        found = {name: self._files(name) for name in catalogued("muffin")}
+        return {name: paths for name, paths in found.items() if paths}
+
+    def _files(self, name: str) -> list[Path]:
+        if name in HUB_FORMS:
+            return HUB_FORMS[name].files(self.folder)
+        paths = [self.folder / name / file for file in FORMS[name].files] if name in FORMS else []
+        return [path for path in paths if path.is_file()][:1]
 
     def _why_missing(self, row: CatalogRow) -> str:
-        if row.task in FORMS:
-            return f"no {FORMS[row.task].files[0]} in {self.folder / row.task}"
-        elsewhere = "take it from collection=rendered, or write it as a task of collection=jsonl"
-        if why := NEVER_RENDERED.get(row.task):
-            elsewhere = f"nor in collection=rendered ({why}); write it as a task of collection=jsonl"
-        return f"no reader of its source here; {elsewhere}"
+        if row.task in NOT_ON_THE_HUB:
+            elsewhere = "take it from collection=rendered, or write it as a task of collection=jsonl"
+            if why := NEVER_RENDERED.get(row.task):
+                elsewhere = f"nor in collection=rendered ({why}); write it as a task of collection=jsonl"
+            return f"{NOT_ON_THE_HUB[row.task]}; {elsewhere}"
+        if row.task in HUB_FORMS:
+            form = HUB_FORMS[row.task]
+            wanted = f"Parquet files in {self.folder / muffin_hub.FOLDER / form.repository / form.config / form.split}"
+        else:
+            wanted = f"{FORMS[row.task].files[0]} in {self.folder / row.task}"
+        return f"no {wanted}: {to_fetch('muffin', self.folder)}"
 
     def fingerprint(self, name: str) -> str:
-        path = self._source(name)
+        if name in HUB_FORMS:
+            return content_fingerprint(self._source(name), f"hub {name}")
+        (path,) = self._source(name)
         return content_fingerprint([path, *_labels_file(path)], _STAND_IN_FORM if _is_stand_in(path) else "")
 
     def task(self, name: str) -> Task:
-        path = self._source(name)
+        paths = self._source(name)
+        if name in HUB_FORMS:
+            hub = HUB_FORMS[name]
+            examples = muffin_hub.read(paths, hub, self.examples_per_task, self.skips)
+            return self._task(name, hub.instruction, examples, hub.style)
+        (path,) = paths
         if _is_stand_in(path):
             log.warning("task %s: its dev set %s stands in for the training set", name, path.name)
         form = FORMS[name]

@@ -19,13 +19,13 @@ from typing import Any
 from flanscale.errors import DataError, nearest
 from flanscale.tasks.catalog import catalogued
 from flanscale.tasks.reading import MAX_FIELD_CHARS, BadRecord, content_fingerprint, json_document, sound
+from flanscale.tasks.sources import to_fetch
 from flanscale.tasks.task import Example, Skips, Task
 
 FLAN_SPLIT = "flan"
 TEST_INSTANCES = 100
 """A task's first instances, which the authors put there, balanced by label: its official test set."""
 HELD_OUT = "held out for evaluation: it is in the official default test split"
-SOURCE = "github.com/allenai/natural-instructions"
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,9 @@ class Niv2:
 
     @cached_property
     def missing(self) -> dict[str, str]:
+        how = to_fetch("niv2", self.folder)
         return {
-            task: f"no file {self.folder / 'tasks' / task}.json or .json.gz; copy tasks/{task}.json of {SOURCE} there"
+            task: f"no file {self.folder / 'tasks' / task}.json or .json.gz: {how}"
             for task in self._training
             if task not in self.files
         }

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from flanscale.errors import DataError, nearest
 from flanscale.schema import DataConfig
 from flanscale.tasks.catalog import CatalogRow, catalogued
+from flanscale.tasks.sources import read_sources, to_fetch
 from flanscale.tasks.task import Example, Skips, Task
 
 FOLDERS = {
@@ -95,4 +96,7 @@ def no_folder(collection: str) -> str:
 
 def _what_to_give(data: DataConfig, key: str) -> str:
     no_such = f", but {data.root} has none" if data.root is not None else ""
-    return f"give data.{key}=<folder>, or data.root=<folder that holds {key}/>{no_such}"
+    folder = None if data.root is None else Path(data.root) / key
+    fetched = next((name for name, source in read_sources().items() if source.folder == key), None)
+    how = f"; {to_fetch(fetched, folder)}" if fetched else ""
+    return f"give data.{key}=<folder>, or data.root=<folder that holds {key}/>{no_such}{how}"

@@ -104,7 +104,8 @@ def open_collection(
     if not here:
         raise DataError(
             "collection=flan has none of its data: give data.root=<folder that holds cot/, muffin/, t0/ and niv2/>,"
-            " or those folders one by one as data.cot, data.muffin, data.t0 and data.niv2"
+            " or those folders one by one as data.cot, data.muffin, data.t0 and data.niv2;"
+            " `flanscale tasks fetch flan --to data --accept-licence` brings them for data.root=data"
         )
     return Flan([_open(name, FLAN_SPLIT, config.examples_per_task, data, skips, cache) for name in here], skips)
 

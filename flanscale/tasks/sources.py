@@ -7,9 +7,14 @@ published file was at hand to be measured; elsewhere the measured one is recorde
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 from flanscale.tasks.catalog import catalogued
+from flanscale.tasks.muffin_hub import BRANCH, FOLDER
+from flanscale.tasks.muffin_table import HUB_FORMS, NOT_ON_THE_HUB
 
 _RAW = "https://raw.githubusercontent.com"
 _FLAN = f"{_RAW}/google-research/FLAN/e9e4ec6e2701182c7a91af176f705310da541277/flan/v2"
@@ -22,12 +27,16 @@ _E2E = f"{_RAW}/tuetschek/e2e-dataset/ab0d967dd5729ce455ef14ba9ffafc456a335264"
 
 @dataclass(frozen=True)
 class File:
-    """One file at one address; `path` is where it goes, under the collection's folder."""
+    """One file at one address; `path` is where it goes, under the collection's folder.
+
+    `becomes_safetensors` where it is pickled weights: they are not kept, since reading a pickle can run code.
+    """
 
     url: str
     path: str
     sha256: str | None = None
     size: int | None = None
+    becomes_safetensors: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,12 +50,17 @@ class Archive:
 
 @dataclass(frozen=True)
 class Hub:
-    """Files of a Hugging Face Hub dataset whose path starts with a prefix; they go to `folder` under their path."""
+    """Files of a Hugging Face Hub repository whose path starts with a prefix and has the ending.
+
+    They go to `folder` under their path.
+    """
 
     repository: str
     revision: str
     prefixes: tuple[str, ...]
     folder: str = ""
+    ending: str = ""
+    kind: Literal["dataset", "model"] = "dataset"
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,15 @@ _OLORA_SETS = {
     "sst2": "SC/SST-2",
     "wic": "WiC/WiC",
 }
-_MUFFIN = (
+_WEIGHT_FILES = ("config.json", "generation_config.json", "spiece.model", "tokenizer", "model", "pytorch_model")
+
+
+def _prefixes(repository: str) -> tuple[str, ...]:
+    forms = [form for form in HUB_FORMS.values() if form.repository == repository]
+    return tuple(dict.fromkeys(prefix for form in forms for prefix in form.prefixes))
+
+
+_MUFFIN: tuple[File | Archive | Hub, ...] = (
     *(
         File(f"{_OLORA}/{folder}/{file}", f"{name}/{file}")
         for name, folder in _OLORA_SETS.items()
@@ -106,7 +128,38 @@ _MUFFIN = (
     ),
     File(f"{_DART}/data/v1.1.1/dart-v1.1.1-full-train.json", "dart/dart-v1.1.1-full-train.json"),
     File(f"{_E2E}/trainset.csv", "e2e_nlg/trainset.csv"),
+    *(
+        Hub(repository, BRANCH, _prefixes(repository), f"{FOLDER}/{repository}", ".parquet")
+        for repository in dict.fromkeys(form.repository for form in HUB_FORMS.values())
+    ),
 )
+_SIZES = ("small", "base", "large", "xl", "xxl")
+WEIGHTS = {f"t5_{size}": f"google/t5-{size}-lm-adapt" for size in _SIZES}
+"""conf/model → the Hub's repository of its weights: T5 1.1 after 100,000 further steps as a language model."""
+_GIGABYTES = dict(zip(WEIGHTS, (0.3, 1.0, 3.1, 11.4, 44.5), strict=True))
+FLAN = ("cot", "muffin", "t0sf", "niv2", "templates", "vocabulary")
+"""What `flan` stands for: all that collection=flan reads, with FLAN's wordings and T5's vocabulary."""
+
+
+def to_fetch(name: str, folder: Path | None = None) -> str:
+    """What to type for a collection whose data is not here, or not all of it in `folder`; for the end of a message."""
+    source = read_sources()[name]
+    to = folder.parent if folder else Path("data")
+    licence = " --accept-licence" if source.terms else ""
+    place = f" to {to / source.folder}" if folder and folder.name != source.folder else ""
+    return f"`flanscale tasks fetch {name} --to {shlex.quote(str(to))}{licence}` brings it{place}"
+
+
+def weights_source(model: str) -> Source:
+    """The pretrained weights of a model of conf/model, one of WEIGHTS."""
+    return Source(
+        f"weights/{model}",
+        f"pretrained weights of {model}: T5 1.1, LM-adapted",
+        f"huggingface.co/{WEIGHTS[model]}",
+        "Apache-2.0",
+        f"{_GIGABYTES[model]} GB",
+        (Hub(WEIGHTS[model], "main", _WEIGHT_FILES, kind="model"),),
+    )
 
 
 def hub() -> str:
@@ -127,15 +180,17 @@ def read_sources() -> dict[str, Source]:
         ),
         "muffin": Source(
             "muffin",
-            "Flan-2021 datasets in their raw form: 14 of 80",
-            "github.com: cmnfriend/O-LoRA (11), nyu-mll/CoLA-baselines, Yale-LILY/dart, tuetschek/e2e-dataset",
-            "MIT (O-LoRA, dart); CC BY-SA 4.0 (e2e-dataset); CoLA names none; the datasets in O-LoRA keep their own",
-            "not known beforehand",
+            f"Flan-2021 datasets in their raw form: {len(_OLORA_SETS) + 3 + len(HUB_FORMS)} of 80",
+            "github.com: cmnfriend/O-LoRA (11), nyu-mll/CoLA-baselines, Yale-LILY/dart, tuetschek/e2e-dataset;"
+            f" {len(HUB_FORMS)} from huggingface.co, each dataset's Parquet branch",
+            "MIT (O-LoRA, dart); CC BY-SA 4.0 (e2e-dataset); CoLA names none; each dataset of O-LoRA and the Hub keeps"
+            " its own",
+            "some GB; told by the servers",
             _MUFFIN,
             terms="several of these datasets are for research only or name no licence: read their own terms",
-            by_hand="the other 66: FLAN reads them through TensorFlow Datasets or from sites with a form of their own,"
-            " and could not release DrRepair, Code Contests and Taskmaster; take those that there are rendered"
-            " (`flanscale tasks fetch rendered`) or write them as tasks of collection=jsonl",
+            by_hand=f"the other {len(NOT_ON_THE_HUB)}: `flanscale tasks list --missing --collection muffin data.root=…`"
+            " says why; take those that there are rendered (`flanscale tasks fetch rendered`) or write them as tasks of"
+            " collection=jsonl",
         ),
         "t0sf": Source(
             "t0",
@@ -149,6 +204,7 @@ def read_sources() -> dict[str, Source]:
                     "refs/convert/parquet",
                     tuple(f"{name}/{split}/" for name in catalogued("t0sf") for split in ("train", "partial-train")),
                     "sf",
+                    ".parquet",
                 ),
             ),
         ),

@@ -19,6 +19,7 @@ from typing import Any
 from flanscale.tasks.catalog import CatalogRow, catalogued
 from flanscale.tasks.on_disk import OnDisk
 from flanscale.tasks.reading import BadRecord, content_fingerprint, existing_folder, gather, json_lines, text_of
+from flanscale.tasks.sources import to_fetch
 from flanscale.tasks.tables import parquet_rows
 from flanscale.tasks.task import Example, Skips, Task
 
@@ -48,8 +49,8 @@ class T0sf(OnDisk[list[Path]]):
 
     def _why_missing(self, row: CatalogRow) -> str:
         return (
-            f"no {row.task}.jsonl[.gz], {row.task}.parquet or folder {row.task}/ in {self.folder}; it is a"
-            " configuration of bigscience/P3 on the Hugging Face Hub"
+            f"no {row.task}.jsonl[.gz], {row.task}.parquet or folder {row.task}/ in {self.folder}, which is a"
+            f" configuration of bigscience/P3 on the Hugging Face Hub: {to_fetch('t0sf', self.folder)}"
         )
 
     def fingerprint(self, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from flanscale.errors import WeightsError
@@ -16,8 +17,7 @@ def open_source(path: str | Path) -> Source:
     """
     path = Path(path).expanduser()
     if not path.exists():
-        hub = "" if path.is_absolute() or len(path.parts) != 2 else f"; to fetch it: hf download {path} --local-dir DIR"
-        raise WeightsError(f"init.hf={path}: no such folder or file{hub}")
+        raise WeightsError(f"init.hf={path}: no such folder or file{_how_to_fetch(path)}")
     if path.is_dir():
         from flanscale.weights.hf import HuggingFaceFolder
 
@@ -27,3 +27,13 @@ def open_source(path: str | Path) -> Source:
 
         return GgufFile(path)
     raise WeightsError(f"init.hf={path}: give the folder that holds config.json and *.safetensors, or a .gguf file")
+
+
+def _how_to_fetch(path: Path) -> str:
+    """What to type where it looks like a repository of the Hub. The LM-adapted T5 lie there as pickles alone."""
+    if path.is_absolute() or len(path.parts) != 2:
+        return ""
+    if adapted := re.fullmatch(r"google/t5-(small|base|large|xl|xxl)-lm-adapt", str(path)):
+        model = f"t5_{adapted[1]}"
+        return f"; `flanscale tasks fetch --weights {model} --to data` brings it to data/weights/{model}"
+    return f"; to fetch it: hf download {path} --local-dir DIR"
