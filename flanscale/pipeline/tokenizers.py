@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from flanscale.errors import VocabularyError
 from flanscale.pipeline.vocabulary import named_end
-from flanscale.schema import TokenizerConfig
+from flanscale.schema import ModelConfig, TokenizerConfig
 
 if TYPE_CHECKING:  # a plan asks for sizes alone and should not wait for NumPy
     import numpy as np
@@ -87,6 +87,22 @@ def load_tokenizer(config: TokenizerConfig, *, threads: int = -1) -> Tokenizer:
         raise VocabularyError(f"tokenizer={config.name} needs tokenizer.vocabulary=<file>")
     path = Path(config.vocabulary)
     return SentencePiece(path, threads) if config.name == "sentencepiece" else HuggingFace(path)
+
+
+def embedding_rows(model: ModelConfig, tokenizer: Tokenizer) -> int:
+    """Rows of a model's table over a vocabulary: the model's own number, else what the vocabulary needs, padded.
+
+    Raises:
+        VocabularyError: the vocabulary has more ids than the model has rows.
+    """
+    if model.vocab_size is None:
+        return padded_vocab_size(tokenizer)
+    if model.vocab_size < tokenizer.vocab_size:
+        raise VocabularyError(
+            f"model.vocab_size={model.vocab_size}: too few rows for the {tokenizer.vocab_size} ids of the tokenizer:"
+            " give the tokenizer that belongs to the model, or for a new model model.vocab_size=null"
+        )
+    return model.vocab_size
 
 
 def padded_vocab_size(tokenizer: Tokenizer) -> int:
