@@ -7,11 +7,12 @@ Ids carry no end mark: packing adds it. Rows are filled with id 0 and a decoder 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flanscale.errors import VocabularyError
 from flanscale.pipeline.vocabulary import named_end
@@ -51,6 +52,10 @@ class Tokenizer(Protocol):
     @property
     def eos_id(self) -> int:
         """What ends every target."""
+
+    @property
+    def unknown_id(self) -> int | None:
+        """What stands for text that the vocabulary cannot spell; None where it spells all."""
 
     @property
     def fingerprint(self) -> str:
@@ -115,6 +120,7 @@ class Words:
     """A closed vocabulary, one token a word: for the procedural collection, whose words are all known."""
 
     eos_id = EOS
+    unknown_id = UNKNOWN
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = ["<pad>", "</s>", "<unk>", *words]
@@ -156,6 +162,7 @@ class Bytes:
 
     vocab_size = 3 + 256 + EXTRA_BYTES
     eos_id = EOS
+    unknown_id = None
     fingerprint = hashlib.sha256(b"bytes and extra ids").hexdigest()[:16]
 
     def encode(self, texts: Sequence[str]) -> Ragged:
@@ -198,6 +205,8 @@ class SentencePiece:
         self.eos_id = int(self._model.eos_id())
         if self.eos_id < 0:
             raise VocabularyError(f"tokenizer.vocabulary={path}: the model has no end token (</s>)")
+
+        self.unknown_id = int(self._model.unk_id())
 
         self._sentinels: dict[str, int] = {}
         self._pieces = int(self._model.vocab_size())
@@ -261,6 +270,7 @@ class HuggingFace:
                 f" expected one of {', '.join(END_TOKENS)}"
             )
         self.eos_id = special[end]
+        self.unknown_id = _unknown_id(json.loads(content)["model"])
         self.vocab_size = 1 + max(self._model.get_vocab().values())
 
     def encode(self, texts: Sequence[str]) -> Ragged:
@@ -275,6 +285,15 @@ class HuggingFace:
     def token_id(self, token: str) -> int | None:
         number: int | None = self._model.token_to_id(token)
         return number
+
+
+def _unknown_id(model: dict[str, Any]) -> int | None:
+    """Of the model of a tokenizer.json: Unigram numbers the piece, the others name it."""
+    if "unk_id" in model:
+        number: int | None = model["unk_id"]
+        return number
+    token = model.get("unk_token")
+    return None if token is None else model["vocab"].get(token)
 
 
 def _content(path: Path) -> bytes:
