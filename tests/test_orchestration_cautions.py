@@ -81,12 +81,12 @@ def test_stages_that_others_start_from_are_no_start_from_nothing() -> None:
 
 
 def test_tasks_that_the_vocabulary_cannot_spell_are_named_once_the_store_knows_them(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "held_out.txt").write_text("asked\n")
     model = {"type": "WordLevel", "vocab": {"</s>": 0, "<unk>": 1, "2": 2}, "unk_token": "<unk>"}
     end = {"id": 0, "content": "</s>", "special": True, "single_word": False, "lstrip": False, "rstrip": False}
     content = {"version": "1.0", "added_tokens": [end | {"normalized": False}], "model": model}
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
-    (tmp_path / "tasks").mkdir()
     for name, answer in (("spelt", "2"), ("unspelt", "water"), ("asked", "2")):
         lines = [json.dumps({"input": f"{name} {number}", "output": answer}) for number in range(5)]
         (tmp_path / "tasks" / f"{name}.jsonl").write_text("\n".join(lines))

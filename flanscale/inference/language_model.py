@@ -22,8 +22,8 @@ class TrainedModel:
     """A model of `flanscale.models` with its parameters and tokenizer; decoding is greedy.
 
     Prompts are laid out as training lays out its inputs: longer than `input_tokens` they lose their start, and those of
-    an encoder end in the vocabulary's EOS, which counts. How many were cut is logged, and so is how many answers had not
-    ended at the limit. Of several processes that hold the parameters together, all ask the same.
+    an encoder end in the vocabulary's EOS, which counts. How many were cut is logged, and so is how many answers had
+    not ended at the limit. Of several processes that hold the parameters together, all ask the same.
     """
 
     model: Model
