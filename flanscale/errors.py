@@ -50,6 +50,14 @@ class NonFiniteLoss(FlanscaleError):
     failure_class = "nonfinite_loss"
 
 
+class NonFiniteLogits(NonFiniteLoss):
+    """A model cannot say its next token: its logits are not finite. `prompt` is the number, from 0, of the first."""
+
+    def __init__(self, message: str, prompt: int = 0) -> None:
+        super().__init__(message)
+        self.prompt = prompt
+
+
 class Preempted(FlanscaleError):
     """Asked to stop; what a checkpoint holds is saved, and the run can go on from there."""
 

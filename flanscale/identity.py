@@ -16,7 +16,7 @@ from flanscale.errors import ConfigError, UserError, one_line
 from flanscale.pipeline.settling import settle_vocabulary
 from flanscale.schema import MixtureConfig, ObjectiveConfig, RunConfig
 from flanscale.tasks.settling import settle_data
-from flanscale.weights.origin import settle_start
+from flanscale.weights.origin import check_ids, settle_start
 
 
 def resolve(config: RunConfig, parent: RunConfig | None = None, lacking: list[str] | None = None) -> RunConfig:
@@ -38,7 +38,7 @@ def resolve(config: RunConfig, parent: RunConfig | None = None, lacking: list[st
     if config.mixture.count == 0:
         _train_nothing(config)
     _rest_what_cannot_matter(config, config)
-    for settle in (settle_data, partial(settle_start, planned=parent), settle_vocabulary):
+    for settle in (settle_data, partial(settle_start, planned=parent), _settle_vocabulary):
         try:
             settle(config)
         except (UserError, OSError) as error:
@@ -46,6 +46,11 @@ def resolve(config: RunConfig, parent: RunConfig | None = None, lacking: list[st
                 raise ConfigError(one_line(error)) from error
             lacking.append(one_line(error))
     return config
+
+
+def _settle_vocabulary(config: RunConfig) -> None:
+    settle_vocabulary(config)
+    check_ids(config)
 
 
 def _train_nothing(config: RunConfig) -> None:

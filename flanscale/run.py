@@ -56,7 +56,7 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
     from flanscale.pipeline.feed import open_feed
     from flanscale.pipeline.layout import BatchLayout
     from flanscale.pipeline.objectives import packing
-    from flanscale.pipeline.tokenizers import load_tokenizer, padded_vocab_size
+    from flanscale.pipeline.tokenizers import embedding_rows, load_tokenizer
     from flanscale.tasks.mixture import realised
     from flanscale.tasks.registry import open_evaluation, open_wordings
     from flanscale.training.compilation import enable_compilation_cache
@@ -70,7 +70,7 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
     enable_compilation_cache(Path(config.paths.cache).expanduser() / "compiled")
     tokenizer = load_tokenizer(config.tokenizer)
     trainer = config.trainer
-    model = build_model(config.model, padded_vocab_size(tokenizer), trainer.precision)
+    model = build_model(config.model, embedding_rows(config.model, tokenizer), trainer.precision)
     mesh = build_mesh(trainer.mesh)
     first = jax.process_index() == 0  # the only process that writes into the run directory, but for checkpoints
     tracked = _tracked(run_dir, config, attempt) if first else nullcontext(_log_nothing)

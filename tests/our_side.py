@@ -89,8 +89,8 @@ def as_tensors(name: str, params: Params) -> dict[str, np.ndarray]:
 
 def generated(model: Model, params: Params, name: str) -> list[list[int]]:
     given = rows(name, name.startswith("t5"))
-    if "inputs" in given:  # the model ends the inputs itself
-        lengths = given["mask"].sum(axis=1) - 1
+    if "inputs" in given:
+        lengths = given["mask"].sum(axis=1)
         prompts = [row[:length].tolist() for row, length in zip(given["inputs"], lengths, strict=True)]
     else:
         prompts = given["tokens"][:, : given["tokens"].shape[1] // 2].tolist()

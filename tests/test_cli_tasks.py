@@ -179,7 +179,7 @@ def test_with_data_it_shows_examples_a_wrong_answer_and_tokens(tasks: Any, root:
     assert "── target\nout 2\n" in out
     assert "z is not b" in out
     (line,) = [line for line in out.splitlines() if line.startswith("target ")]
-    assert line.split() == ["target", "5", "5", "5"]  # bytes of "out 0"
+    assert line.split() == ["target", "5", "5", "5", "0"]  # bytes of "out 0"
 
 
 def test_a_task_without_data_says_why(tasks: Any, root: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from flanscale.errors import DataError
 from flanscale.evaluation import heldout
 from flanscale.evaluation.scoring import exact_match, rouge_l
 from flanscale.schema import EvaluationConfig
+from flanscale.tasks.niv2 import Niv2
 from flanscale.tasks.procedural import Procedural
 from flanscale.tasks.task import Example, Task
 
@@ -122,6 +125,77 @@ def test_a_collection_without_held_out_tasks_cannot_be_evaluated() -> None:
 
     with pytest.raises(DataError, match="niv2 has no held-out task"):
         heldout.held_out_tasks(Nothing())
+
+
+@pytest.fixture
+def niv2_of_equal_ids(tmp_path: Path) -> Niv2:
+    """One held-out task whose instances all have the same id."""
+    instances = [{"id": "t1-0", "input": f"say {number}", "output": [str(number)]} for number in range(6)]
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "splits" / "default").mkdir(parents=True)
+    task = {"Definition": ["Say it."], "Instances": instances, "Positive Examples": [], "Categories": ["Echo"]}
+    (tmp_path / "tasks" / "task1_echo.json").write_text(json.dumps(task))
+    (tmp_path / "splits" / "default" / "test_tasks.txt").write_text("task1_echo\n")
+    (tmp_path / "splits" / "default" / "train_tasks.txt").write_text("")
+    return Niv2(tmp_path, "default", 100)
+
+
+def test_items_of_equal_ids_are_several_items(niv2_of_equal_ids: Niv2) -> None:
+    class OftenRight:
+        def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
+            return [str(number) if number % 3 else "no" for number in range(len(prompts))]
+
+    config = EvaluationConfig(examples_per_task=10, settings=["direct"])
+    items = heldout.build_items(heldout.held_out_tasks(niv2_of_equal_ids), config, exemplars=0)
+    answers = heldout.answer(items, OftenRight(), config)
+    scores = heldout.summarise(answers, "niv2", config)
+    average = heldout.normalized_average(scores, answers, "niv2", config)
+    assert scores[0].stderr == pytest.approx(100 * np.std([0, 1, 1, 0, 1, 1], ddof=1) / np.sqrt(6))
+    assert average.stderr == pytest.approx(scores[0].stderr)
+    rows = list(heldout.prediction_rows(answers, "exact_match"))
+    assert [row["id"] for row in rows] == [f"t1-0#{number}" for number in range(1, 7)]
+
+
+def test_ids_stay_as_they_are_where_they_are_unique_and_become_so_elsewhere() -> None:
+    def ids_of(*ids: str) -> list[str]:
+        given = [
+            heldout.Answer(heldout.Item(setting, "t", Example(i, "x", ("y",)), "p"), "", "", {"exact_match": 0.0})
+            for setting in ("direct", "cot")
+            for i in ids
+        ]
+        rows = [row["id"] for row in heldout.prediction_rows(given, "exact_match")]
+        assert rows[: len(ids)] == rows[len(ids) :], "an item has one id in all settings"
+        return rows[: len(ids)]
+
+    assert ids_of("a", "b", "a#1") == ["a", "b", "a#1"]
+    assert len(set(ids_of("a", "a", "a#2", "a#2#3"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("-5", "5"), ("2.5", "25"), (".5", "5"), ("3/4", "34"), ("10:30", "1030"), ("2 + 3", "2 3"), ("2-3", "2+3"),
+        ("1,2", "12"), ("*", ""), ("*", "+"), ("<", ">"), ("...", ""), ("3, -8", "3, 8"), ("-.5", ".5"), ("2**3", "23"),
+        ("-$5", "$5"), ("2010-05-06", "20100506"), ("x is -1", "x is 1"), ("(-5)", "5"),
+    ],
+)  # fmt: skip
+def test_exact_match_keeps_what_is_part_of_a_number_or_the_whole_answer(one: str, other: str) -> None:
+    assert exact_match(one, [other]) == exact_match(other, [one]) == 0.0
+    assert exact_match(one, [one]) == exact_match(f"  {one} ", [one]) == 100.0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1,000", "1000"), ("12,345,678.", "12345678"), ("$5", "5"), ("5%", "5"), ("(5).", "5"), ("5.", "5"),
+        ("-5.", "-5"), ("−5", "-5"), ("-$5", "-5"), ("**5**", "5"), ("+5", "5"), ("1, 2", "1 2"), ("1,2", "1, 2"),
+        ("covid-19", "COVID19"), ("well-known", "wellknown"), ("(B)", "b"), ("- yes", "yes"), ("No. 5", "no 5"),
+        ("it's 2.5!", "its 2.5"), ("a/b", "ab"), ("see...5", "see5"),
+        ("The answer: 7", "the answer 7"), ("'*'-free", "free"),
+    ],
+)  # fmt: skip
+def test_exact_match_still_drops_what_says_little(one: str, other: str) -> None:
+    assert exact_match(one, [other]) == exact_match(other, [one]) == 100.0
 
 
 def test_exact_match_ignores_case_punctuation_and_spacing_alone() -> None:

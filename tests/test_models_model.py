@@ -119,8 +119,10 @@ def test_cached_decoding_gives_the_logits_of_the_full_forward_pass(architecture:
     rng = np.random.default_rng(3)
     prompts = [rng.integers(2, VOCAB, size) for size in (1, 6, 3)]
     answers = [rng.integers(2, VOCAB, 5) for _ in prompts]
-    prompt_BxP = np.stack([np.pad(prompt, (0, 6 - len(prompt))) for prompt in prompts])
-    lengths = np.array([len(prompt) for prompt in prompts])
+    ends = [1] if architecture == "encoder_decoder" else []
+    read = [[*prompt, *ends] for prompt in prompts]
+    prompt_BxP = np.stack([np.pad(prompt, (0, 7 - len(prompt))) for prompt in read])
+    lengths = np.array([len(prompt) for prompt in read])
 
     step = jax.jit(tiny.decode_step)
     last, cache = jax.jit(tiny.prefill, static_argnums=3)(params, prompt_BxP, lengths, 5)

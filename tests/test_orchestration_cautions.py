@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from flanscale.orchestration.planning.cautions import cautions, mesh_rules
 from flanscale.orchestration.planning.plan import plan_study
 from flanscale.orchestration.planning.preview import make_plan, print_plan
 from flanscale.orchestration.planning.study import available_studies, load_study, parse_study
+from flanscale.pipeline.feed import open_feed
+from flanscale.pipeline.tokenizers import load_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +78,33 @@ def test_a_recipe_of_the_paper_on_random_parameters_is_said_and_so_are_weights_n
 def test_stages_that_others_start_from_are_no_start_from_nothing() -> None:
     made = make_plan("flan_upalm", [], insist=False)
     assert "random parameters" not in "\n".join(cautions(made))
+
+
+def test_tasks_that_the_vocabulary_cannot_spell_are_named_once_the_store_knows_them(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "held_out.txt").write_text("asked\n")
+    model = {"type": "WordLevel", "vocab": {"</s>": 0, "<unk>": 1, "2": 2}, "unk_token": "<unk>"}
+    end = {"id": 0, "content": "</s>", "special": True, "single_word": False, "lstrip": False, "rstrip": False}
+    content = {"version": "1.0", "added_tokens": [end | {"normalized": False}], "model": model}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    for name, answer in (("spelt", "2"), ("unspelt", "water"), ("asked", "2")):
+        lines = [json.dumps({"input": f"{name} {number}", "output": answer}) for number in range(5)]
+        (tmp_path / "tasks" / f"{name}.jsonl").write_text("\n".join(lines))
+    base = ["collection=jsonl", "tokenizer=huggingface", "mixture.renderings=1", f"data.jsonl={tmp_path / 'tasks'}"]
+    base += [
+        f"tokenizer.vocabulary={tmp_path / 'tokenizer.json'}",
+        f"paths.cache={tmp_path / 'cache'}",
+        "evaluation.settings=[direct]",
+        "model=micro",
+    ]
+    study = parse_study("own", {"title": "Own", "base": base, "axes": {"mixture.count": [0, 1, 2]}})
+    before = plan_study(study, [], Composer())
+    assert cautions(before) == []
+    largest = max((cell.config for cell in before.cells), key=lambda config: config.mixture.count)
+    open_feed(largest, load_tokenizer(largest.tokenizer), workers=1)
+    (told,) = cautions(plan_study(study, [], Composer()))
+    assert "cannot spell more than half of the answers of 1 of 2 tasks" in told
+    assert "unspelt (100%)" in told
 
 
 def test_the_block_of_meshes_makes_every_size_fit() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from flanscale import identity
 from flanscale.config.compose import Composer
-from flanscale.pipeline.feed import Feed, Renderer, open_feed
+from flanscale.pipeline.feed import Feed, Renderer, open_feed, unspelt_in_store
 from flanscale.pipeline.tokenizers import load_tokenizer
 from flanscale.schema import RunConfig
 from flanscale.tasks import settling
@@ -139,3 +140,51 @@ def test_a_benchmark_text_in_the_training_data_is_dropped_and_told(folder: Path,
             ("add", "copy", "quiz")
         ]
     assert not feed_of(cell(folder, *asked)).contamination
+
+
+# --- what the vocabulary cannot spell ---------------------------------------------------------------------------------
+
+
+def half_known(folder: Path) -> list[str]:
+    """A vocabulary of words that spells `add` whole, one answer of `double` and nothing of `letters`."""
+    known = ["</s>", "<unk>", "0", *(str(i) for i in range(60))]
+    model = {
+        "type": "WordLevel",
+        "vocab": {word: i for i, word in enumerate(dict.fromkeys(known))},
+        "unk_token": "<unk>",
+    }
+    special = {"id": 0, "content": "</s>", "special": True, "single_word": False, "lstrip": False, "rstrip": False}
+    content = {"version": "1.0", "added_tokens": [special | {"normalized": False}], "model": model}
+    path = folder.parent / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    return ["tokenizer=huggingface", f"tokenizer.vocabulary={path}"]
+
+
+@pytest.mark.parametrize("renderings", [0, 1])
+def test_tasks_whose_answers_the_vocabulary_cannot_spell_are_named(
+    folder: Path, renderings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "letters.jsonl"
+    path.write_text(path.read_text().replace('"output": "', '"output": "x'))
+    path = folder / "double.jsonl"
+    path.write_text(path.read_text().replace('"output": "4"', '"output": "four"'))
+    feed = feed_of(cell(folder, *half_known(folder), f"mixture.renderings={renderings}"))
+    assert feed.unspelt["add"] == 0
+    assert feed.unspelt["letters"] == 1
+    assert 0 < feed.unspelt["double"] <= 0.5
+    with caplog.at_level(logging.INFO):
+        feed.log_to(logging.getLogger("flanscale"))
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert [level for level, _ in told] == ["WARNING", "INFO"]
+    assert "more than half of the answers of 1 of 3 tasks" in told[0][1]
+    assert "letters (100%)" in told[0][1]
+    assert "some answers of 1 of 3 tasks: double" in told[1][1]
+
+
+def test_the_store_tells_a_plan_what_cannot_be_spelt(folder: Path) -> None:
+    config = cell(folder, *half_known(folder), "mixture.renderings=1")
+    tokenizer = load_tokenizer(config.tokenizer)
+    assert unspelt_in_store(config, tokenizer) is None
+    feed = feed_of(config)
+    assert unspelt_in_store(config, tokenizer) == feed.unspelt
+    assert unspelt_in_store(cell(folder, *half_known(folder)), tokenizer) is None, "nothing of it is stored"

@@ -70,6 +70,7 @@ def test_only_what_is_missing_is_made_and_progress_is_told(tmp_path: Path, worke
         "renderings": 2,
         "input_tokens": characters,
         "target_tokens": characters,
+        "unspelt": 0,
         "dropped": {"benchmark": 3},
     }
 

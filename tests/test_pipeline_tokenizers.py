@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as some
 
 from flanscale.errors import VocabularyError
 from flanscale.pipeline.ragged import Ragged
+from flanscale.pipeline.spelling import unspelt
 from flanscale.pipeline.tokenizers import Bytes, HuggingFace, Tokenizer, Words, load_tokenizer, padded_vocab_size
 from flanscale.pipeline.vocabulary import find_vocabulary, train_bpe
 from flanscale.schema import TokenizerConfig
@@ -78,6 +80,35 @@ def test_special_and_padding_ids_say_nothing(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(np.array([0, *ids, tokenizer.eos_id, *padding])) == text
 
 
+@pytest.mark.parametrize(
+    ("model", "unknown"),
+    [
+        ({"type": "WordLevel", "vocab": {"</s>": 0, "<unk>": 1, "a": 2}, "unk_token": "<unk>"}, 1),
+        ({"type": "Unigram", "vocab": [["</s>", 0.0], ["a", -1.0], ["<unk>", -2.0]], "unk_id": 2}, 2),
+    ],
+)
+def test_what_a_vocabulary_cannot_spell_is_its_unknown_token(model: Any, unknown: int, tmp_path: Path) -> None:
+    special = {"id": 0, "content": "</s>", "special": True, "single_word": False, "lstrip": False, "rstrip": False}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"version": "1.0", "added_tokens": [special | {"normalized": False}], "model": model}))
+    tokenizer = HuggingFace(path)
+    assert tokenizer.unknown_id == unknown
+    assert lists(tokenizer.encode(["a", "{"])) == [[int(tokenizer.token_id("a") or 0)], [unknown]]
+    assert unspelt(tokenizer.encode(["a", "{", ""]), tokenizer.unknown_id) == 1
+
+
+def test_what_spells_everything_has_no_unknown_token(bpe_file: Path) -> None:
+    assert Bytes().unknown_id is HuggingFace(bpe_file).unknown_id is None
+    assert unspelt(Bytes().encode(["पानी", "{}"]), None) == 0
+
+
+def test_texts_with_unknown_tokens_are_counted_once_each_wherever_they_lie() -> None:
+    words = Words(["a"])
+    texts = words.encode(["a a", "b b", "", "a b", "a"])
+    assert unspelt(texts, words.unknown_id) == 2
+    assert unspelt(texts.view(np.array([4, 3, 2, 0])), words.unknown_id) == 1
+
+
 def test_the_fingerprint_is_the_vocabularys(bpe_file: Path, tmp_path: Path) -> None:
     copy, other = tmp_path / "copy.json", tmp_path / "other.json"
     copy.write_bytes(bpe_file.read_bytes())
@@ -117,6 +148,12 @@ def test_decoding_tolerates_ids_of_the_embeddings_padding() -> None:
 def t5(shared_data: Path) -> tuple[Tokenizer, Path]:
     vocabulary = find_vocabulary(None, near=str(shared_data / "niv2"))
     return load_tokenizer(TokenizerConfig("sentencepiece", str(vocabulary))), vocabulary
+
+
+@pytest.mark.data
+def test_t5_cannot_spell_braces_nor_hindi(t5: tuple[Tokenizer, Path]) -> None:
+    assert t5[0].unknown_id == 2
+    assert [unspelt(t5[0].encode([text]), 2) for text in ("water", "पानी", '{"a": 1}', "")] == [0, 1, 1, 0]
 
 
 @pytest.mark.data

@@ -118,6 +118,7 @@ BROKEN = [
     (write(record(Instances=[])), r"t\.json: not a Super-NaturalInstructions task: no Instances"),
     (write(record(Definition="")), r"t\.json: not a Super-NaturalInstructions task: no Definition"),
     (write(record(Definition=[7])), r"t\.json: not a Super-NaturalInstructions task: Definition is not text"),
+    (write(record(Definition="\ud83d")), r"t\.json: not .* task: Definition holds half of a surrogate pair"),
     (write(record(Instances={"a": 1})), r"t\.json: not a Super-NaturalInstructions task: Instances is no list"),
 ]
 
@@ -138,7 +139,11 @@ def test_a_malformed_file_is_named_or_counted(tmp_path: Path, breaks: Callable[[
     [
         (INSTANCE | {"output": []}, "no output"),
         ({"id": "1", "input": "x"}, "no output"),
-        (INSTANCE | {"output": [None]}, "no output"),
+        (INSTANCE | {"output": [None]}, "output null is no text"),
+        (INSTANCE | {"output": [3]}, "output 3 is no text; a number stands in quotes there"),
+        (INSTANCE | {"output": -2.5}, r"output -2\.5 is no text"),
+        (INSTANCE | {"output": ["3", 3]}, "output 3 is no text"),
+        (INSTANCE | {"output": ["\ud83d"]}, "half of a surrogate pair"),
         (INSTANCE | {"input": "  "}, "no input"),
         (INSTANCE | {"input": ["x"]}, "no text 'input'"),
         ("x", "no text 'input'"),
@@ -153,6 +158,12 @@ def test_a_malformed_instance_is_named_or_left_out_alone(tmp_path: Path, bad: An
     tolerant = collection(folder, skip=True)
     assert [example.id for example in tolerant.task("t").examples] == ["1", "3"]
     assert tolerant.skips.total == 1
+
+
+def test_an_output_of_plain_text_and_a_byte_order_mark_are_all_right(tmp_path: Path) -> None:
+    folder = niv2_folder(tmp_path, {})
+    write(b"\xef\xbb\xbf" + record(Instances=[INSTANCE | {"output": " -3 "}]))(folder)
+    assert [example.references for example in collection(folder).task("t").examples] == [("-3",)]
 
 
 def test_a_malformed_example_is_named_too(tmp_path: Path) -> None:

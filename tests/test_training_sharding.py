@@ -47,7 +47,7 @@ for shape in [(1, 1, 1), *meshes]:
     )
     layers = params["layers"] if architecture == "decoder" else params["decoder"]["layers"]
     kernel = layers["feed_forward"]["up"]
-    answers = greedy(tiny, params, [[5, 3], [9, 4, 7]], max_new_tokens=4, batch_size=8)
+    answers = greedy(tiny, params, [[5, 3], [9, 4, 7]], max_new_tokens=4, batch_size=8, eos_id=1)
     results.append({"losses": rows, "shard": kernel.addressable_shards[0].data.shape, "answers": answers})
 print(json.dumps(results))
 """

@@ -18,12 +18,15 @@ from flanscale.identity import identity, resolve, run_name
 from flanscale.models import build_model
 from flanscale.orchestration.running.provenance import record_attempt
 from flanscale.orchestration.running.sources import COMMIT_VARIABLE, SNAPSHOT_VARIABLE
+from flanscale.pipeline.tokenizers import embedding_rows, load_tokenizer
+from flanscale.pipeline.vocabulary import train_bpe
 from flanscale.run import run
 from flanscale.weights.card import card
 from flanscale.weights.export import export_run
 from flanscale.weights.initial import initial_params
 from flanscale.weights.load import load_params
 from flanscale.weights.opening import open_source
+from flanscale.weights.vocabulary import check_special, special_ids
 
 SMALL = ["tracker=disabled", "trainer.steps=4", "trainer.batch_rows=4", "trainer.log_every=2", "mixture.count=9"]
 SMALL += ["evaluation.examples_per_task=1", "evaluation.settings=[direct]", "evaluation.direct_tokens=4"]
@@ -38,6 +41,10 @@ def trained(folder, *overrides: str):
     save(cell, directory)
     run(cell, directory, attempt=1, should_stop=lambda: False)
     return cell, directory
+
+
+def change_json(path, **changes) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +164,66 @@ def test_weights_of_another_size_are_refused_when_the_study_is_planned(tmp_path)
         ConfigError, match=r"config\.json is not the model nano: hidden_size=16 there means model\.d_model=16"
     ):
         resolve(Composer().compose([*SMALL, *LLAMA, f"init.hf={folder}"]))
+
+
+def test_an_incomplete_folder_is_refused_when_the_study_is_planned(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    change_json(copy / "config.json", tie_word_embeddings=False)
+    with pytest.raises(ConfigError, match=r"the folder lacks lm_head\.weight, though its config\.json says"):
+        resolve(Composer().compose([*SMALL, *LLAMA, f"init.hf={copy}"]))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "options", "pattern"),
+    [
+        ("config.json", {"eos_token_id": 5}, [], "config.json says eos_token_id=5, but 1 is the id of the tokenizer's"),
+        ("generation_config.json", {"eos_token_id": [5, 6]}, [], r"generation_config.json says eos_token_id=\[5, 6\]"),
+        ("config.json", {"bos_token_id": 3}, ["model.bos_id=0"], "bos_token_id=3, but 0 is model.bos_id"),
+        (
+            "config.json",
+            {"vocab_size": 300},
+            [],
+            r"vocab_size=300 there means model\.vocab_size=300, not 104, which is",
+        ),
+    ],
+)
+def test_ids_that_differ_from_the_cells_are_refused_when_the_study_is_planned(
+    folder, tmp_path, file, changes, options, pattern
+):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    change_json(copy / file, **changes)
+    with pytest.raises(ConfigError, match=pattern):
+        resolve(Composer().compose([*SMALL, *LLAMA, *options, f"init.hf={copy}"]))
+
+
+def test_ids_that_are_no_matter_of_the_cell_are_not_compared(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    change_json(copy / "config.json", eos_token_id=[7, 1], bos_token_id=9, pad_token_id=9)
+    resolve(Composer().compose([*SMALL, *LLAMA, f"init.hf={copy}"]))
+
+
+def test_the_start_of_an_encoder_decoder_is_compared():
+    t5 = special_ids(Composer().compose(["model=t5_micro"]).model, eos_id=2)
+    check_special(t5, {"eos_token_id": 2, "decoder_start_token_id": 0, "pad_token_id": 0, "bos_token_id": 7}, "W")
+    for given in ({"eos_token_id": 1}, {"decoder_start_token_id": 5}, {"pad_token_id": 1}):
+        ((key, value),) = given.items()
+        with pytest.raises(WeightsError, match=rf"^W says {key}={value}, but [02] is "):
+            check_special(t5, given, "W")
+
+
+def test_a_vocabulary_fits_a_table_by_its_own_size_not_the_padded_one(tmp_path):
+    """300 ids in 300 rows, which a new model would pad to 304."""
+    vocabulary = tmp_path / "tokenizer.json"
+    size = train_bpe(["the cat sat on the mat and the dog sat on the log " * 9], 300, vocabulary)
+    asked = [*SMALL, *LLAMA, "tokenizer=huggingface", f"tokenizer.vocabulary={vocabulary}"]
+    cell = resolve(Composer().compose([*asked, f"model.vocab_size={size}"]))
+    assert size % 8
+    assert embedding_rows(cell.model, load_tokenizer(cell.tokenizer)) == size
+    too_few = rf"model\.vocab_size={size - 1}: too few rows for the {size} ids"
+    with pytest.raises(ConfigError, match=too_few):
+        resolve(Composer().compose([*asked, f"model.vocab_size={size - 1}"]))
+    padded = resolve(Composer().compose(asked))
+    assert embedding_rows(padded.model, load_tokenizer(padded.tokenizer)) == -(-size // 8) * 8
 
 
 def test_the_weights_own_vocabulary_is_taken_and_another_refused(folder, tmp_path):

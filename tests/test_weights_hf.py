@@ -142,6 +142,45 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(folder):
     fails(folder, r"tensor model\.layers\.2\.self_attn\.k_proj\.weight is \[8, 15\], but model=llama needs \[8, 16\]")
 
 
+@pytest.mark.parametrize(
+    ("family", "tensor"),
+    [
+        ("llama", "model.layers.2.mlp.down_proj.weight"),
+        ("llama", "lm_head.weight"),
+        ("pythia", "gpt_neox.layers.1.attention.query_key_value.weight"),
+        ("t5_v1_1", "shared.weight"),
+    ],
+)
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_tensor_that_holds_what_is_no_number_is_named(family, tensor, value, tmp_path):
+    folder = golden_folder(family, tmp_path)
+    change_tensors(folder, lambda tensors: tensors[tensor].reshape(-1).__setitem__(5, value))
+    fails(folder, rf"tensor {tensor} holds NaN or infinity \(1 of the [\d,]+ numbers read\)", family)
+
+
+def test_what_half_precision_could_not_hold_is_named_too(folder):
+    change_tensors(folder, lambda t: t.update({"model.norm.weight": np.full(16, np.inf, np.float16)}))
+    fails(folder, r"tensor model\.norm\.weight holds NaN or infinity \(16 of the 16")
+
+
+@pytest.mark.parametrize(
+    ("family", "head", "said", "pattern"),
+    [
+        ("llama", "lm_head.weight", False, "says tie_word_embeddings=false: it is incomplete, fetch it again$"),
+        ("llama", "lm_head.weight", None, "does not say tie_word_embeddings, which is false for llama then"),
+        ("pythia", "embed_out.weight", None, "which is false for gpt_neox then"),
+        ("t5_v1_1", "lm_head.weight", False, "transformers 5 would take the embedding table for it, unscaled"),
+    ],
+)
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_folder_without_the_head_that_it_speaks_of_is_incomplete(family, head, said, pattern, tied, tmp_path):
+    """Whatever the model says: a tied one would compute something else in silence."""
+    folder = golden_folder(family, tmp_path)
+    change_tensors(folder, lambda tensors: [tensors.pop(name, None) for name in ("lm_head.weight", "embed_out.weight")])
+    change_config(folder, tie_word_embeddings=said)
+    fails(folder, rf"the folder lacks {head}, though its config\.json .*{pattern}", family, tie_embeddings=tied)
+
+
 def test_an_unknown_tensor_is_told_and_left_aside_but_known_buffers_are_not_worth_a_word(folder, caplog):
     change_tensors(folder, lambda tensors: tensors.update(strange=np.ones(3, np.float32)))
     with caplog.at_level(logging.WARNING):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 from niv2_folder import niv2_folder, niv2_record
@@ -37,5 +38,8 @@ def tiny_data(folder: Path) -> Path:
         minloglevel=2,
     )
     (folder / "tokenizer" / "t5.spiece.model").write_bytes(model.getvalue())
-    (folder / "tokenizer" / "tokenizer.json").write_text("{}")
+    model = {"type": "WordLevel", "vocab": {"</s>": 0, "<unk>": 1}, "unk_token": "<unk>"}
+    end = {"id": 0, "content": "</s>", "special": True, "single_word": False, "lstrip": False, "rstrip": False}
+    vocabulary = {"version": "1.0", "added_tokens": [end | {"normalized": False}], "model": model}
+    (folder / "tokenizer" / "tokenizer.json").write_text(json.dumps(vocabulary))
     return folder

@@ -34,6 +34,7 @@ def prepare(
     from flanscale.orchestration.planning.preview import make_plan
     from flanscale.orchestration.watching.live import open_console
     from flanscale.pipeline.feed import open_feed
+    from flanscale.pipeline.spelling import warning
     from flanscale.pipeline.tokenizers import load_tokenizer
 
     mixtures = _mixtures([cell.config for cell in make_plan(study, overrides or []).cells])
@@ -51,6 +52,8 @@ def prepare(
             f" asked for: {feed.mixture.sizes.sum():,} examples, {tokens:,.0f} tokens a pass,"
             f" {len(feed.contamination):,} overlaps with benchmarks{left_out}"
         )
+        if line := warning(feed.unspelt, len(feed.mixture.names)):
+            console.print(line)
 
 
 def vocabulary(

@@ -327,6 +327,7 @@ def _print_wrong_answer(collection: Collection, name: str) -> None:
 
 
 def _print_tokens(task: Task, run: RunConfig) -> None:
+    from flanscale.pipeline.spelling import unspelt, warning
     from flanscale.pipeline.tokenizers import load_tokenizer
     from flanscale.pipeline.vocabulary import find_vocabulary
 
@@ -337,12 +338,16 @@ def _print_tokens(task: Task, run: RunConfig) -> None:
     tokenizer = load_tokenizer(config)
     prompts = _prompts(task, run, range(min(len(task.examples), MOST_COUNTED_EXAMPLES)))
     print(f"\ntokens of {len(prompts):,} examples ({config.name})")
-    columns = [Column(""), *(Column(title, right=True) for title in ("min", "median", "max"))]
+    columns = [Column(""), *(Column(title, right=True) for title in ("min", "median", "max", "with unknown"))]
     rows = []
     for kind, texts in (("input", [asked for _, asked, _ in prompts]), ("target", [answer for *_, answer in prompts])):
-        lengths = [len(ids) for ids in tokenizer.encode(texts)]
-        rows.append((kind, f"{min(lengths):,}", f"{statistics.median(lengths):,.0f}", f"{max(lengths):,}"))
+        tokens = tokenizer.encode(texts)
+        lengths, unknown = tokens.lengths.tolist(), unspelt(tokens, tokenizer.unknown_id)
+        told = (min(lengths), statistics.median(lengths), max(lengths), unknown)
+        rows.append((kind, *(f"{number:,.0f}" for number in told)))
     print(plain(Sheet(columns, rows)))
+    if line := warning({task.name: unknown / len(prompts)}, 1):
+        print(line)
 
 
 def _print_facts(facts: Mapping[str, str]) -> None:

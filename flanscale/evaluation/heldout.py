@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -180,11 +181,12 @@ def normalized_average(
     """
     names = {benchmark_name(collection, metric, config): metric for metric in config.average}
     members = [score for score in scores if score.benchmark in names]
-    by_example: dict[tuple[str, str], float] = {}
+    numbers = _numbers(answers)
+    by_example: dict[tuple[str, int], float] = {}
     for member in members:
-        for given in answers:
+        for given, number in zip(answers, numbers, strict=True):
             if given.item.setting == member.setting:
-                key = (given.item.task, given.item.example.id)
+                key = (given.item.task, number)
                 points = given.scores[names[member.benchmark]] * member.scale / len(members)
                 by_example[key] = by_example.get(key, 0.0) + points
     by_task: dict[str, list[float]] = {}
@@ -198,15 +200,40 @@ def normalized_average(
 
 
 def prediction_rows(answers: Sequence[Answer], metric: str) -> Iterator[dict[str, str | float]]:
-    """One row per answered item, as `predictions/<benchmark>.jsonl.gz` holds them."""
-    for given in answers:
+    """One row per answered item, as `predictions/<benchmark>.jsonl.gz` holds them; no two ids of a task are alike."""
+    for given, name in zip(answers, _unique_ids(answers), strict=True):
         yield {
             "setting": given.item.setting,
             "task": given.item.task,
-            "id": given.item.example.id,
+            "id": name,
             "prompt_hash": hashlib.sha256(given.item.prompt.encode()).hexdigest()[:16],
             "prediction": given.text,
             "extracted": given.extracted,
             "reference": given.item.example.target,
             "score": given.scores[metric],
         }
+
+
+def _numbers(answers: Sequence[Answer]) -> list[int]:
+    """The number of each answered example in its task, from 0, alike in all settings; ids may be those of several."""
+    before: Counter[tuple[str, str]] = Counter()
+    numbers = []
+    for given in answers:
+        place = (given.item.setting, given.item.task)
+        numbers.append(before[place])
+        before[place] += 1
+    return numbers
+
+
+def _unique_ids(answers: Sequence[Answer]) -> list[str]:
+    """The ids of the answered examples; with their number, from 1, in tasks where two have the same."""
+    ids: dict[tuple[str, str], list[str]] = {}
+    for given in answers:
+        ids.setdefault((given.item.setting, given.item.task), []).append(given.item.example.id)
+    repeated = {place for place, names in ids.items() if len(set(names)) < len(names)}
+    return [
+        f"{given.item.example.id}#{number + 1}"
+        if (given.item.setting, given.item.task) in repeated
+        else given.item.example.id
+        for given, number in zip(answers, _numbers(answers), strict=True)
+    ]

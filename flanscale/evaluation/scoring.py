@@ -1,21 +1,39 @@
 """How right is an answer? Each metric maps (prediction, references) to 0…100, the best over the references.
 
 The definitions are those of the Super-NaturalInstructions benchmark (Wang et al. 2022, §5): exact match after
-lower-casing and removing punctuation, and the F-measure of ROUGE-L with stemming.
+lower-casing and removing punctuation, which is SQuAD's normalisation (Rajpurkar et al. 2016) with articles left in, and
+the F-measure of ROUGE-L with stemming. That normalisation is made for words, where punctuation says little; what is
+part of a number, or the whole of an answer, is kept here:
+
+- the minus of a negative number and the point of a decimal one: -5 is not 5, nor 2.5 25;
+- an operator between two numbers, also with spaces, and a colon: 3/4, 10:30 and 2 + 3 are not 34, 1030 and 2 3;
+- commas inside a number are thousands (1,000 is 1000), others between digits part them (1,2 is 1 2 and not 12);
+- an answer of punctuation alone: * is neither + nor nothing.
+
+$, % and everything around a number still go ($5, 5% and (5). are 5).
 """
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-_DROP_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_OF_NUMBERS = (
+    r"(?<=\d)\s*[-+*/^=<>]+\s*(?=[-.]?\d)",  # an operator
+    r"(?<=\d)[.:](?=\d)",
+    r"(?<![\w.-])-(?=\.?\d)",  # a sign
+    r"(?<![\w.])\.(?=\d)",
+)
+_DOLLAR = re.compile(r"\$(?=\.?\d)")  # it may stand between a sign and its number
+_LIST_COMMA = re.compile(r"(?<=\d),(?=\d)(?!\d{3}(?!\d))")
+_PUNCTUATION = re.compile(f"({'|'.join(_OF_NUMBERS)})|[{re.escape(string.punctuation)}]")
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
-    """100 if the prediction equals a reference up to case, punctuation and white space, else 0."""
+    """100 if the prediction equals a reference up to case, white space and what punctuation says little, else 0."""
     answer = _normalised(prediction)
     return 100.0 * any(answer == _normalised(reference) for reference in references)
 
@@ -30,7 +48,9 @@ METRICS: dict[str, Callable[[str, Sequence[str]], float]] = {"exact_match": exac
 
 
 def _normalised(text: str) -> str:
-    return " ".join(text.lower().translate(_DROP_PUNCTUATION).split())
+    text = text.lower().replace("−", "-")
+    words = _PUNCTUATION.sub(r"\1", _LIST_COMMA.sub(" ", _DOLLAR.sub("", text)))
+    return " ".join((words if words.strip() else text).split())
 
 
 @cache

@@ -16,9 +16,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int
 
+from flanscale.errors import NonFiniteLogits
 from flanscale.models import Model, Params, batch_sharding
 from flanscale.models.sharding import row_shards
 
+NO_TOKEN = -2  # no id, nor the -1 that stands for an EOS that no model writes
 SMALLEST = 64  # positions: a program for fewer would save less time than compiling it takes
 
 
@@ -29,7 +31,7 @@ def greedy(
     *,
     max_new_tokens: int,
     batch_size: int,
-    eos_id: int = 1,
+    eos_id: int,
     between: Callable[[], None] = lambda: None,
 ) -> list[list[int]]:
     """The most likely continuation of each prompt, token by token, without its EOS.
@@ -39,7 +41,11 @@ def greedy(
     make the same call and get the same answers.
 
     Args:
+        prompts: as the model reads them; an encoder's end in EOS.
         between: called before every batch, when no more than one other is under way.
+
+    Raises:
+        NonFiniteLogits: the model gave no token: the largest of its logits was not a finite number.
     """
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     batches = [by_length[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
@@ -63,6 +69,12 @@ def greedy(
         for i, row in zip(batch, _fetched(rows), strict=False):
             new = row[:max_new_tokens].tolist()
             answers[i] = new[: new.index(eos_id)] if eos_id in new else new
+    if silent := [i for i, answer in enumerate(answers) if NO_TOKEN in answer]:
+        raise NonFiniteLogits(
+            f"the model's logits are not finite in {len(silent):,} of {len(prompts):,} answers: its parameters have"
+            f" diverged; the first is that to prompt {silent[0] + 1:,}",
+            silent[0],
+        )
     return answers
 
 
@@ -80,7 +92,11 @@ def _generate(
     """At most `limit` new tokens of each row that is not done, in an array with room for `capacity`."""
 
     def chosen(logits: Array) -> Array:
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        finite = jnp.isfinite(jnp.max(logits, axis=-1))  # the maximum is NaN where any of them is
+        return jnp.where(finite, jnp.argmax(logits, axis=-1), NO_TOKEN).astype(jnp.int32)
+
+    def over(new: Array) -> Array:
+        return (new == eos_id) | (new == NO_TOKEN)
 
     def unfinished(loop: tuple) -> Array:
         count, _, done, _, _ = loop
@@ -91,13 +107,13 @@ def _generate(
         logits, cache = model.decode_step(params, cache, last)
         new = chosen(logits)
         tokens = jax.lax.dynamic_update_slice_in_dim(tokens, new[:, None], count, axis=1)
-        return count + 1, new, done | (new == eos_id), tokens, cache
+        return count + 1, new, done | over(new), tokens, cache
 
     params = model.for_decoding(params)
     logits, cache = model.prefill(params, prompt_BxP, lengths_B, capacity)
     first = chosen(logits)
     tokens = jnp.zeros((len(first), capacity), jnp.int32).at[:, 0].set(first)
-    start = (jnp.ones((), jnp.int32), first, done_B | (first == eos_id), tokens, cache)
+    start = (jnp.ones((), jnp.int32), first, done_B | over(first), tokens, cache)
     return jax.lax.while_loop(unfinished, extend, start)[3]
 
 

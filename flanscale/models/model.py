@@ -66,7 +66,10 @@ class Model:
     def prefill(
         self, params: Params, prompt_BxP: Int[Array, "B P"], lengths_B: Int[Array, " B"], max_new_tokens: int
     ) -> tuple[Float[Array, "B V"], Cache]:
-        """Reads right-padded prompts; gives the logits of the first new token and a cache for `max_new_tokens` more."""
+        """Reads right-padded prompts; gives the logits of the first new token and a cache for `max_new_tokens` more.
+
+        An encoder's prompts end in EOS, as its rows do in training.
+        """
         return self._call(params, "prefill", prompt_BxP, lengths_B, max_new_tokens)
 
     def decode_step(
@@ -80,15 +83,13 @@ class Model:
 
 
 def build_model(config: ModelConfig, vocab_size: int, dtype: str = "float32") -> Model:
-    """The model of a configuration over what the tokenizer needs; `dtype` is that of activations and matrix products.
+    """The model of a configuration; `dtype` is that of activations and matrix products.
+
+    Args:
+        vocab_size: rows of the table where the configuration does not say.
 
     Raises:
-        ValueError: options that exclude each other, or a table with too few rows for the tokenizer.
+        ValueError: options that exclude each other.
     """
     check_model(config)
-    if config.vocab_size is not None and config.vocab_size < vocab_size:
-        raise ValueError(
-            f"model.vocab_size is {config.vocab_size}, but the tokenizer needs {vocab_size} rows:"
-            " give the tokenizer that belongs to the model, or model.vocab_size=null"
-        )
     return Model(dataclasses.replace(config), config.vocab_size or vocab_size, dtype)

@@ -23,8 +23,6 @@ from flanscale.models.positions import RelativeBias, as_bias, segment_mask
 from flanscale.models.stack import Layers, run_layers, stacked_params
 from flanscale.schema import ModelConfig
 
-EOS = 1
-
 
 class Cache(NamedTuple):
     """What generation remembers: the decoder's own past, and the encoded prompt as every layer sees it."""
@@ -192,13 +190,11 @@ class T5(nn.Module):
     def prefill(
         self, prompt_BxP: Int[Array, "B P"], lengths_B: Int[Array, " B"], max_new_tokens: int
     ) -> tuple[Float[Array, "B V"], Cache]:
+        """Reads prompts as the encoder's rows hold them in training: each ends in the vocabulary's EOS."""
         c = self.config
-        rows, width = prompt_BxP.shape[0], prompt_BxP.shape[1] + 1
-        s = jnp.arange(width)
-        tokens = jnp.pad(prompt_BxP, ((0, 0), (0, 1)))
-        tokens = jnp.where(s == lengths_B[:, None], EOS, tokens)
-        segments = (s <= lengths_B[:, None]).astype(jnp.int32)
-        x = self.encoder(self.vocabulary.embed(tokens), segments, True)
+        rows, width = prompt_BxP.shape
+        segments = (jnp.arange(width) < lengths_B[:, None]).astype(jnp.int32)
+        x = self.encoder(self.vocabulary.embed(prompt_BxP), segments, True)
         encoded = self.decoder.encoded_keys_values(x)
         free = max_new_tokens + 1
 

@@ -23,6 +23,7 @@ from flanscale.pipeline.entry import Entry
 from flanscale.pipeline.prepare import Prepared, TaskTexts, prepare
 from flanscale.pipeline.ragged import Ragged
 from flanscale.pipeline.source import OnDemand, Source
+from flanscale.pipeline.spelling import summary, unspelt, warning
 from flanscale.pipeline.store import Store, entry_key
 from flanscale.pipeline.tokenizers import Tokenizer
 from flanscale.pipeline.windows import NoisyText, noisy_examples, open_objective
@@ -36,7 +37,8 @@ from flanscale.tasks.templates import Prompt, Wordings, draw_form, render
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of what an entry of the store holds; raise it when the same settings come to other texts
+FORMAT = 3  # of what an entry of the store holds; raise it when the same settings come to other texts or facts
+SAMPLED = 10  # answers of a task, where nothing is stored that tells of all
 BAD, CONTAMINATED = "malformed", "contaminated"
 FORM_KNOBS = (
     "templates",
@@ -65,11 +67,16 @@ class Feed:
     """Every overlap with a benchmark, dropped or not, as `contamination.json` holds it."""
     left_out: Mapping[str, int]
     """Why → examples that are not trained on."""
+    unspelt: Mapping[str, float]
+    """Task → share of its answers that the vocabulary cannot spell; of its first ones where nothing is stored."""
 
     def log_to(self, log: logging.Logger) -> None:
-        """One warning with what is left out; silent where nothing is."""
+        """What is left out, and what the vocabulary cannot spell, a line each; silent where nothing is."""
         if self.left_out:
             log.warning("left out of the mixture: %s", ", ".join(f"{n:,} {why}" for why, n in self.left_out.items()))
+        for level, tell in ((logging.WARNING, warning), (logging.INFO, summary)):
+            if line := tell(self.unspelt, len(self.mixture.names)):
+                log.log(level, "%s", line)
 
 
 def open_feed(
@@ -227,7 +234,13 @@ def _on_demand(renderer: Renderer, tokenizer: Tokenizer) -> Feed:
         tokens_per_draw=None,
         contamination=[dataclasses.asdict(hit) for hit in hits],
         left_out=+(left_out + Counter({BAD: renderer.collection.skips.total})),
+        unspelt={task.name: _unspelt_share(task, tokenizer) for task in tasks if len(task.examples)},
     )
+
+
+def _unspelt_share(task: Task, tokenizer: Tokenizer) -> float:
+    first = [task.examples[index].target for index in range(min(SAMPLED, len(task.examples)))]
+    return unspelt(tokenizer.encode(first), tokenizer.unknown_id) / len(first)
 
 
 # --- out of the store -----------------------------------------------------------------------------------------------
@@ -268,4 +281,22 @@ def _stored(
         tokens_per_draw=tokens / texts,
         contamination=[hit for fact in facts for hit in fact["hits"]],
         left_out=+sum((Counter(fact["dropped"]) for fact in facts), Counter()),
+        unspelt=_unspelt_shares({name: training.entries[name].facts for name in names}),
     )
+
+
+def unspelt_in_store(config: RunConfig, tokenizer: Tokenizer) -> Mapping[str, float] | None:
+    """Task of a resolved cell's mixture → share of its answers that the vocabulary cannot spell, as the store tells.
+
+    None where the store has not the whole mixture.
+    """
+    if not config.mixture.renderings or not config.mixture.count:
+        return None
+    renderer = Renderer(config)
+    names = select_tasks(renderer.collection, config.mixture, cot=config.cot)
+    manifest = Store(Path(config.paths.cache).expanduser() / "store").manifest(renderer.manifest_key(names, tokenizer))
+    return None if manifest is None else _unspelt_shares(manifest.facts)
+
+
+def _unspelt_shares(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    return {name: fact["unspelt"] / max(1, fact["examples"] * fact["renderings"]) for name, fact in facts.items()}

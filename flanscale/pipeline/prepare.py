@@ -23,6 +23,7 @@ from typing import Any
 from flanscale.errors import DataError
 from flanscale.pipeline.entry import Entry
 from flanscale.pipeline.source import Stored
+from flanscale.pipeline.spelling import unspelt
 from flanscale.pipeline.store import Manifest, Store, StoreError
 from flanscale.pipeline.tokenizers import Tokenizer, load_tokenizer
 from flanscale.schema import TokenizerConfig
@@ -187,6 +188,7 @@ class _EntryMaker:
             "renderings": texts.renderings,
             "input_tokens": int(inputs.lengths.sum()),
             "target_tokens": int(targets.lengths.sum()),
+            "unspelt": unspelt(targets, self.tokenizer.unknown_id),
             "dropped": dict(texts.dropped),
         }
         self.store.write(key, inputs, targets, facts)

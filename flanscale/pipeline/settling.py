@@ -1,5 +1,5 @@
 """Can a cell's texts become rows? Its vocabulary is found and fingerprinted when a study is planned, so that no queued
-cell can miss it, and is held against what the denoisers need."""
+cell can miss it, and is held against the model's rows and what the denoisers need."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def settle_vocabulary(config: RunConfig) -> None:
-    """Find and fingerprint the vocabulary of a cell, and see that it and the rows have what the denoisers need.
+    """Find and fingerprint the vocabulary of a cell, and see that the model has rows for it, and it and the packed
+    rows what the denoisers need.
 
     Raises:
-        VocabularyError: no vocabulary file.
+        VocabularyError: no vocabulary file, or one of more ids than the model has rows.
         DataError: a denoiser that cannot work with it.
     """
     tokenizer = config.tokenizer
@@ -34,12 +35,24 @@ def settle_vocabulary(config: RunConfig) -> None:
     if config.objective.denoisers:
         from flanscale.pipeline.windows import open_objective  # brings NumPy in, which a plan can mostly do without
 
-        open_objective(config, _tokenizer(json.dumps(asdict(tokenizer))))
+        open_objective(config, settled_tokenizer(tokenizer))
+    if config.model.vocab_size is not None:
+        from flanscale.pipeline.tokenizers import embedding_rows
+
+        embedding_rows(config.model, settled_tokenizer(tokenizer))
+
+
+def settled_tokenizer(config: TokenizerConfig) -> Tokenizer:
+    """The tokenizer of a cell whose vocabulary is settled; a plan asks for the same one cell after cell.
+
+    Raises:
+        VocabularyError: the file is not what the tokenizer needs.
+    """
+    return _tokenizer(json.dumps(asdict(config)))
 
 
 @cache
 def _tokenizer(key: str) -> Tokenizer:
-    """A plan asks for the same one cell after cell."""
     from flanscale.pipeline.tokenizers import load_tokenizer
 
     return load_tokenizer(TokenizerConfig(**json.loads(key)))

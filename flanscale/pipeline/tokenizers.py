@@ -7,15 +7,16 @@ Ids carry no end mark: packing adds it. Rows are filled with id 0 and a decoder 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flanscale.errors import VocabularyError
 from flanscale.pipeline.vocabulary import named_end
-from flanscale.schema import TokenizerConfig
+from flanscale.schema import ModelConfig, TokenizerConfig
 
 if TYPE_CHECKING:  # a plan asks for sizes alone and should not wait for NumPy
     import numpy as np
@@ -51,6 +52,10 @@ class Tokenizer(Protocol):
     @property
     def eos_id(self) -> int:
         """What ends every target."""
+
+    @property
+    def unknown_id(self) -> int | None:
+        """What stands for text that the vocabulary cannot spell; None where it spells all."""
 
     @property
     def fingerprint(self) -> str:
@@ -89,6 +94,22 @@ def load_tokenizer(config: TokenizerConfig, *, threads: int = -1) -> Tokenizer:
     return SentencePiece(path, threads) if config.name == "sentencepiece" else HuggingFace(path)
 
 
+def embedding_rows(model: ModelConfig, tokenizer: Tokenizer) -> int:
+    """Rows of a model's table over a vocabulary: the model's own number, else what the vocabulary needs, padded.
+
+    Raises:
+        VocabularyError: the vocabulary has more ids than the model has rows.
+    """
+    if model.vocab_size is None:
+        return padded_vocab_size(tokenizer)
+    if model.vocab_size < tokenizer.vocab_size:
+        raise VocabularyError(
+            f"model.vocab_size={model.vocab_size}: too few rows for the {tokenizer.vocab_size} ids of the tokenizer:"
+            " give the tokenizer that belongs to the model, or for a new model model.vocab_size=null"
+        )
+    return model.vocab_size
+
+
 def padded_vocab_size(tokenizer: Tokenizer) -> int:
     """Rows of the embedding: a multiple of 128 as in T5 (32,100 → 32,128), of 8 where the vocabulary is tiny."""
     multiple = 128 if tokenizer.vocab_size > 1024 else 8
@@ -99,6 +120,7 @@ class Words:
     """A closed vocabulary, one token a word: for the procedural collection, whose words are all known."""
 
     eos_id = EOS
+    unknown_id = UNKNOWN
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = ["<pad>", "</s>", "<unk>", *words]
@@ -140,6 +162,7 @@ class Bytes:
 
     vocab_size = 3 + 256 + EXTRA_BYTES
     eos_id = EOS
+    unknown_id = None
     fingerprint = hashlib.sha256(b"bytes and extra ids").hexdigest()[:16]
 
     def encode(self, texts: Sequence[str]) -> Ragged:
@@ -182,6 +205,8 @@ class SentencePiece:
         self.eos_id = int(self._model.eos_id())
         if self.eos_id < 0:
             raise VocabularyError(f"tokenizer.vocabulary={path}: the model has no end token (</s>)")
+
+        self.unknown_id = int(self._model.unk_id())
 
         self._sentinels: dict[str, int] = {}
         self._pieces = int(self._model.vocab_size())
@@ -245,6 +270,7 @@ class HuggingFace:
                 f" expected one of {', '.join(END_TOKENS)}"
             )
         self.eos_id = special[end]
+        self.unknown_id = _unknown_id(json.loads(content)["model"])
         self.vocab_size = 1 + max(self._model.get_vocab().values())
 
     def encode(self, texts: Sequence[str]) -> Ragged:
@@ -259,6 +285,15 @@ class HuggingFace:
     def token_id(self, token: str) -> int | None:
         number: int | None = self._model.token_to_id(token)
         return number
+
+
+def _unknown_id(model: dict[str, Any]) -> int | None:
+    """Of the model of a tokenizer.json: Unigram numbers the piece, the others name it."""
+    if "unk_id" in model:
+        number: int | None = model["unk_id"]
+        return number
+    token = model.get("unk_token")
+    return None if token is None else model["vocab"].get(token)
 
 
 def _content(path: Path) -> bytes:

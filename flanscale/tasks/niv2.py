@@ -10,6 +10,7 @@ do in the paper; the official default split leaves them out of both sides.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +19,14 @@ from typing import Any
 
 from flanscale.errors import DataError, nearest
 from flanscale.tasks.catalog import catalogued
-from flanscale.tasks.reading import MAX_FIELD_CHARS, BadRecord, content_fingerprint, json_document, sound
+from flanscale.tasks.reading import (
+    MAX_FIELD_CHARS,
+    BadRecord,
+    check_characters,
+    content_fingerprint,
+    json_document,
+    sound,
+)
 from flanscale.tasks.sources import to_fetch
 from flanscale.tasks.task import Example, Skips, Task
 
@@ -177,6 +185,10 @@ def _flaw(record: Any) -> str | None:
     definition = "\n".join(_texts(record["Definition"])).strip()
     if not 0 < len(definition) <= MAX_FIELD_CHARS:
         return f"Definition is not text of at most {MAX_FIELD_CHARS:,} characters"
+    try:
+        check_characters(definition)
+    except BadRecord as error:
+        return f"Definition holds {error}"
     return None
 
 
@@ -184,13 +196,17 @@ def _example(item: Any, identifier: str) -> Example:
     """One instance or worked example; blank references count only where there is no other: nothing was to be found.
 
     Raises:
-        BadRecord: no input, no output, or a text that cannot be learned from.
+        BadRecord: no input, no output, or one that is no text or cannot be learned from.
     """
     if not isinstance(item, dict) or not isinstance(item.get("input"), str):
         raise BadRecord("no text 'input'")
-    references = [text.strip() for text in _texts(item.get("output"))]
-    if not references:
+    output = item.get("output")
+    if output in (None, []):
         raise BadRecord("no output")
+    for value in output if isinstance(output, list) else [output]:
+        if not isinstance(value, str):
+            raise BadRecord(f"output {json.dumps(value)[:40]} is no text; a number stands in quotes there")
+    references = [text.strip() for text in _texts(output)]
     answers = tuple(filter(None, references))
     explanation = item.get("explanation")
     checked = sound(

@@ -33,20 +33,21 @@ class History:
 class Watch:
     """Looks at every step when the next one is under way, so that the device never waits for the host."""
 
-    def __init__(self, history: History, limit: int, run_dir: Path) -> None:
+    def __init__(self, history: History, limit: int, run_dir: Path, steps: int) -> None:
         """
         Args:
             limit: steps in a row that may be skipped.
             run_dir: where the batch that exceeded it is kept.
+            steps: of the whole run; if all were skipped it has learnt nothing, whatever the limit.
         """
-        self._history, self._limit, self._run_dir = history, limit, run_dir
+        self._history, self._limit, self._run_dir, self._steps = history, limit, run_dir, steps
         self._pending: tuple[int, Outcome, dict[str, Any]] | None = None
 
     def follow(self, step: int, outcome: Outcome, batch: dict[str, Any]) -> None:
         """Takes note of a step just dispatched, made on this host's rows, and looks at the one before.
 
         Raises:
-            NonFiniteLoss: one step in a row too many was skipped.
+            NonFiniteLoss: one step in a row too many was skipped, or every step of the run.
         """
         self.settle()
         self._pending = (step, outcome, batch)
@@ -64,12 +65,13 @@ class Watch:
 
     def _skipped(self, step: int, count: int, batch: dict[str, Any]) -> None:
         log.warning("step %d skipped: its loss or gradient is not finite (%d in a row)", step, count)
-        if count <= self._limit:
+        if count <= self._limit and count < self._steps:
             return
         path = self._run_dir / f"nonfinite_batch{f'.{jax.process_index()}' if jax.process_count() > 1 else ''}.npz"
         _save(path, batch | {"step": np.asarray(step)})
+        what = f"{count} steps in a row up to step {step}" if count < self._steps else f"all {count} steps of the run"
         raise NonFiniteLoss(
-            f"{count} steps in a row up to step {step} had a loss or gradient that is not finite "
+            f"{what} had a loss or gradient that is not finite "
             f"(trainer.max_nonfinite_steps is {self._limit}); the last one's batch is in {path.name}: "
             "lower optimizer.learning_rate or set optimizer.clip_norm"
         )

@@ -76,7 +76,7 @@ def train(
     Raises:
         ValueError: the devices or the batch do not fit the mesh, or the checkpoint is of another run.
         Preempted: `should_stop()` was true at a step boundary.
-        NonFiniteLoss: more than `trainer.max_nonfinite_steps` steps in a row were skipped.
+        NonFiniteLoss: more than `trainer.max_nonfinite_steps` steps in a row were skipped, or all there are.
         OutOfMemory: a device has too little of it.
     """
     _check(trainer, validation)
@@ -163,7 +163,7 @@ class _Run:
             peak_flops(self.mesh.devices.flat),
             partial(total, host_of(self.mesh, trainer.batch_rows)[1]),
         )
-        self.watch = Watch(self.progress.history, trainer.max_nonfinite_steps, self.run_dir)
+        self.watch = Watch(self.progress.history, trainer.max_nonfinite_steps, self.run_dir, trainer.steps)
 
     def to_the_end(
         self, state: TrainState, batches: Batches, key: Array, should_stop: Callable[[], bool]

@@ -7,7 +7,7 @@ that names the key.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flanscale.errors import WeightsError
@@ -28,6 +28,10 @@ CLASSES = {
     "gemma3_text": "Gemma3ForCausalLM",
 }
 """The families that can be read and written: model_type → class."""
+
+TIED_UNLESS_SAID = ("t5", *GEMMAS)
+"""Where a config.json is silent, transformers' classes take the embedding table for the output kernel in these families
+alone."""
 
 LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
@@ -75,6 +79,33 @@ def check_config(config: ModelConfig, rows: int, given: Mapping[str, Any], *, ow
     ]
     if differing:
         raise WeightsError(f"{where} is not the model {config.name}: {'; '.join(differing)}")
+
+
+def check_head(given: Mapping[str, Any], head: str, held: Container[str], where: object) -> None:
+    """Sees that weights hold the output kernel that their config.json speaks of.
+
+    transformers draws a missing kernel at random, with a warning; but from its version 5 on, T5 without one takes the
+    embedding table for it, unscaled (its T5Config; github.com/huggingface/transformers/pull/43880).
+
+    Args:
+        head: the kernel's name in this family.
+        held: the names of all tensors.
+
+    Raises:
+        WeightsError: the kernel is not there, and config.json does not say that it is the embedding table.
+    """
+    family = family_of(given, where)
+    said = given.get("tie_word_embeddings")
+    if head in held or (family in TIED_UNLESS_SAID if said is None else said):
+        return
+    says = f"says tie_word_embeddings={_shown(said)}"
+    if said is None:
+        says = f"does not say tie_word_embeddings, which is false for {family} then"
+    otherwise = "; transformers 5 would take the embedding table for it, unscaled, and 4 one at random"
+    raise WeightsError(
+        f"{where}: the folder lacks {head}, though its config.json {says}: it is incomplete, fetch it again"
+        f"{otherwise if family == 't5' else ''}"
+    )
 
 
 def read_config(given: Mapping[str, Any], *, own_head: bool, where: object) -> dict[str, Said]:

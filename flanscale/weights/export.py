@@ -15,14 +15,14 @@ import numpy as np
 from flanscale.config.compose import load
 from flanscale.errors import WeightsError
 from flanscale.models import Model, Params, build_mesh, build_model, parameter_shardings
-from flanscale.pipeline.tokenizers import Tokenizer, Words, load_tokenizer, padded_vocab_size
+from flanscale.pipeline.tokenizers import Tokenizer, Words, embedding_rows, load_tokenizer
 from flanscale.pipeline.vocabulary import tokenizer_config
 from flanscale.run_directory import CHECKPOINTS
 from flanscale.schema import MeshConfig, RunConfig
 from flanscale.training.checkpoint import read_params
 from flanscale.weights.card import card
 from flanscale.weights.config_write import write_config
-from flanscale.weights.hf import CONFIG, SHARD_BYTES, write_json, write_tensors
+from flanscale.weights.hf import CONFIG, GENERATION, SHARD_BYTES, write_json, write_tensors
 from flanscale.weights.initial import initial_params, saved_step, starts_elsewhere
 from flanscale.weights.load import tensors_of
 from flanscale.weights.names import homes
@@ -42,7 +42,7 @@ def export_run(run_dir: Path, to: Path, *, precision: str = "float32", shard_byt
         raise WeightsError(f"--to {to}: exists and is not an empty folder")
     config = load(run_dir)
     tokenizer = load_tokenizer(config.tokenizer)
-    model = build_model(config.model, padded_vocab_size(tokenizer))
+    model = build_model(config.model, embedding_rows(config.model, tokenizer))
     config_json = write_config(config.model, model.vocab_size, eos_id=tokenizer.eos_id, dtype=precision)
     params = _params(run_dir, config, model)
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def write_folder(
 ) -> None:
     """config.json, generation_config.json and the weights; in float32 reading them back gives the same bits."""
     write_json(folder / CONFIG, config_json)
-    write_json(folder / "generation_config.json", _generation(config_json))
+    write_json(folder / GENERATION, _generation(config_json))
     write_tensors(folder, _tensors(model, params, config_json), shard_bytes=shard_bytes)
 
 

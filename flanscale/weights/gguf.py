@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,10 +26,11 @@ SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "
 STRING, ARRAY = 8, 9
 NUMBERS = {0: "u1", 1: "i1", 2: "u2", 3: "i2", 4: "u4", 5: "i4", 6: "f4", 7: "?", 10: "u8", 11: "i8", 12: "f8"}
 
+HEAD = "output.weight"
 WHOLE = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
+    HEAD: "lm_head.weight",
 }
 OF_A_LAYER = {
     "attn_norm": "input_layernorm",
@@ -90,7 +91,7 @@ class GgufFile:
         self.path = path
         header = read_header(path)
         self.metadata = header.metadata
-        self.config = self._config()
+        self.config = self._config(header.entries)
         self._entries: dict[str, Entry] = {}
         end = 0
         for entry in header.entries:
@@ -130,7 +131,7 @@ class GgufFile:
     def _bytes(self) -> np.ndarray:
         return np.memmap(self.path, np.uint8, mode="r")
 
-    def _config(self) -> dict[str, Any]:
+    def _config(self, entries: Sequence[Entry]) -> dict[str, Any]:
         """The config.json that these metadata amount to."""
         given = self.metadata
         if given.get("general.architecture") != "llama":
@@ -154,6 +155,9 @@ class GgufFile:
                 "rope_theta": _shortest(given.get("llama.rope.freq_base", 10_000.0)),
                 "max_position_embeddings": given.get("llama.context_length"),
                 "hidden_act": "silu",
+                "bos_token_id": given.get("tokenizer.ggml.bos_token_id"),
+                "eos_token_id": given.get("tokenizer.ggml.eos_token_id"),
+                "tie_word_embeddings": all(entry.name != HEAD for entry in entries),  # as llama.cpp takes it
             }
         except KeyError as error:
             raise WeightsError(f"{self.path}: no {error.args[0]} among its metadata") from error

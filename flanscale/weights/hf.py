@@ -16,7 +16,8 @@ import numpy as np
 from flanscale.errors import WeightsError
 from flanscale.weights.source import Index, Tensor
 
-CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
 SHARD_BYTES = 5 * 10**9  # as transformers
 
@@ -30,7 +31,7 @@ class HuggingFaceFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = _read_json(path / CONFIG)
+        self.config = read_json(path / CONFIG)
         self.tensors: Mapping[str, Tensor] = self._headers()
 
     def read(self, name: str, index: Index | None = None) -> np.ndarray:
@@ -61,7 +62,7 @@ class HuggingFaceFolder:
     def _listed(self) -> dict[str, str]:
         """Tensor → file; empty where there is only one file."""
         if (self.path / INDEX).is_file():
-            listed = _read_json(self.path / INDEX).get("weight_map")
+            listed = read_json(self.path / INDEX).get("weight_map")
             if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
                 raise WeightsError(f"{self.path / INDEX}: no weight_map")
             if outside := next((f for f in listed.values() if Path(f).name != f), None):
@@ -143,7 +144,12 @@ def write_json(file: Path, value: Any) -> None:
     file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The object that a JSON file of such a folder holds.
+
+    Raises:
+        WeightsError: there is none.
+    """
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -16,7 +16,7 @@ import numpy as np
 from flanscale.errors import WeightsError
 from flanscale.models import Model, Params
 from flanscale.models.stack import LAYERS
-from flanscale.weights.config_json import check_config, family_of
+from flanscale.weights.config_json import check_config, check_head, family_of
 from flanscale.weights.names import Home, home_of, homes, is_buffer
 from flanscale.weights.source import Index, Source
 
@@ -30,7 +30,8 @@ def load_params(source: Source, model: Model, abstract: Params) -> Params:
     """The parameters of a model from pretrained weights, laid out as `abstract`: shapes with shardings.
 
     Raises:
-        WeightsError: conf/model is another model, or a tensor is missing or of another shape; nothing was read.
+        WeightsError: conf/model is another model, or a tensor is missing or of another shape, and nothing was read; or
+            a tensor holds what is no finite number.
     """
     family = family_of(source.config, source.path)
     known = homes(family, model.config, source.tensors)
@@ -63,6 +64,7 @@ def check(source: Source, model: Model, abstract: Params, known: dict[str, Home]
     """
     family = family_of(source.config, source.path)
     head, table = known["vocabulary/head"].tensor, known["vocabulary/embedding"].tensor
+    check_head(source.config, head, source.tensors, source.path)
     own_head = head in source.tensors and not _same(source, head, table)
     where = f"{source.path}" if source.path.suffix == ".gguf" else f"{source.path / 'config.json'}"
     check_config(model.config, model.vocab_size, source.config, own_head=own_head, where=where)
@@ -92,7 +94,7 @@ def _same(source: Source, one: str, other: str) -> bool:
         return False
     rows = source.tensors[one].shape[0]
     parts = [(slice(start, min(start + ROWS_AT_ONCE, rows)), ALL) for start in range(0, rows, ROWS_AT_ONCE)]
-    return all(np.array_equal(source.read(one, part), source.read(other, part)) for part in parts)
+    return all(np.array_equal(source.read(one, part), source.read(other, part), equal_nan=True) for part in parts)
 
 
 # --- one parameter -----------------------------------------------------------------------------------------------
@@ -132,12 +134,27 @@ def _read_one(
     index = tuple(slice(*part.indices(size)) for part, size in zip(index, shape, strict=True))
     theirs = index[::-1] if home.transposed else index
     if home.part is None:
-        values = source.read(home.of(layer), theirs)
+        values = _finite(source, home.of(layer), theirs)
     else:  # rows of [head, (query, key, value), head_dim]
-        fused = source.read(home.of(layer), (ALL, *theirs[1:]))
+        fused = _finite(source, home.of(layer), (ALL, *theirs[1:]))
         heads = fused.reshape(-1, 3, head_dim, *fused.shape[1:])
         values = heads[:, home.part].reshape(-1, *fused.shape[1:])[theirs[0]]
     return values.T if home.transposed else values
+
+
+def _finite(source: Source, tensor: str, index: Index) -> np.ndarray:
+    """A slice of a tensor.
+
+    Raises:
+        WeightsError: not all of it is finite.
+    """
+    values = source.read(tensor, index)
+    if not (finite := np.isfinite(values)).all():
+        raise WeightsError(
+            f"{source.path}: tensor {tensor} holds NaN or infinity ({values.size - np.count_nonzero(finite):,} of the"
+            f" {values.size:,} numbers read): the file is damaged, or was saved after training diverged"
+        )
+    return values
 
 
 def tensors_of(params: Params, known: dict[str, Home], family: str, head_dim: int) -> Iterator[tuple[str, np.ndarray]]:

@@ -6,18 +6,23 @@ Imports no JAX: headers, config.json and vocabulary are looked at, the numbers a
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from flanscale.errors import WeightsError
+from flanscale.pipeline.settling import settled_tokenizer
+from flanscale.pipeline.tokenizers import embedding_rows
 from flanscale.run_directory import find_run
 from flanscale.schema import ModelConfig, RunConfig
-from flanscale.weights.config_json import check_config, family_of
+from flanscale.weights.config_json import check_config, check_head, family_of
 from flanscale.weights.fingerprint import fingerprint
+from flanscale.weights.hf import CONFIG, GENERATION, read_json
 from flanscale.weights.names import homes
 from flanscale.weights.opening import open_source
-from flanscale.weights.vocabulary import check_vocabulary, vocabulary_of
+from flanscale.weights.vocabulary import check_special, check_vocabulary, special_ids, vocabulary_of
 
 NOT_OF_THE_TREE = ("name", "dropout", "prefix_lm", "bos_id", "max_positions")  # of the model; may differ from a run's
 
@@ -55,6 +60,28 @@ def settle_start(config: RunConfig, planned: RunConfig | None = None) -> None:
         config.fingerprints["init"] = f"run {directory.name.split('-')[0]}"
 
 
+def check_ids(config: RunConfig) -> None:
+    """Holds what the weights say of ids against the vocabulary of the cell, once both are settled.
+
+    Raises:
+        WeightsError: the table has other rows, or a special token is another id.
+    """
+    if config.init.hf is None or "init" not in config.fingerprints:
+        return
+    tokenizer = settled_tokenizer(config.tokenizer)
+    said = _ids_said(config.init.hf)
+    rows = embedding_rows(config.model, tokenizer)
+    table = said[CONFIG].get("vocab_size", rows)
+    if table != rows:
+        raise WeightsError(
+            f"init.hf={config.init.hf}: vocab_size={table} there means model.vocab_size={table}, not {rows}, which is"
+            f" what the {tokenizer.vocab_size} ids of the tokenizer are padded to"
+        )
+    used = special_ids(config.model, tokenizer.eos_id)
+    for file, given in said.items():
+        check_special(used, given, f"init.hf={config.init.hf}: {file}")
+
+
 def _check_run(config: RunConfig, other: RunConfig) -> None:
     was, now = asdict(other.model), asdict(config.model)
     scope = [name for name in now if name not in (*NOT_OF_THE_TREE, "scan", "remat") and was[name] != now[name]]
@@ -87,13 +114,22 @@ def _configuration(directory: Path) -> RunConfig:
 
 
 @cache
+def _ids_said(path: str) -> dict[str, Mapping[str, Any]]:
+    """File → what it says, of those that speak of ids."""
+    source = open_source(path)
+    generation = Path(path) / GENERATION
+    return {CONFIG: source.config} | ({GENERATION: read_json(generation)} if generation.is_file() else {})
+
+
+@cache
 def _inspect(path: str, model: str) -> None:
     source = open_source(path)
     config = ModelConfig(**json.loads(model))
     family = family_of(source.config, path)
     # Whether a head is its own is only seen in the numbers, which are left to the cell.
-    has_head = homes(family, config, source.tensors)["vocabulary/head"].tensor in source.tensors
-    own_head = has_head and not config.tie_embeddings
+    head = homes(family, config, source.tensors)["vocabulary/head"].tensor
+    check_head(source.config, head, source.tensors, path)
+    own_head = head in source.tensors and not config.tie_embeddings
     rows = config.vocab_size or source.config.get("vocab_size") or 0
     where = path if source.path.is_file() else f"{path}/config.json"
     check_config(config, rows, source.config, own_head=own_head, where=where)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flanscale.errors import VocabularyError, WeightsError
+from flanscale.schema import ModelConfig
 
 FILES = {"huggingface": ("tokenizer.json",), "sentencepiece": ("spiece.model", "tokenizer.model")}
 """Tokenizer → the files that a folder of weights may hold for it."""
@@ -119,6 +120,34 @@ def check_vocabulary(weights: Path, vocabulary: Path) -> None:
                 f"tokenizer.vocabulary={vocabulary} is not that of init.hf={weights}: id {i} is {own!r} in the"
                 f" vocabulary and {other!r} in the weights'; leave tokenizer.vocabulary out to take theirs"
             )
+
+
+def special_ids(model: ModelConfig, eos_id: int) -> dict[str, tuple[int, str]]:
+    """Key of a config.json → the id that a cell uses for it, and where that comes from.
+
+    A decoder's padding is masked whatever stands there, and one that begins behind nothing has no start token, so that
+    neither is held against anything.
+    """
+    ids = {"eos_token_id": (eos_id, "the id of the tokenizer's end token")}
+    if model.architecture == "encoder_decoder":
+        begins = (0, "what a decoder here reads first, and rows are filled with")
+        return ids | {"decoder_start_token_id": begins, "pad_token_id": begins}
+    return ids if model.bos_id is None else ids | {"bos_token_id": (model.bos_id, "model.bos_id")}
+
+
+def check_special(used: Mapping[str, tuple[int, str]], given: Mapping[str, Any], where: str) -> None:
+    """Holds the special ids that a cell uses against what a config.json or generation_config.json says of them.
+
+    Args:
+        used: of `special_ids`.
+
+    Raises:
+        WeightsError: the first that differs, with both values.
+    """
+    for key, (ours, whose) in used.items():
+        said = given.get(key)
+        if said is not None and ours not in (said if isinstance(said, list) else [said]):
+            raise WeightsError(f"{where} says {key}={said}, but {ours} is {whose}")
 
 
 def _pieces_of_weights(weights: Path) -> Sequence[str | None] | None:

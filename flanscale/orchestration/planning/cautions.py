@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flanscale.orchestration.planning import memory
 from flanscale.orchestration.planning.plan import Cell, Plan
+from flanscale.pipeline.settling import settled_tokenizer
 from flanscale.schema import RunConfig
 
 OF_THE_PAPER = ("flan", "rendered", "niv2", "cot", "muffin", "t0sf")
@@ -17,7 +18,24 @@ def cautions(plan: Plan) -> list[str]:
     lines = [f"not here yet: {line}" for line in plan.lacking]
     if plan.lacking:
         lines.append("a launch refuses until it is; what is done already can only be told with the data")
+    else:
+        lines += _unspelt(plan)
     return lines + list(_doubtful_starts(plan))
+
+
+def _unspelt(plan: Plan) -> list[str]:
+    """Tasks whose answers a vocabulary cannot spell, where the store tells; of the largest mixture of each kind."""
+    largest: dict[str, RunConfig] = {}
+    for config in sorted((cell.config for cell in plan.cells), key=lambda config: config.mixture.count):
+        if config.mixture.renderings and config.mixture.count:
+            largest[repr((config.collection, config.cot, config.tokenizer))] = config
+    if not largest:
+        return []
+    from flanscale.pipeline.feed import unspelt_in_store  # brings NumPy in, which a plan can mostly do without
+    from flanscale.pipeline.spelling import warning
+
+    told = [unspelt_in_store(config, settled_tokenizer(config.tokenizer)) for config in largest.values()]
+    return list(dict.fromkeys(line for shares in told if shares and (line := warning(shares, len(shares)))))
 
 
 def _doubtful_starts(plan: Plan) -> Iterator[str]:
