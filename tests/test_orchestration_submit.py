@@ -236,6 +236,17 @@ def test_what_no_node_has_is_said_before_anything_is_made(
     assert not slurm.scripts()
 
 
+def test_a_type_of_gpu_reaches_sbatch_and_an_option_that_a_knob_sets_is_refused_before_anything_is_made(
+    place: Workplace, slurm: FakeSlurm
+) -> None:
+    with pytest.raises(ConfigError, match=r"cpus-per-task=9: .*use cluster\.cpus"):
+        submit(place.plan("cluster=slurm", "cluster.sbatch={cpus-per-task: 9}"))
+    assert not (place.folder / "runs").exists()
+    submit(place.plan("cluster=slurm", "cluster.sbatch={gpus-per-node: 'a100:1', exclusive: false}"))
+    assert slurm.option(101, "gpus-per-node") == "a100:1"
+    assert "exclusive" not in slurm.scripts()[0]
+
+
 def test_an_unknown_account_is_told_with_those_there_are(place: Workplace, slurm: FakeSlurm) -> None:
     words = "Batch job submission failed: Invalid account or account/partition combination specified"
     slurm.refuse("true", words)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from flanscale.errors import ConfigError
+from flanscale.orchestration.dispatch.options import further_options
 from flanscale.orchestration.dispatch.request import refusal
 from flanscale.orchestration.dispatch.snapshot import Snapshot
 from flanscale.orchestration.running import job
@@ -77,7 +78,7 @@ def submit_after(
     small = replace(cluster, cpus=1, gpus=0, nodes=1, tasks_per_node=1, timeout_minutes=CLOSING_MINUTES)
     small.environment = {**cluster.environment, "JAX_PLATFORMS": "cpu"}
     small.memory_gb = CLOSING_GB if cluster.memory_gb else None
-    small.sbatch = {key: value for key, value in cluster.sbatch.items() if key in OF_THE_USER}
+    small.sbatch = {key: value for key, value in further_options(cluster).items() if key in OF_THE_USER}
     parameters = slurm_parameters(small, name, 1, f"afterany:{':'.join(jobs)}", snapshot)
     return _submitted([call], runs, cluster, name, parameters)[0]
 
@@ -126,7 +127,7 @@ def slurm_parameters(
         "slurm_signal_delay_s": notice_seconds(cluster),
         "slurm_setup": [*exports, *cluster.setup, *(snapshot.exports() if snapshot else [])],
         "slurm_srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
-        "slurm_additional_parameters": {**waits, **cluster.sbatch},
+        "slurm_additional_parameters": {**waits, **further_options(cluster)},
     }
     optional = {
         "gpus_per_node": cluster.gpus or None,

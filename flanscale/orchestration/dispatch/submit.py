@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch import launcher, snapshot
+from flanscale.orchestration.dispatch.options import further_options
 from flanscale.orchestration.dispatch.request import check_request
 from flanscale.orchestration.dispatch.reserve import give_back, reserve, submitted
 from flanscale.orchestration.dispatch.snapshot import Snapshot
@@ -57,6 +58,7 @@ def check_slurm(plan: Plan) -> None:
         raise ConfigError(f"this is Slurm job {job}, a cell of a study, and a cell launches none: use a login node")
     known = slurm.nodes()
     for cluster in plan.clusters:
+        further_options(cluster)
         check_request(cluster, known)
 
 
