@@ -454,7 +454,9 @@ class ClusterConfig:
     partition: str | None = knob(None, help="slurm: partition", changes_result=False)
     account: str | None = knob(None, help="slurm: account", changes_result=False)
     setup: list[str] = knob([], help="slurm: shell lines run before the job", changes_result=False)
-    sbatch: dict[str, Any] = knob({}, help="slurm: further sbatch options, e.g. {qos: long}", changes_result=False)
+    sbatch: dict[str, Any] = knob(
+        {}, help="slurm: further sbatch options, e.g. {qos: long, exclusive: true}", changes_result=False
+    )
     environment: dict[str, str] = knob(
         {}, help="environment of the job, set before JAX is imported", changes_result=False
     )

@@ -11,9 +11,14 @@ import pytest
 SBATCH = """#!/bin/sh
 cd "$(dirname "$0")"
 if [ -e refuse ] && sh ./refuse "$1" >&2; then exit 1; fi
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+if [ -e room ] && [ $(($(wc -l < queue) + ${last:-0} + 1)) -gt $(cat room) ]; then
+  echo "sbatch: error: $(cat limit)" >&2
+  echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)" >&2
+  exit 1
+fi
 n=$(($(cat count) + 1)); echo $n > count
 cp "$1" job.$n
-last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
 if [ -z "$last" ]; then echo $n >> queue; else for i in $(seq 0 $last); do echo ${n}_$i >> queue; done; fi
 echo "Submitted batch job $n"
 """
@@ -40,6 +45,15 @@ class FakeSlurm:
     def refuse(self, condition: str, message: str) -> None:
         """From now on, refuse a script ($1) for which the shell's condition holds."""
         (self.folder / "refuse").write_text(f"{condition} && echo 'sbatch: error: {message}'\n")
+
+    def limit(self, jobs: int, words: str) -> None:
+        """From now on, have no more jobs in the queue than so many, and refuse others in these words."""
+        (self.folder / "room").write_text(str(jobs))
+        (self.folder / "limit").write_text(words)
+
+    def empty(self) -> None:
+        """Let all jobs leave the queue."""
+        (self.folder / "queue").write_text("")
 
     def asked(self, program: str) -> int:
         """How often a program was called."""

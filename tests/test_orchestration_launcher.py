@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.launcher import _reason, outside_slurm, slurm_parameters
 from flanscale.orchestration.dispatch.local import slots
 from flanscale.orchestration.running import slurm
@@ -41,6 +42,49 @@ def test_what_is_not_configured_is_left_to_the_cluster() -> None:
     assert not {"gpus_per_node", "mem_gb", "slurm_partition", "slurm_account"} & set(told)
     assert told["slurm_array_parallelism"] == 10
     assert told["slurm_signal_delay_s"] == 60  # never most of the time limit
+
+
+@pytest.mark.parametrize(
+    ("sbatch", "options"),
+    [
+        ({"mail-type": "END", "mail_user": "me"}, {"mail_type": "END", "mail_user": "me"}),
+        ({"exclusive": True, "hold": False, "comment": None}, {"exclusive": True}),
+        ({"requeue": True, "no-requeue": False}, {"requeue": True}),
+        ({"exclude": ["n1", "n2"], "nice": 0}, {"exclude": "n1,n2", "nice": 0}),
+        ({"gpus-per-node": "a100:2"}, {"gpus_per_node": "a100:2"}),
+        ({"gpus_per_node": "a100"}, {"gpus_per_node": "a100:2"}),
+        ({"gres": "shard:1", "mem-per-cpu": "2G"}, {"gres": "shard:1", "mem_per_cpu": "2G"}),
+    ],
+)
+def test_further_options_have_one_spelling_and_flags_are_flags(
+    sbatch: dict[str, object], options: dict[str, object]
+) -> None:
+    told = slurm_parameters(ClusterConfig(name="slurm", gpus=2, sbatch=sbatch), "study", 10)
+    assert told["slurm_additional_parameters"] == options
+
+
+@pytest.mark.parametrize(
+    ("sbatch", "message"),
+    [
+        ({"cpus-per-task": 4}, r"cluster\.sbatch\.cpus-per-task=4: .* use cluster\.cpus"),
+        ({"ntasks_per_node": 4}, r"use cluster\.tasks_per_node"),
+        ({"time": 60}, r"use cluster\.timeout_minutes"),
+        ({"array": "0-3"}, r"cluster\.sbatch\.array=0-3: flanscale sets this option itself; leave it out"),
+        ({"requeue": False}, r"cluster\.sbatch\.requeue=False: a preempted or lost cell goes on because"),
+        ({"no-requeue": True}, r"its job is requeued"),
+        ({"gpus-per-node": "a100:4"}, r"use cluster\.gpus \(now 2\) for how many"),
+        ({"gpus-per-node": 2}, r"use cluster\.gpus \(now 2\) for how many"),
+        ({"gres": "gpu:a100:2"}, r"use cluster\.gpus, and cluster\.sbatch\.gpus_per_node=TYPE"),
+        ({"mem": 0}, r"cluster\.memory_gb=8 is set"),
+        ({"mail-type": "END", "mail_type": "ALL"}, r"--mail-type is given twice"),
+        ({"qos": {"a": 1}}, r"give text, a number, a list, or true for a flag"),
+    ],
+)
+def test_an_option_that_flanscale_sets_itself_is_refused_with_the_knob_to_use(
+    sbatch: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        slurm_parameters(ClusterConfig(name="slurm", gpus=2, memory_gb=8, sbatch=sbatch), "study", 10)
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cloudpickle
 import pytest
 from fake_slurm import FakeSlurm, open_slurm
 from little_study import Workplace, open_workplace
 from rich.console import Console
 
 from flanscale.errors import ConfigError
-from flanscale.orchestration.dispatch import closing, launcher
+from flanscale.orchestration.dispatch import closing, follow, launcher
 from flanscale.orchestration.dispatch.launch import launch
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.planning.plan import Plan
+from flanscale.orchestration.running import repeat
+from flanscale.orchestration.running import slurm as running_slurm
+from flanscale.orchestration.running.withheld import withhold
 from flanscale.run_directory import Failure, RunState, read_state, write_state
 
 SLURM = ("cluster=slurm", "cluster.gpus=0")
@@ -200,6 +204,75 @@ def test_a_refusal_midway_gives_back_what_was_reserved_for_it_and_keeps_what_is_
     assert submit(place.plan(*SLURM)).startswith("submitted 2 cells to Slurm: job 102\n")
 
 
+def its_rest(plan: Plan, job: int) -> follow.Rest:
+    """What the job with this number was left."""
+    pickled = next(plan.runs.glob(f".submitit/*/{job}_submitted.pkl"))
+    return cloudpickle.loads(pickled.read_bytes()).args[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("words", ["QOSMaxSubmitJobPerUserLimit", "AssocGrpSubmitJobsLimit"])
+def test_what_slurm_has_no_room_for_follows_by_a_job_that_comes_back_until_nothing_is_left(
+    place: Workplace, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm.limit(4, words)
+    plan = place.plan(*SLURM, "seed=0,1,2", "cluster.parallelism=4")
+    said = submit(plan, report=closing.print_report)
+    assert said.startswith("submitted 3 of 6 cells to Slurm: job 101; the rest follow by job 102 when there is room\n")
+    assert "the report" not in said
+    assert slurm.option(101, "array") == "0-2%2"
+    assert slurm.option(102, "dependency") == "afterany:101"
+    assert sorted(place.statuses().values()) == ["planned"] * 3 + ["queued"] * 3
+    rest = its_rest(plan, 102)
+    assert "JAX_PLATFORMS" not in slurm.scripts()[1]  # else the cells that it submits would inherit it
+
+    put_back: list[str] = []
+    monkeypatch.setattr(running_slurm, "current_job", lambda: "102")
+    monkeypatch.setattr(repeat, "put_back", lambda job, seconds: not put_back.append(job))
+    with pytest.raises(SystemExit):  # the queue is as full as before
+        follow.go_on(rest)
+    assert (put_back, len(slurm.scripts())) == (["102"], 2)
+
+    slurm.empty()
+    finished = [cell for cell in plan.cells if read_state(plan.directory(cell)).state == "queued"]
+    for cell in finished[:2]:
+        write_state(plan.directory(cell), RunState(state="finished", attempt=1))
+    failed = RunState(state="failed", attempt=1, failure=Failure("preempted", "again and again"))
+    write_state(plan.directory(finished[2]), failed)
+    slurm.limit(2, words)
+    with pytest.raises(SystemExit):
+        follow.go_on(rest)
+    assert "submitted 2 of 3 cells" in capsys.readouterr().out
+    slurm.limit(4, words)
+    follow.go_on(rest)
+    assert put_back == ["102", "102"]
+    assert sorted(place.statuses().values()) == ["failed", "finished", "finished", "queued", "queued", "queued"]
+    assert slurm.option(105, "dependency") == "afterany:103:104"  # the report
+
+
+def test_cells_that_were_cancelled_before_there_was_room_are_left_alone(place: Workplace, slurm: FakeSlurm) -> None:
+    slurm.limit(3, "QOSMaxSubmitJobPerUserLimit")
+    plan = place.plan(*SLURM)
+    submit(plan)
+    slurm.empty()
+    for cell in plan.cells:
+        withhold(plan.directory(cell))
+    before = len(slurm.scripts())
+    follow.go_on(its_rest(plan, 102))
+    assert len(slurm.scripts()) == before
+
+
+@pytest.mark.parametrize("full", [0, 1])
+def test_where_there_is_no_room_for_the_job_that_follows_the_rest_is_left_for_a_launch(
+    place: Workplace, slurm: FakeSlurm, full: int
+) -> None:
+    slurm.limit(full, "QOSMaxSubmitJobPerUserLimit")
+    with pytest.raises(ConfigError, match="QOSMaxSubmitJobPerUserLimit; your limit of queued jobs may be reached"):
+        launch(place.plan(*SLURM), Console(file=io.StringIO()), again="again")
+    assert len(place.runs()) == full
+    assert (place.folder / "studies" / "little.json").exists() == bool(full)
+    assert len(list((place.folder / "runs" / ".submitit").iterdir())) == full
+
+
 def test_a_silent_controller_is_asked_again_and_then_told_of(
     place: Workplace, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +309,17 @@ def test_what_no_node_has_is_said_before_anything_is_made(
     assert not slurm.scripts()
 
 
+def test_a_type_of_gpu_reaches_sbatch_and_an_option_that_a_knob_sets_is_refused_before_anything_is_made(
+    place: Workplace, slurm: FakeSlurm
+) -> None:
+    with pytest.raises(ConfigError, match=r"cpus-per-task=9: .*use cluster\.cpus"):
+        submit(place.plan("cluster=slurm", "cluster.sbatch={cpus-per-task: 9}"))
+    assert not (place.folder / "runs").exists()
+    submit(place.plan("cluster=slurm", "cluster.sbatch={gpus-per-node: 'a100:1', exclusive: false}"))
+    assert slurm.option(101, "gpus-per-node") == "a100:1"
+    assert "exclusive" not in slurm.scripts()[0]
+
+
 def test_an_unknown_account_is_told_with_those_there_are(place: Workplace, slurm: FakeSlurm) -> None:
     words = "Batch job submission failed: Invalid account or account/partition combination specified"
     slurm.refuse("true", words)
@@ -244,6 +328,8 @@ def test_an_unknown_account_is_told_with_those_there_are(place: Workplace, slurm
     ):
         submit(place.plan(*SLURM, "cluster.account=lba"))
     assert place.runs() == []
+    assert list((place.folder / "studies").iterdir()) == []
+    assert list((place.folder / "runs" / ".submitit").iterdir()) == []
 
 
 def test_without_slurm_and_inside_a_cell_nothing_is_submitted(

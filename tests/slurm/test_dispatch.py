@@ -56,6 +56,33 @@ def ended(run: Path) -> float:
     return when
 
 
+THREE_AT_MOST = """#!/bin/sh
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+if [ $(($(squeue --me --noheader --array | wc -l) + ${last:-0} + 1)) -gt 3 ]; then
+  echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2
+  exit 1
+fi
+exec {sbatch} "$@"
+"""
+
+
+def test_cells_beyond_the_limit_of_queued_jobs_are_submitted_by_a_job_when_there_is_room(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = place.folder / "bin" / "sbatch"
+    program.parent.mkdir()
+    program.write_text(THREE_AT_MOST.replace("{sbatch}", str(shutil.which("sbatch"))))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    plan = place.plan(*SMALL, "trainer.steps=200")
+    said = submit(plan)
+    assert "of 4 cells to Slurm" in said
+    assert "when there is room" in said
+    runs = [plan.directory(cell) for cell in plan.cells]
+    wait_until_finished(runs)
+    assert [len(attempts(run)) for run in runs] == [1, 1, 1, 1]
+
+
 def test_a_child_starts_when_its_own_parent_has_ended_also_one_that_was_requeued(place: Workplace) -> None:
     plan, runs = chained(place.plan(*SMALL, "trainer.steps=200"), [[], [], [0], [1]])
     submit(plan)

@@ -14,6 +14,7 @@ from rich.console import Console
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch import closing, launcher, snapshot
 from flanscale.orchestration.dispatch.closing import Report
+from flanscale.orchestration.dispatch.follow import Rest, leave_rest
 from flanscale.orchestration.dispatch.local import Done, Start, detached, run_queue
 from flanscale.orchestration.dispatch.process import CellProcess, start_process
 from flanscale.orchestration.dispatch.reserve import check_writable
@@ -27,7 +28,7 @@ from flanscale.orchestration.running.stop import stop_requests
 from flanscale.orchestration.watching.live import following, open_console
 from flanscale.orchestration.watching.monitor import CellStatus, Observer
 from flanscale.orchestration.watching.words import counts, outcome
-from flanscale.run_directory import LOG_FILE
+from flanscale.run_directory import LOG_FILE, read_state
 from flanscale.schema import ClusterConfig, PathsConfig
 
 WATCH_SECONDS = 1.0
@@ -74,10 +75,11 @@ def launch(
     write_index = partial(write_ledger, ledger) if index is None else lambda: None
     conclude = partial(_conclude, plan, ledger, again, report)
     if on_slurm:
-        made, copy = _submit(partial(submit, plan, runner, order, retry), write_index, again, console)
+        made, copy = _submit(_submission(plan, runner, order, retry, ledger, report), write_index, again, console)
         if _settled(ledger, wait, console):
             return conclude(console, notify=made.cells > 0)
-        _leave_to_slurm(plan, ledger, report, made.jobs, copy, console)
+        if not made.follower:  # which does this when all are submitted
+            _leave_to_slurm(plan, ledger, report, made.jobs, copy, console)
         return _say_what_next(ledger, console)
     write_index()
 
@@ -118,6 +120,20 @@ def _start_from(copy: Snapshot, runner: str, run_dir: Path, cluster: ClusterConf
 
 
 # --- on Slurm ---------------------------------------------------------------------------------------------------------
+
+
+def _submission(
+    plan: Plan, runner: str, order: str, retry: Collection[str], ledger: Ledger, report: Report | None
+) -> Callable[[Submitted], Snapshot | None]:
+    """Submits the plan, and leaves what Slurm has no room for to a job."""
+    notice, began = plan.clusters[0].notify, time.time()
+    close = (str(ledger.path), str(_reports(plan)), notice) if report or notice else None
+
+    def leave(jobs: Collection[str], cells: Collection[str], copy: Snapshot) -> str:
+        attempts = {cell.id: read_state(plan.directory(cell)).attempt for cell in plan.cells if cell.id in set(cells)}
+        return leave_rest(Rest(plan, runner, order, tuple(retry), copy, attempts, began, close), jobs)
+
+    return partial(submit, plan, runner, order, retry, leave_rest=leave)
 
 
 def _submit(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from flanscale.errors import ConfigError
+from flanscale.orchestration.dispatch.options import further_options
 from flanscale.orchestration.dispatch.request import refusal
 from flanscale.orchestration.dispatch.snapshot import Snapshot
 from flanscale.orchestration.running import job
@@ -54,6 +55,7 @@ def submit_slurm(
         snapshot: the copy of the sources that they run; None: the installed ones.
 
     Raises:
+        NoRoom: as many jobs are queued as Slurm allows.
         ConfigError: Slurm refuses or does not answer; the message is Slurm's own, in one line.
     """
     calls = [(job.start, str(run_dir), runner) for run_dir in run_dirs]
@@ -68,16 +70,20 @@ def submit_after(
     cluster: ClusterConfig,
     name: str,
     snapshot: Snapshot | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> str:
     """Submit one small job, a function with its arguments, for when other jobs have ended; returns its id.
+
+    Its environment is that of a cell, without an accelerator, unless another is given.
 
     Raises:
         ConfigError: as `submit_slurm`.
     """
     small = replace(cluster, cpus=1, gpus=0, nodes=1, tasks_per_node=1, timeout_minutes=CLOSING_MINUTES)
-    small.environment = {**cluster.environment, "JAX_PLATFORMS": "cpu"}
+    without_accelerator = {**cluster.environment, "JAX_PLATFORMS": "cpu"}
+    small.environment = without_accelerator if environment is None else dict(environment)
     small.memory_gb = CLOSING_GB if cluster.memory_gb else None
-    small.sbatch = {key: value for key, value in cluster.sbatch.items() if key in OF_THE_USER}
+    small.sbatch = {key: value for key, value in further_options(cluster).items() if key in OF_THE_USER}
     parameters = slurm_parameters(small, name, 1, f"afterany:{':'.join(jobs)}", snapshot)
     return _submitted([call], runs, cluster, name, parameters)[0]
 
@@ -102,7 +108,7 @@ def _submitted(
             words = str(error)
             if pause is None or not SILENT.search(words):
                 shutil.rmtree(folder)
-                raise ConfigError(_complaint(words, cluster)) from error
+                raise _complaint(words, cluster) from error
         except BaseException:
             shutil.rmtree(folder)
             raise
@@ -126,7 +132,7 @@ def slurm_parameters(
         "slurm_signal_delay_s": notice_seconds(cluster),
         "slurm_setup": [*exports, *cluster.setup, *(snapshot.exports() if snapshot else [])],
         "slurm_srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
-        "slurm_additional_parameters": {**waits, **cluster.sbatch},
+        "slurm_additional_parameters": {**waits, **further_options(cluster)},
     }
     optional = {
         "gpus_per_node": cluster.gpus or None,
@@ -172,11 +178,12 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _complaint(message: str, cluster: ClusterConfig) -> str:
+def _complaint(message: str, cluster: ClusterConfig) -> ConfigError:
     """What submitit's error means for the user."""
     words = _reason(message)
     if SILENT.search(message):
-        return f"Slurm's controller does not answer ({words}); asked {len(PAUSES) + 1} times: try again later"
+        asked = f"asked {len(PAUSES) + 1} times: try again later"
+        return ConfigError(f"Slurm's controller does not answer ({words}); {asked}")
     return refusal(words, cluster)
 
 

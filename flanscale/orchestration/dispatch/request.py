@@ -11,7 +11,12 @@ from flanscale.orchestration.running.slurm import Nodes
 from flanscale.schema import ClusterConfig
 
 MB_IN_GB = 1024
-LIMIT = re.compile(r"QOS policy|SubmitJobLimit|SubmitJobPerUser|MaxJobCount|Resource temporarily unavailable")
+NO_ROOM = re.compile(r"SubmitJob|MaxJobCount|Resource temporarily unavailable")  # QOSMaxSubmitJobPerUserLimit and kin
+LIMIT = re.compile(rf"QOS policy|{NO_ROOM.pattern}")
+
+
+class NoRoom(ConfigError):
+    """As many jobs are queued as Slurm allows: fewer may be taken, or later."""
 
 
 def check_request(cluster: ClusterConfig, known: Sequence[Nodes]) -> None:
@@ -56,12 +61,15 @@ def _has_all(nodes: Nodes, cluster: ClusterConfig) -> bool:
     return nodes.cpus >= cluster.cpus and nodes.gpus >= cluster.gpus and enough_memory
 
 
-def refusal(words: str, cluster: ClusterConfig) -> str:
+def refusal(words: str, cluster: ClusterConfig) -> ConfigError:
     """What to tell the user when Slurm said these words to a submission."""
     if LIMIT.search(words):
-        return f"Slurm refused: {words}; your limit of queued jobs may be reached: launch again when some have ended"
+        kind = NoRoom if NO_ROOM.search(words) else ConfigError
+        return kind(
+            f"Slurm refused: {words}; your limit of queued jobs may be reached: launch again when some have ended"
+        )
     if "Invalid account" in words:
         mine = slurm.accounts()
         hint = f"; you may charge {', '.join(mine)}" if mine else ""
-        return f"cluster.account={cluster.account}: Slurm refused: {words}{hint}"
-    return f"Slurm refused: {words}"
+        return ConfigError(f"cluster.account={cluster.account}: Slurm refused: {words}{hint}")
+    return ConfigError(f"Slurm refused: {words}")

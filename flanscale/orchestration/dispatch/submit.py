@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch import launcher, snapshot
-from flanscale.orchestration.dispatch.request import check_request
+from flanscale.orchestration.dispatch.options import further_options
+from flanscale.orchestration.dispatch.request import NoRoom, check_request
 from flanscale.orchestration.dispatch.reserve import give_back, reserve, submitted
 from flanscale.orchestration.dispatch.snapshot import Snapshot
 from flanscale.orchestration.planning.order import in_order
@@ -23,6 +24,7 @@ from flanscale.orchestration.running.sources import SNAPSHOT_VARIABLE
 T = TypeVar("T")
 
 THREADS = 8
+ONE_TO_ONE = "aftercorr"  # sbatch's word for a dependency of elements of the same number
 SHOWN = 6  # job ids in a line
 
 
@@ -32,12 +34,16 @@ class Submitted:
 
     jobs: list[str] = field(default_factory=list)  # of whole arrays
     cells: int = 0
+    left: int = 0  # cells that Slurm has no room for yet
+    follower: str | None = None  # the job that submits these
     held_up: Counter[str] = field(default_factory=Counter)  # cells that wait for a later launch, by what they wait for
 
     def words(self) -> list[str]:
         """What to tell."""
         shown = [*self.jobs[:SHOWN], *([f"{len(self.jobs) - SHOWN} more"] if len(self.jobs) > SHOWN else [])]
-        told = [f"submitted {self.cells} cells to Slurm: job{'s' * (len(self.jobs) > 1)} {', '.join(shown)}"]
+        count = f"{self.cells} of {self.cells + self.left}" if self.left else f"{self.cells}"
+        rest = f"; the rest follow by job {self.follower} when there is room" if self.left and self.follower else ""
+        told = [f"submitted {count} cells to Slurm: job{'s' * (len(self.jobs) > 1)} {', '.join(shown)}{rest}"]
         return [*(told if self.cells else []), *held_up_words(self.held_up)]
 
 
@@ -57,11 +63,27 @@ def check_slurm(plan: Plan) -> None:
         raise ConfigError(f"this is Slurm job {job}, a cell of a study, and a cell launches none: use a login node")
     known = slurm.nodes()
     for cluster in plan.clusters:
+        further_options(cluster)
         check_request(cluster, known)
 
 
-def submit(plan: Plan, runner: str, order: str, retry: Collection[str], made: Submitted) -> Snapshot | None:
+LeaveRest = Callable[[Collection[str], Collection[str], Snapshot], str]
+
+
+def submit(
+    plan: Plan,
+    runner: str,
+    order: str,
+    retry: Collection[str],
+    made: Submitted,
+    *,
+    leave_rest: LeaveRest | None = None,
+    only: Collection[str] | None = None,
+    snapshot_given: Snapshot | None = None,
+) -> Snapshot | None:
     """Submit every cell that neither is finished nor in somebody's hands nor has to wait for one that is not Slurm's.
+
+    What Slurm has no room for now, but would have later, is left, and counted in `made`.
 
     Args:
         plan: what to run.
@@ -69,14 +91,19 @@ def submit(plan: Plan, runner: str, order: str, retry: Collection[str], made: Su
         order: see `order.in_order`.
         retry: classes of failure that are tried again, see `repeat.decide`.
         made: filled in as it goes, so that it tells what was submitted before an error.
+        leave_rest: submits the job that goes on with cells, by id, when the jobs given have ended, and returns its id.
+            Asked as soon as Slurm has refused an array for want of room, while there is some left for this job.
+        only: ids of the cells to submit; None: all.
+        snapshot_given: the copy of the sources that the jobs run; None: one is made.
 
     Returns:
         The copy of the sources that the jobs run; None when there was nothing to submit.
 
     Raises:
+        NoRoom: Slurm takes not a single job, or has none left for the one that submits the rest.
         ConfigError: Slurm refuses; what was reserved for it has been given back.
     """
-    waiting = _Waiting(plan)
+    waiting = _Waiting(plan, only)
     try:
         ordered = in_order(plan, plan.cells, order)
         for generation in levels(ordered):
@@ -84,27 +111,74 @@ def submit(plan: Plan, runner: str, order: str, retry: Collection[str], made: Su
         made.held_up = waiting.held_up
         if not waiting.taken:
             return None
-        copy = snapshot.take(plan.runs, [cell.run for cell in waiting.taken.values()])
-        sizes: dict[str, int] = {}
-        largest = slurm.largest_array()
-        for level in levels([cell for cell in ordered if cell.id in waiting.taken]):
-            for array in _cut(level, waiting.jobs_before(level), sizes, largest):
-                directories = [plan.directory(cell) for cell in array.cells]
-                cluster = replace(array.cells[0].config.cluster, parallelism=array.parallelism)
-                jobs = launcher.submit_slurm(
-                    directories, cluster, runner, plan.study.name, dependency=array.dependency, snapshot=copy
-                )
-                made.jobs.append(jobs[0].split("_")[0])
-                made.cells += len(jobs)
-                sizes[made.jobs[-1]] = len(jobs)
-                for cell, job in zip(array.cells, jobs, strict=True):
-                    waiting.handed_over(cell, job)
-                _at_once(lambda pair: submitted(*pair), list(zip(directories, jobs, strict=True)))
-    except BaseException:
-        for cell in waiting.taken.values():
+        runs = [cell.run for cell in waiting.taken.values()]
+        copy = snapshot_given or snapshot.take(plan.runs, runs)
+        if snapshot_given:
+            copy.used_by(runs)
+        _Submission(plan, runner, copy, waiting, made, leave_rest).submit(ordered)
+    finally:
+        for cell in waiting.taken.values():  # those that Slurm has are not among them any more
             give_back(plan.directory(cell))
-        raise
     return copy
+
+
+@dataclass
+class _Submission:
+    """Cells on their way to Slurm."""
+
+    plan: Plan
+    runner: str
+    copy: Snapshot
+    waiting: _Waiting
+    made: Submitted
+    leave_rest: LeaveRest | None
+    sizes: dict[str, int] = field(default_factory=dict)  # of the arrays submitted, by job id
+
+    def submit(self, ordered: Sequence[Cell]) -> None:
+        """Submit what has been taken, parents first, as far as there is room."""
+        largest, taken = slurm.largest_array(), self.waiting.taken
+        try:
+            for level in levels([cell for cell in ordered if cell.id in taken]):
+                for array in _cut(level, self.waiting.jobs_before(level), self.sizes, largest):
+                    self._in_parts(array)
+        except NoRoom:
+            if not self.made.cells:
+                raise
+            self._leave()
+            self.made.left = len(taken)
+
+    def _in_parts(self, array: Array) -> None:
+        """All of an array in one go, or in parts half as large each time that Slurm has no room."""
+        rest, size = array.cells, len(array.cells)
+        while rest:
+            try:
+                self._hand_over(array, rest[:size])
+            except NoRoom:
+                size = min(size, len(rest))
+                if size == 1 or array.dependency.startswith(ONE_TO_ONE):  # a part would be numbered from 0 again
+                    raise
+                size = (size + 1) // 2
+                continue
+            rest = rest[size:]
+            if rest:
+                self._leave()  # as long as there is room for this job
+
+    def _hand_over(self, array: Array, cells: Sequence[Cell]) -> None:
+        directories = [self.plan.directory(cell) for cell in cells]
+        share = max(1, array.parallelism * len(cells) // len(array.cells)) if array.parallelism else None
+        cluster = replace(cells[0].config.cluster, parallelism=share)
+        name, dependency = self.plan.study.name, array.dependency
+        jobs = launcher.submit_slurm(directories, cluster, self.runner, name, dependency=dependency, snapshot=self.copy)
+        self.made.jobs.append(jobs[0].split("_")[0])
+        self.made.cells += len(jobs)
+        self.sizes[self.made.jobs[-1]] = len(jobs)
+        for cell, job in zip(cells, jobs, strict=True):
+            self.waiting.handed_over(cell, job)
+        _at_once(lambda pair: submitted(*pair), list(zip(directories, jobs, strict=True)))
+
+    def _leave(self) -> None:
+        if self.leave_rest and not self.made.follower:
+            self.made.follower = self.leave_rest(self.made.jobs, list(self.waiting.taken), self.copy)
 
 
 def _at_once(work: Callable[[T], None], items: Sequence[T]) -> None:
@@ -125,8 +199,9 @@ def _cut(level: Sequence[Cell], waits: Mapping[str, Jobs], sizes: Mapping[str, i
 class _Waiting:
     """The cells reserved for this launch, and the Slurm jobs of those that others wait for."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, only: Collection[str] | None) -> None:
         self.plan = plan
+        self.only = only  # ids of the cells that may be taken; None: all
         self.taken: dict[str, Cell] = {}  # by id; not yet in Slurm's hands
         self.held_up: Counter[str] = Counter()
         self._jobs: dict[str, str] = {}
@@ -139,7 +214,7 @@ class _Waiting:
         if parent := next((parent for parent in cell.parents if parent in self._blocked), None):
             self._blocked[cell.id] = self._blocked[parent]
             self.held_up[self._blocked[parent]] += 1
-        elif reserve(directory, cell, self._known_jobs, retry):
+        elif (self.only is None or cell.id in self.only) and reserve(directory, cell, self._known_jobs, retry):
             self.taken[cell.id] = cell
         elif (view := look(directory, self._known_jobs)).alive and view.state.job:
             self._jobs[cell.id] = view.state.job
@@ -209,7 +284,7 @@ def _corresponding(groups: dict[Jobs, list[Cell]], parent: str, size: int, large
     if len(counts) != 1 or not 0 < (each := counts.pop()) < size <= largest:
         return
     for n in range(each):
-        yield Array(tuple(groups[key][n] for key in keys), f"aftercorr:{parent}")
+        yield Array(tuple(groups[key][n] for key in keys), f"{ONE_TO_ONE}:{parent}")
     for key in keys:
         del groups[key]
 
