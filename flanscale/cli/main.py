@@ -25,7 +25,7 @@ app.add_typer(tasks.app, name="tasks")
 for verb in (
     *(keep.export, keep.rerun, keep.sync, keep.doctor),
     *(steer.retry, steer.cancel, steer.prune),
-    *(watch.status, watch.logs),
+    *(watch.status, watch.show, watch.logs),
 ):
     app.command()(verb)
 

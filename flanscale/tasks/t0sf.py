@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-from flanscale.folders import entries
 from typing import Any
 
+from flanscale.folders import entries
 from flanscale.tasks.catalog import CatalogRow, catalogued
 from flanscale.tasks.on_disk import OnDisk
 from flanscale.tasks.reading import BadRecord, content_fingerprint, existing_folder, gather, json_lines, text_of

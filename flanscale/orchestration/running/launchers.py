@@ -80,12 +80,11 @@ def launchers(index: Path) -> list[Launcher]:
 def _records(index: Path) -> Iterator[tuple[Path, Launcher]]:
     """Every launcher that has not taken its leave; what is no whole record is none."""
     try:
-        names = os.listdir(index.parent / FOLDER)
+        paths = list((index.parent / FOLDER).iterdir())
     except OSError:
         return
-    for name in names:
-        path = index.parent / FOLDER / name
-        if name.rpartition(".")[0] == index.stem:
+    for path in paths:
+        if path.name.rpartition(".")[0] == index.stem:
             with contextlib.suppress(OSError, ValueError, TypeError):
                 yield path, Launcher(**json.loads(path.read_text(encoding="utf-8")))
 
