@@ -116,3 +116,33 @@ def test_a_mistake_is_one_line_on_stderr_and_leaves_nothing_behind(
     assert line.startswith("flanscale: ")
     assert message in line
     assert not any((place.folder / "runs").glob("*-*"))
+
+
+def test_plan_json_is_one_document_of_what_a_launch_would_do(place: Workplace, flanscale: Command) -> None:
+    place.pretend_finished("seed=0")
+    told = flanscale("plan", "little", "--json", "--order", "coarse")
+    assert told.stderr == ""
+    document = json.loads(told.stdout)
+    assert (document["format"], document["study"], document["points"]) == (1, "little", 4)
+    cells = {cell["run"].split("-", 1)[1]: cell for cell in document["cells"]}
+    assert cells["procedural-nano-9-direct-s0"]["action"] == "done"
+    assert cells["procedural-nano-9-direct-s1"]["action"] == "start"
+    assert cells["procedural-nano-9-direct-s1"]["points"] == [{"mixture.count": 9, "seed": 1}]
+    assert document["flops"] == pytest.approx(2 * cells["procedural-nano-9-direct-s1"]["flops"])
+    alone = json.loads(flanscale("plan", "model=palm_8b", "cluster.chip=tpu_v4", "--json").stdout)
+    assert alone["parameters"] > 8e9
+    assert {fit["chip"] for fit in alone["fits"]} == {"tpu_v4"}
+    assert flanscale("plan", "little", "--json", "--memory").returncode == 2
+
+
+def test_launch_json_is_one_document_and_words_go_to_stderr(place: Workplace, flanscale: Command) -> None:
+    place.pretend_finished("trainer.steps=2")
+    told = flanscale("launch", "little", "trainer.steps=2", "--json")
+    document = json.loads(told.stdout)
+    assert (document["exit_code"], document["study"], document["settled"]) == (0, "little", True)
+    assert document["counts"] == {"finished": 4}
+    assert len(document["cells"]) == 4
+    assert told.stderr.splitlines()[-1] == "little: 4 finished"
+    wrong = flanscale("launch", "little", "seed=-1", "--json")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert len(wrong.stderr.splitlines()) == 1

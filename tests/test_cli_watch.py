@@ -214,6 +214,24 @@ def test_through_a_pipe_each_cell_that_ends_is_told_in_a_line(place: Workplace) 
     ]
 
 
+def test_through_a_pipe_a_study_of_one_cell_tells_how_far_it_is_now_and_then(place: Workplace) -> None:
+    place.pretend_finished("seed=0", "mixture.count=9")
+    (run,) = place.runs()
+    running(run)
+    output = io.StringIO()
+    observer = Observer(read_ledger(place.folder / "studies" / "little.json"))
+    with following(observer, Console(file=output, width=200)) as follow:
+        for step in (5, 6):
+            with (run / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps({"step": step, "train/loss": 2.5, "train/tokens_per_second": 1000.0}) + "\n")
+            follow.show(observer.look())
+        write_state(run, read_state(run).finished(59.0))
+    assert output.getvalue().splitlines() == [
+        "procedural-nano-9-direct-s0: step 5/20, loss 2.500, 1 k tokens/s",
+        "✔ [1/1] procedural-nano-9-direct-s0: score none in 1 min 00 s",
+    ]
+
+
 def test_ctrl_c_ends_watching_without_a_traceback(place: Workplace) -> None:
     place.pretend_finished()
     running(place.run("nano-9-direct-s0"))

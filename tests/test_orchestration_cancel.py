@@ -166,6 +166,23 @@ def test_a_study_with_nothing_to_cancel_says_so(steering: Steering) -> None:
     assert not Path("runs/.cancelled").exists()
 
 
+@pytest.mark.parametrize("state", ["planned", "preempted", "interrupted", "running"])
+def test_a_state_means_the_cells_that_the_table_calls_so(steering: Steering, state: str) -> None:
+    steering.place.pretend_finished()
+    dead = RunState(state="running", attempt=1, host=this_host(), pid=2**22 + 1, process_started=1.0)
+    states = {
+        "planned": RunState(),
+        "preempted": RunState(state="preempted", attempt=1),
+        "interrupted": dead,
+        "running": replace(dead, host="node17"),
+    }
+    runs = dict(zip(states, steering.place.runs(), strict=True))
+    for name, run in runs.items():
+        record(run, states[name])
+    (result,) = json.loads(steering.type("cancel", "little", "--state", state, "--json")[1])
+    assert [*result["waiting"], *result["other_hosts"].get("node17", [])] == [runs[state].name]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

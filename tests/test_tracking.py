@@ -53,3 +53,22 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     (tmp_path / METRICS_FILE).write_text('{"step": 1}\nrubbish\n{"step": 2}\n')
     with pytest.raises(ConfigError, match=r"metrics.jsonl:2 cannot be read \(JSONDecodeError"):
         read_rows(tmp_path)
+
+
+def test_the_log_tells_the_loss_now_and_then_the_last_one_always_and_the_scores(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "flanscale.tracking.spoken")
+    steps = CONFIG.trainer.steps
+    tracker = Tracker(tmp_path, CONFIG, run_id="x", attempt=1)
+    for step in (1, 2, steps):
+        tracker.log(step, {"train/loss": 2.0, "train/tokens_per_second": 1234.0})
+    scores = {"eval/a/direct/score": 12.5, "eval/a/direct/stderr": 1.25}
+    tracker.log(steps, scores | {"eval/normalized_average": 12.5, "eval/normalized_average_stderr": 1.25})
+    tracker.close()
+    assert caplog.messages == [
+        f"step 1 of {steps}: loss 2.000, 1,234 tokens/s",
+        f"step {steps} of {steps}: loss 2.000, 1,234 tokens/s",
+        "a/direct: 12.5 ± 1.2",
+        "score: 12.5 ± 1.2",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flanscale.cli import completion, fetch, keep, prepare, steer, tasks, watch
+from flanscale.cli import ask, completion, fetch, keep, prepare, steer, tasks, watch
 from flanscale.errors import UserError
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app.add_typer(tasks.app, name="tasks")
 for verb in (
     *(keep.export, keep.rerun, keep.sync, keep.doctor),
     *(steer.retry, steer.cancel, steer.prune),
-    *(watch.status, watch.logs),
+    *(watch.status, watch.show, watch.logs, ask.generate),
 ):
     app.command()(verb)
 
@@ -50,6 +51,7 @@ Overrides = Annotated[
         autocompletion=completion.overrides,
     ),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="for programs: one document on stdout, words on stderr")]
 
 
 @app.command()
@@ -65,6 +67,7 @@ def plan(
     order: Annotated[
         str, typer.Option(help="of the cells shown: grid, or as `launch --order` starts them: coarse, longest")
     ] = "grid",
+    as_json: AsJson = False,
 ) -> None:
     """Show every cell of a study: its size, its cost, what is done already. Starts nothing, writes nothing.
 
@@ -75,7 +78,9 @@ def plan(
     from flanscale.orchestration.watching.live import open_console
 
     given = [*([study] if study else []), *(overrides or [])]
-    if given and "=" in given[0]:
+    if as_json:
+        _plan_json(given, memory or compiled, order)
+    elif given and "=" in given[0]:
         print_cell(given, open_console(), compiled=compiled)
     else:
         made = make_plan(_named(study), overrides or [], insist=False)
@@ -97,22 +102,32 @@ def launch(
         str,
         typer.Option(help="of starting: longest (soonest done), coarse (soonest useful) or grid (as listed)"),
     ] = "longest",
+    as_json: AsJson = False,
 ) -> None:
     """Run what is missing of a study, here or on Slurm (cluster=slurm), then draw its curves.
 
     Launching again starts nothing that is finished or running and resumes what was interrupted; what failed for
     another reason waits for `flanscale retry`.
     """
+    from rich.console import Console
+
     from flanscale.orchestration.dispatch import launch as launching
     from flanscale.orchestration.dispatch.closing import print_report
+    from flanscale.orchestration.planning.ledger import ledger_of
     from flanscale.orchestration.planning.preview import check_budget, make_plan
     from flanscale.orchestration.watching.live import open_console
+    from flanscale.orchestration.watching.monitor import Observer
+    from flanscale.orchestration.watching.status_json import as_json as as_document
 
     made = make_plan(study, overrides or [])
     if budget is not None:
         check_budget(made, budget)
     again = shlex.join(["flanscale", "launch", study, *(overrides or [])])
-    code = launching.launch(made, open_console(), again=again, wait=wait, report=print_report, order=order)
+    console = Console(stderr=True) if as_json else open_console()
+    code = launching.launch(made, console, again=again, wait=wait, report=print_report, order=order)
+    if as_json:
+        seen = Observer(ledger_of(made)).look()
+        print(json.dumps({"exit_code": code, **as_document(seen, seen.cells, None)}, allow_nan=False))
     raise typer.Exit(code)
 
 
@@ -129,6 +144,22 @@ def report(
 
     paths = PathsConfig()
     print_report(find_study(study, paths).path, out or Path(paths.reports), open_console())
+
+
+def _plan_json(given: list[str], with_memory: bool, order: str) -> None:
+    """Raises `ConfigError` with an option that adds nothing to the document."""
+    from flanscale.errors import ConfigError
+    from flanscale.orchestration.planning.plan_json import cell_document, plan_document
+    from flanscale.orchestration.planning.preview import make_plan
+
+    if with_memory:
+        raise ConfigError("--json tells the memory of every cell by itself: leave out --memory and --compile")
+    if given and "=" in given[0]:
+        document = cell_document(given)
+    else:
+        study, *overrides = given or [_named(None)]
+        document = plan_document(make_plan(study, overrides), order)
+    print(json.dumps(document, allow_nan=False))
 
 
 def _named(study: str | None) -> str:

@@ -83,7 +83,11 @@ def retry(
 def cancel(
     names: Names,
     state: Annotated[
-        list[str] | None, typer.Option(metavar="STATE[,STATE]", help="queued or running; both by default")
+        list[str] | None,
+        typer.Option(
+            metavar="STATE[,STATE]",
+            help="running, planned, interrupted, preempted, or queued: these and what waits in Slurm",
+        ),
     ] = None,
     where: Where = None,
     removed: Annotated[bool, typer.Option("--removed", help="only what has left the study's file")] = False,

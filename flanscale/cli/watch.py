@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flanscale.cli import completion
+
 if TYPE_CHECKING:
     from flanscale.orchestration.planning.ledger import Ledger
 
@@ -129,3 +131,30 @@ def logs(
             transcript.show(found, *how)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def show(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="a run's identity, the beginning of one, its directory, or part of its name",
+            autocompletion=completion.runs,
+        ),
+    ],
+    answers: Annotated[int, typer.Option("--answers", "-n", min=0, help="how many of them")] = 10,
+) -> None:
+    """Show one run: what makes it special, its score and loss curve, some of its answers, and where it ran.
+
+    Works on running, failed and damaged runs; what cannot be read is said in one sentence, in its place.
+    """
+    from flanscale.errors import ConfigError
+    from flanscale.orchestration.planning.finding import find_run
+    from flanscale.orchestration.watching.live import open_console
+    from flanscale.orchestration.watching.portrait import show_run
+    from flanscale.schema import PathsConfig
+
+    run_dir = find_run(run, PathsConfig())
+    if not run_dir.is_dir():
+        raise ConfigError(f"{run_dir.name}: has not begun, so there is nothing to show")
+    show_run(run_dir, open_console(), answers)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from flanscale.errors import DataError
+from flanscale.folders import entries
 from flanscale.tasks.reading import existing_folder, json_document, json_lines, text_lines
 from flanscale.tasks.task import Skips
 
@@ -65,7 +66,7 @@ def load_benchmarks(folder: Path) -> list[BenchmarkText]:
             if not (found := list(read(folder / name))):
                 raise DataError(f"{folder / name}: no benchmark file there; expected {_EXPECTED[name]}")
             texts += found
-    for path in sorted((*folder.glob("*.txt"), *folder.glob("*.jsonl"))):
+    for path in sorted((*entries(folder, "*.txt"), *entries(folder, "*.jsonl"))):
         texts += _own(path)
     if not texts:
         raise DataError(
@@ -77,7 +78,7 @@ def load_benchmarks(folder: Path) -> list[BenchmarkText]:
 
 def _mmlu(folder: Path) -> Iterator[BenchmarkText]:
     for split in SPLITS:
-        for path in sorted((folder / split).glob(f"*_{split}.csv")):
+        for path in entries(folder / split, f"*_{split}.csv"):
             subject = path.name.removesuffix(f"_{split}.csv")
             rows = csv.reader(f"{line}\n" for _, line in text_lines(path, _STRICT))
             for index, row in enumerate(rows):
@@ -95,7 +96,7 @@ def _mmlu(folder: Path) -> Iterator[BenchmarkText]:
 
 def _bbh(folder: Path) -> Iterator[BenchmarkText]:
     canaries = set()
-    for path in sorted((folder / "bbh").glob("*.json")):
+    for path in entries(folder / "bbh", "*.json"):
         record = json_document(path)
         with _expecting(path, "canary and examples with input and target"):
             canaries.add(_text(record.get("canary", "")))
@@ -110,7 +111,7 @@ def _bbh(folder: Path) -> Iterator[BenchmarkText]:
 
 
 def _mgsm(folder: Path) -> Iterator[BenchmarkText]:
-    for path in sorted(folder.glob("mgsm_*.tsv")):
+    for path in entries(folder, "mgsm_*.tsv"):
         language = path.stem.removeprefix("mgsm_")
         for index, (number, line) in enumerate(text_lines(path, _STRICT)):
             question, tab, answer = line.partition("\t")
@@ -121,7 +122,7 @@ def _mgsm(folder: Path) -> Iterator[BenchmarkText]:
 
 def _tydiqa(folder: Path) -> Iterator[BenchmarkText]:
     contexts = set()
-    for path in sorted((folder / "dev").glob("*_tydiqa_dev.json")):
+    for path in entries(folder / "dev", "*_tydiqa_dev.json"):
         record = json_document(path)
         with _expecting(path, "SQuAD form"):
             for paragraph in (paragraph for article in record["data"] for paragraph in article["paragraphs"]):

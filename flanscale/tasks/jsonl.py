@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flanscale.errors import DataError, nearest
+from flanscale.folders import entries
 from flanscale.tasks.reading import (
     BadRecord,
     content_fingerprint,
@@ -48,7 +49,7 @@ class Jsonl:
     def files(self) -> dict[str, Path]:
         """Task name → its file, in name order."""
         found: dict[str, Path] = {}
-        for path in sorted(existing_folder(self.folder, "jsonl").iterdir()):
+        for path in entries(existing_folder(self.folder, "jsonl")):
             suffix = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
             if suffix is None or not path.is_file():
                 continue

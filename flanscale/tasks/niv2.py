@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flanscale.errors import DataError, nearest
+from flanscale.folders import entries
 from flanscale.tasks.catalog import catalogued
 from flanscale.tasks.reading import (
     MAX_FIELD_CHARS,
@@ -53,7 +54,7 @@ class Niv2:
             raise DataError(f"data.niv2={self.folder}: no folder tasks/ there; expected Super-NaturalInstructions")
         files: dict[str, Path] = {}
         for ending in (".json", ".json.gz"):
-            for path in sorted((self.folder / "tasks").glob(f"*{ending}")):
+            for path in entries(self.folder / "tasks", f"*{ending}"):
                 name = path.name.removesuffix(ending)
                 if name in files:
                     self.skips.bad(path, None, "second file of a task; its plain .json is the one that counts")
@@ -98,7 +99,7 @@ class Niv2:
         """Task names of one official list."""
         path = self.folder / "splits" / split / f"{part}_tasks.txt"
         if not path.is_file():
-            known = [p.name for p in sorted((self.folder / "splits").glob("*")) if p.is_dir()]
+            known = [p.name for p in entries(self.folder / "splits") if p.is_dir()]
             raise DataError(f"{path}: no such list; splits here: {', '.join([*known, FLAN_SPLIT])}")
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         for number, task in enumerate(lines, start=1):

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from flanscale.errors import DataError
+from flanscale.folders import entries
 from flanscale.tasks.catalog import COUNTS, catalogued
 from flanscale.tasks.flan_names import catalogue_name
 from flanscale.tasks.reading import BadRecord, byte_lines, existing_folder, is_gzip, json_object, safe_name, sound
@@ -80,11 +81,11 @@ def index_rows(folder: Path, limit: int, skips: Skips, cache: Path) -> Index:
     Raises:
         DataError: no folder, no file, a bad row that may not be skipped, or an index that was tampered with.
     """
-    paths = sorted(
+    paths = [
         path
-        for path in existing_folder(folder, "rendered").rglob("*")
-        if path.name.endswith(SUFFIXES) and path.is_file() and not _is_hidden(path.relative_to(folder))
-    )
+        for path in entries(existing_folder(folder, "rendered"), "**/*")
+        if path.name.endswith(SUFFIXES) and path.is_file()
+    ]
     if not paths:
         raise DataError(f"data.rendered={folder}: no {', '.join(SUFFIXES)} file there or below")
     stats = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
@@ -232,10 +233,6 @@ def _records(path: Path, skips: Skips) -> Iterator[tuple[int | str, tuple[int, i
             skips.bad(path, line, str(error))
         else:
             yield line, None if packed else (start, len(data)), record
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _row(example: Example) -> dict[str, str]:

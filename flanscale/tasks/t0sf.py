@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from flanscale.folders import entries
 from flanscale.tasks.catalog import CatalogRow, catalogued
 from flanscale.tasks.on_disk import OnDisk
 from flanscale.tasks.reading import BadRecord, content_fingerprint, existing_folder, gather, json_lines, text_of
@@ -39,7 +40,7 @@ class T0sf(OnDisk[list[Path]]):
         existing_folder(self.folder, "t0")
         root = self.folder / "sf" if (self.folder / "sf").is_dir() else self.folder
         found: dict[str, list[Path]] = {}
-        for path in sorted(root.iterdir()):
+        for path in entries(root):
             if path.is_dir() and path.name in catalogued("t0sf"):
                 if parts := _train_files(path):
                     found[path.name] = parts
@@ -69,11 +70,11 @@ class T0sf(OnDisk[list[Path]]):
 
 def _train_files(folder: Path) -> list[Path]:
     """Files of a Hub repository's training split: `train-00000-of-00001.parquet`, `train/0000.parquet`, …"""
-    return sorted(
+    return [
         path
-        for path in folder.rglob("*")
+        for path in entries(folder, "**/*")
         if path.name.endswith(SUFFIXES) and any(part.startswith("train") for part in path.relative_to(folder).parts)
-    )
+    ]
 
 
 def _records(path: Path, skips: Skips) -> Iterator[tuple[int | str, dict[str, Any]]]:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flanscale.errors import DataError, nearest
+from flanscale.folders import entries
 from flanscale.tasks.reading import (
     BadRecord,
     check_characters,
@@ -43,7 +44,7 @@ class Text:
     def files(self) -> dict[str, list[Path]]:
         """Task name → its files."""
         folder = existing_folder(self.folder, "text")
-        found = sorted(path for path in folder.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
+        found = [path for path in entries(folder, "**/*") if path.name.endswith(SUFFIXES) and path.is_file()]
         if not found:
             raise DataError(f"data.text={self.folder}: no file there that ends in {', '.join(SUFFIXES)}")
         if not self.task_per_file:

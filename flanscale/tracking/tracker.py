@@ -29,6 +29,7 @@ from typing import Any
 from flanscale.run_directory import METRICS_FILE, read_rows
 from flanscale.schema import RunConfig
 from flanscale.tracking.mirror import open_mirror
+from flanscale.tracking.spoken import Spoken
 
 AVERAGE = "eval/normalized_average"
 EVAL_FIELDS = ("score", "stderr", "stderr_tasks", "n", "lower_bound", "normalized")
@@ -53,6 +54,7 @@ class Tracker:
         _cut_torn_line(path)
         self._seen = {(row["step"], key) for row in read_rows(run_dir) for key in row}
         self._file = path.open("a", encoding="utf-8")
+        self._spoken = Spoken(config.trainer.steps)
         self._mirror = open_mirror(run_dir, path, config, run_id=run_id, attempt=attempt)
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
@@ -64,6 +66,7 @@ class Tracker:
         row |= {key: _jsonable(value) for key, value in new.items()}
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
+        self._spoken.say(step, new)
         if self._mirror is not None:
             self._mirror.log(new, step)
 

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from flanscale.config.compose import load
 from flanscale.errors import WeightsError
-from flanscale.models import Model, Params, build_mesh, build_model, parameter_shardings
+from flanscale.models import Model, Params, build_model
 from flanscale.pipeline.tokenizers import Tokenizer, Words, embedding_rows, load_tokenizer
 from flanscale.pipeline.vocabulary import tokenizer_config
-from flanscale.run_directory import CHECKPOINTS
-from flanscale.schema import MeshConfig, RunConfig
-from flanscale.training.checkpoint import read_params
+from flanscale.schema import RunConfig
 from flanscale.weights.card import card
 from flanscale.weights.config_write import write_config
 from flanscale.weights.hf import CONFIG, GENERATION, SHARD_BYTES, write_json, write_tensors
-from flanscale.weights.initial import initial_params, saved_step, starts_elsewhere
 from flanscale.weights.load import tensors_of
 from flanscale.weights.names import homes
-
-log = logging.getLogger(__name__)
+from flanscale.weights.run_model import params_of
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -44,7 +38,7 @@ def export_run(run_dir: Path, to: Path, *, precision: str = "float32", shard_byt
     tokenizer = load_tokenizer(config.tokenizer)
     model = build_model(config.model, embedding_rows(config.model, tokenizer))
     config_json = write_config(config.model, model.vocab_size, eos_id=tokenizer.eos_id, dtype=precision)
-    params = _params(run_dir, config, model)
+    params = params_of(run_dir, config, model)
     to.parent.mkdir(parents=True, exist_ok=True)
     partial_folder = to.with_name(f".{to.name}.partial")
     shutil.rmtree(partial_folder, ignore_errors=True)
@@ -83,20 +77,6 @@ def _generation(config_json: dict[str, Any]) -> dict[str, Any]:
     """Greedy, as the run was evaluated."""
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
     return {"do_sample": False} | {name: config_json[name] for name in names if config_json.get(name) is not None}
-
-
-def _params(run_dir: Path, config: RunConfig, model: Model) -> Params:
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    places = parameter_shardings(build_mesh(MeshConfig()), shapes, model.config.kv_heads)
-    abstract = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, places)
-    if config.trainer.steps:
-        step = saved_step(run_dir)
-        if config.trainer.select == "last" and step < config.trainer.steps:
-            log.warning("%s has not finished: exporting step %d of %d", run_dir.name, step, config.trainer.steps)
-        return read_params(run_dir / CHECKPOINTS, step, abstract)
-    if not starts_elsewhere(config.init):
-        raise WeightsError(f"{run_dir.name} trained nothing and started from random parameters: nothing to export")
-    return initial_params(config, model, abstract)
 
 
 # --- tokenizer ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from flanscale.folders import entries
+
 SAMPLES, SAMPLE_BYTES = 64, 1 << 16
 WHOLE_FILES = ("config.json", "model.safetensors.index.json")
 
@@ -20,7 +22,7 @@ def fingerprint(path: Path) -> str:
         for name in WHOLE_FILES:
             if (path / name).is_file():
                 digest.update(f"{name}\0".encode() + (path / name).read_bytes())
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    files = entries(path, "*.safetensors") if path.is_dir() else [path]
     for file in files:
         _add(digest, file, file.name if path.is_dir() else "")
     return digest.hexdigest()[:16]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from flanscale.errors import WeightsError
+from flanscale.folders import entries
 from flanscale.weights.source import Index, Tensor
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -69,9 +70,7 @@ class HuggingFaceFolder:
                 raise WeightsError(f"{self.path / INDEX} names {outside}, which is not in its folder")
             return listed
         if not (self.path / SINGLE).is_file():
-            others = sorted(
-                p.name for p in self.path.iterdir() if p.suffix in (".bin", ".h5", ".msgpack", ".pt", ".pth")
-            )
+            others = [p.name for p in entries(self.path) if p.suffix in (".bin", ".h5", ".msgpack", ".pt", ".pth")]
             why = f"; {', '.join(others[:3])} may run code when read: save it as safetensors" if others else ""
             raise WeightsError(f"{self.path}: neither {SINGLE} nor {INDEX}{why}")
         return {}

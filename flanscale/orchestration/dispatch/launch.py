@@ -23,6 +23,7 @@ from flanscale.orchestration.dispatch.submit import Submitted, check_slurm, held
 from flanscale.orchestration.planning.ledger import Ledger, ledger_of, write_ledger
 from flanscale.orchestration.planning.plan import Plan
 from flanscale.orchestration.running.job import RUNNER
+from flanscale.orchestration.running.launchers import launching
 from flanscale.orchestration.running.repeat import decide
 from flanscale.orchestration.running.stop import stop_requests
 from flanscale.orchestration.watching.live import following, open_console
@@ -107,8 +108,17 @@ def _follow_queue(
 ) -> tuple[Done, signal.Signals | None]:
     """What the queue has done, and the signal that stopped it."""
     leaving = partial(_say, console, LEAVING)
-    with stop_requests(signal.SIGINT, signal.SIGTERM) as stop, following(Observer(ledger), console) as follow:
-        done = run_queue(plan, start, stop, tick=follow, leaving=leaving, order=order, retry=retry)
+    with (
+        launching(ledger.path) as beat,
+        stop_requests(signal.SIGINT, signal.SIGTERM) as stop,
+        following(Observer(ledger), console) as follow,
+    ):
+
+        def tick() -> None:
+            beat()
+            follow()
+
+        done = run_queue(plan, start, stop, tick=tick, leaving=leaving, order=order, retry=retry)
     for line in held_up_words(done.held_up):
         _say(console, line)
     return done, stop.received

@@ -20,6 +20,7 @@ from flanscale.orchestration.steering.targets import Seen
 
 WAITING = ("planned", "interrupted", "preempted")  # a launch that is under way may be about to start these
 ASKED_FOR = {"running": {"running"}, "queued": {"queued", *WAITING}}  # a launcher's memory is a queue too
+ASKED_FOR |= {state: {state} for state in WAITING}
 SETTLE_SECONDS = 20.0  # for cells that a launcher is starting at this moment, and for Slurm to let go of a job
 POLL_SECONDS = 0.2
 

@@ -22,6 +22,7 @@ from flanscale.orchestration.watching.tables import hidden, shown, status_table
 
 PLAIN_WIDTH = 200  # where the output is no terminal, nothing is gained by folding
 REFRESH_SECONDS = 1.0
+PROGRESS_SECONDS = 5.0  # between two lines about the only cell of a study
 QUIET_SECONDS = 3.0  # a queue starts its next cell sooner than that
 SHARE_OF_LOOKING = 0.25  # most of the time that goes into looking, however large the study and slow the file system
 BAR = 24  # characters
@@ -128,7 +129,7 @@ class Follower:
     def __init__(self, observer: Observer, console: Console, choice: Choice, live: Live | None, screen: bool) -> None:
         self._observer, self._console, self._choice, self._live = observer, console, choice, live
         self._screen = screen
-        self._due = 0.0
+        self._due = self._progress_due = 0.0
         self.study = observer.look()  # as it was shown last
         self._told = {cell.entry.id: cell.view.state.attempt for cell in self.study.cells if _ended(cell)}
 
@@ -145,9 +146,18 @@ class Follower:
         self.study = study
         if not self._screen:
             self._print_ended(study)
+        if not self._live and len(study.cells) == 1:
+            self._print_progress(study.cells[0])
         if self._live:
             height = self._console.height if self._screen else self._console.height // 2
             self._live.update(picture(study, self._choice, self._console.width, height), refresh=True)
+
+    def _print_progress(self, cell: CellStatus) -> None:
+        """A line now and then, since the end of one cell alone may be far away."""
+        if cell.status == "running" and cell.progress.loss is not None and time.monotonic() >= self._progress_due:
+            self._progress_due = time.monotonic() + PROGRESS_SECONDS
+            speed = f", {words.speed(cell)} tokens/s" if words.speed(cell) else ""
+            _say(self._console, f"{cell.entry.label}: step {words.step(cell)}, loss {words.loss(cell)}{speed}")
 
     def _print_ended(self, study: StudyStatus) -> None:
         finished, total = study.counts["finished"], len(study.cells)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.ledger import Entry, Ledger
+from flanscale.orchestration.running.launchers import Launcher, launchers
 from flanscale.orchestration.running.liveness import View, asking_rarely, look
 from flanscale.orchestration.running.progress import Progress, read_progress
 from flanscale.orchestration.watching import forecast
@@ -61,6 +62,7 @@ class StudyStatus:
     ledger: Ledger
     cells: Sequence[CellStatus]
     removed: Sequence[CellStatus] = ()  # unfinished cells of an earlier launch that the study no longer has
+    launchers: Sequence[Launcher] = ()  # that live and keep what is not begun in their memory
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -70,7 +72,7 @@ class StudyStatus:
     @property
     def settled(self) -> bool:
         """Whether nobody is at work on it."""
-        return not any(cell.view.alive for cell in self.cells)
+        return not self.launchers and not any(cell.view.alive for cell in self.cells)
 
     @property
     def lost(self) -> list[CellStatus]:
@@ -134,8 +136,10 @@ class Observer:
 
     def look(self) -> StudyStatus:
         """The study as it is now; a run whose files cannot be read does not hide the others."""
+        living = launchers(self.ledger.path)  # first: one that ends meanwhile has left its cells' records behind
         cells = [self._look_at(entry) for entry in self.ledger.entries]
-        return StudyStatus(self.ledger, cells, [self._look_at(entry, removed=True) for entry in self.ledger.removed])
+        removed = [self._look_at(entry, removed=True) for entry in self.ledger.removed]
+        return StudyStatus(self.ledger, cells, removed, living)
 
     def _look_at(self, entry: Entry, removed: bool = False) -> CellStatus:
         before = self._seen.get(entry.id)

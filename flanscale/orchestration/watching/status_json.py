@@ -38,6 +38,7 @@ def as_json(study: StudyStatus, cells: Sequence[CellStatus], axes: tuple[str, st
         "axes": ledger.axes,
         "counts": dict(study.counts),
         "settled": study.settled,
+        "launchers": [{"host": launcher.host, "pid": launcher.pid} for launcher in study.launchers],
         "device_hours": {"used": study.device_hours, "left": study.device_hours_left()},
         "seconds_left": study.seconds_left(),
         "map": map_json(make_map(study, axes)) if axes else None,

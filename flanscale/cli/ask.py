@@ -1,0 +1,72 @@
+"""How is a run asked something? The verb `generate`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from flanscale.cli import completion
+from flanscale.errors import ConfigError
+
+
+def generate(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="a run's identity, the beginning of one, its directory, or part of its name",
+            autocompletion=completion.runs,
+        ),
+    ],
+    prompts: Annotated[
+        list[str], typer.Argument(metavar="PROMPT...", help="as the model shall see them; -: one a line of stdin")
+    ],
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="the most of an answer; by default as many as its evaluation takes")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Ask a run: its chosen checkpoint answers greedily, as in its evaluation."""
+    from flanscale.config.compose import load
+    from flanscale.orchestration.planning.finding import find_run
+    from flanscale.schema import PathsConfig
+
+    run_dir, asked = find_run(run, PathsConfig()), _asked(prompts)
+    evaluation = load(run_dir).evaluation
+    logging.basicConfig(level=logging.WARNING, format="flanscale: %(message)s", stream=sys.stderr)
+    from flanscale.weights.run_model import model_of  # JAX comes in here
+
+    model = model_of(run_dir, batch_size=min(len(asked), evaluation.batch_size))
+    for prompt, ids in zip(asked, model.tokenizer.encode(asked), strict=True):
+        if len(ids) > model.input_tokens:
+            print(
+                f"flanscale: {prompt[:40]!r} has {len(ids)} tokens: the last {model.input_tokens} are seen",
+                file=sys.stderr,
+            )
+    most = tokens or max(evaluation.direct_tokens, evaluation.cot_tokens)
+    answers = model.generate(asked, max_new_tokens=most)
+    if as_json:
+        print(json.dumps([{"prompt": p, "answer": a} for p, a in zip(asked, answers, strict=True)], indent=1))
+    elif len(asked) == 1:
+        print(answers[0])
+    else:
+        for prompt, answer in zip(asked, answers, strict=True):
+            print(f"> {prompt}\n{answer}")
+
+
+def _asked(prompts: list[str]) -> list[str]:
+    """The prompts, with the lines of standard input in place of `-`.
+
+    Raises:
+        ConfigError: nothing is asked.
+    """
+    asked: list[str] = []
+    for prompt in prompts:
+        asked += [line for line in sys.stdin.read().splitlines() if line.strip()] if prompt == "-" else [prompt]
+    if not all(prompt.strip() for prompt in asked) or not asked:
+        raise ConfigError("generate what? a prompt is empty")
+    return asked

@@ -1,0 +1,95 @@
+"""How do programs read a plan? The documents of `plan --json`, as docs/watching.md explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from flanscale.chips import CHIPS
+from flanscale.config.compose import Composer
+from flanscale.orchestration.planning import memory
+from flanscale.orchestration.planning.cost import cost_of, estimate
+from flanscale.orchestration.planning.ledger import ledger_of
+from flanscale.orchestration.planning.order import in_order
+from flanscale.orchestration.planning.plan import Cell, Plan
+from flanscale.orchestration.planning.preview import COMMON, Preview
+
+FORMAT = 1
+
+
+def plan_document(plan: Plan, order: str) -> dict[str, Any]:
+    """A study, with what a launch would do about each of its cells, in that order.
+
+    Raises:
+        ConfigError: there is no such order.
+    """
+    cells, seen = in_order(plan, plan.cells, order), Preview.of(plan)
+    points: dict[str, list[dict[str, Any]]] = {}
+    for point in (*plan.points, *plan.stages):
+        points.setdefault(point.cell, []).append(point.axes)
+    ahead = [cell for cell in plan.cells if seen.decisions[cell.id].action != "done"]
+    return {
+        "format": FORMAT,
+        "study": plan.study.name,
+        "title": plan.study.title,
+        "overrides": list(plan.overrides),
+        "runs": str(plan.runs),
+        "axes": {key: list(values) for key, values in plan.study.axes.items()},
+        "points": len(plan.points),
+        "device_hours": {
+            "spent": seen.spent,
+            "queued": seen.device_hours(seen.that("wait")),
+            "to_start": seen.device_hours(seen.starts),
+        },
+        "flops": sum(cell.cost.flops for cell in ahead),
+        "removed": [entry.run for entry in ledger_of(plan).removed],
+        "cells": [_cell(cell, seen, points.get(cell.id, [])) for cell in cells],
+    }
+
+
+def _cell(cell: Cell, seen: Preview, points: list[dict[str, Any]]) -> dict[str, Any]:
+    decision, guess = seen.decisions[cell.id], seen.estimates.get(cell.id)
+    return {
+        "cell": cell.id,
+        "run": cell.run,
+        "points": points,
+        "parents": list(cell.parents),
+        "status": seen.views[cell.id].status,
+        "action": decision.action,
+        "reason": decision.reason,
+        **asdict(cell.cost),
+        "seconds": guess.seconds if guess else None,
+        "device_hours": guess.device_hours if guess else None,
+        "basis": guess.basis if guess else None,
+        "memory": asdict(memory.footprint_of(cell.config)),
+    }
+
+
+def cell_document(overrides: Sequence[str]) -> dict[str, Any]:
+    """One cell, what it takes, and on which mesh of which chip it fits.
+
+    Raises:
+        ConfigError: a wrong override.
+    """
+    config = Composer().compose(overrides)
+    cost, chip = cost_of(config), config.cluster.chip
+    guess = estimate(config, cost, None, None)
+    return {
+        "format": FORMAT,
+        **asdict(cost),
+        "device_hours": guess.device_hours if guess else None,
+        "memory": asdict(memory.footprint_of(config)),
+        "fits": [
+            {
+                "chip": found.chip,
+                "devices": found.devices,
+                "mesh": asdict(found.mesh),
+                "remat": found.remat,
+                "memory": asdict(found.footprint),
+                "device_memory": CHIPS[found.chip].memory,
+                "fits": found.fits,
+            }
+            for found in memory.fits(config, [chip] if chip else COMMON)
+        ],
+    }

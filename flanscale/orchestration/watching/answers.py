@@ -1,0 +1,88 @@
+"""What has a run answered? A few of its evaluated examples, the wrong ones first, each with its prompt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from flanscale.run_directory import predictions, read_predictions
+
+RIGHT = 100.0  # percent, under every metric
+MOST_WRONG = 0.7  # of those shown, where there are right ones to show as well
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One evaluated example."""
+
+    benchmark: str
+    setting: str
+    task: str
+    id: str
+    prompt_hash: str
+    prediction: str
+    extracted: str
+    reference: str
+    score: float  # percent
+
+
+KEYS = [field.name for field in fields(Answered) if field.name != "benchmark"]
+
+
+def some_answers(run_dir: Path, most: int) -> list[Answered]:
+    """So many, the same ones each time: wrong ones first, then right ones, evenly spread over tasks and settings.
+
+    Raises:
+        ConfigError: a file of predictions is damaged.
+    """
+    every = [
+        Answered(benchmark, **row)
+        for benchmark, path in predictions(run_dir).items()
+        for row in read_predictions(path, KEYS)
+    ]
+    wrong = [one for one in every if one.score < RIGHT]
+    right = [one for one in every if one.score >= RIGHT]
+    of_right = min(len(right), max(most - len(wrong), round(most * (1 - MOST_WRONG))))
+    return [*_spread(wrong, most - of_right), *_spread(right, of_right)]
+
+
+def _spread(answers: Sequence[Answered], most: int) -> list[Answered]:
+    count = min(most, len(answers))
+    return [answers[i * len(answers) // count] for i in range(count)]
+
+
+def prompts_of(run_dir: Path) -> Mapping[str, str]:
+    """Hash → prompt of every example that the run's evaluation asks, made again from its configuration and its data.
+
+    Raises:
+        UserError: the configuration or the data cannot be read here.
+    """
+    from flanscale.config.compose import load
+    from flanscale.evaluation.heldout import build_items, held_out_tasks
+    from flanscale.tasks.registry import open_collection, open_wordings
+
+    config = load(run_dir)
+    collection = open_collection(
+        config.collection, config.data, skip_bad=config.mixture.skip_bad, cache=config.paths.cache
+    )
+    items = build_items(
+        held_out_tasks(collection),
+        config.evaluation,
+        exemplars=config.mixture.exemplars,
+        wordings=open_wordings(config.mixture.templates, config.data),
+    )
+    return {prompt_hash(item.prompt): item.prompt for item in items}
+
+
+def prompt_hash(prompt: str) -> str:
+    """As the files of predictions name a prompt."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
+
+
+def verdict(answer: Answered) -> tuple[str, str]:
+    """A mark and a colour; between right and wrong the score."""
+    if answer.score >= RIGHT:
+        return "✔", "green"
+    return ("✘", "red") if answer.score <= 0 else (f"{answer.score:.0f} %", "yellow")

@@ -1,0 +1,42 @@
+"""What does one who reads the log see of a run? A line now and then while it learns, and in the end its scores."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+AVERAGE = "eval/normalized_average"
+EVERY_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Spoken:
+    """Says in words what is logged; of training no more than a line in EVERY_SECONDS, and the last one."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._due = 0.0
+
+    def say(self, step: int, values: Mapping[str, Any]) -> None:
+        """Say this row, where it is time to."""
+        if "train/loss" in values and (step >= self._steps or time.monotonic() >= self._due):
+            log.info("step %d of %d: %s", step, self._steps, _progress(values))
+            self._due = time.monotonic() + EVERY_SECONDS
+        if AVERAGE in values:
+            for key in values:
+                if key.startswith("eval/") and key.endswith("/score"):
+                    name, error = key.removeprefix("eval/").removesuffix("/score"), f"{key.removesuffix('score')}stderr"
+                    log.info("%s: %.1f ± %.1f", name, values[key], values[error])
+            log.info("score: %.1f ± %.1f", values[AVERAGE], values[f"{AVERAGE}_stderr"])
+
+
+def _progress(values: Mapping[str, Any]) -> str:
+    parts = [f"loss {values['train/loss']:.3f}"]
+    if "validation/loss" in values:
+        parts.append(f"validation {values['validation/loss']:.3f}")
+    if "train/tokens_per_second" in values:
+        parts.append(f"{values['train/tokens_per_second']:,.0f} tokens/s")
+    return ", ".join(parts)

@@ -1,0 +1,74 @@
+"""`flanscale generate` answers as the run's own evaluation did, and says in one line why a run cannot answer."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from told import Command
+
+from flanscale.config.compose import Composer, save
+from flanscale.identity import resolve, run_name
+from flanscale.orchestration.watching.answers import prompts_of
+from flanscale.run import run
+from flanscale.run_directory import predictions, read_predictions
+from flanscale.schema import RunConfig
+
+SMALL = [
+    *("tracker=disabled", "model=nano", "trainer.steps=4", "trainer.batch_rows=4", "mixture.count=9"),
+    *("evaluation.examples_per_task=1", "evaluation.settings=[direct]", "evaluation.direct_tokens=4"),
+    *("evaluation.cot_tokens=4", "evaluation.batch_size=16"),
+]
+
+
+def made(folder: Path, *overrides: str) -> tuple[RunConfig, Path]:
+    cell = resolve(Composer().compose([*SMALL, f"paths.cache={folder}/cache", *overrides]))
+    directory = folder / run_name(cell)
+    directory.mkdir(parents=True)
+    save(cell, directory)
+    return cell, directory
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cell, directory = made(tmp_path_factory.mktemp("runs"))
+    run(cell, directory, attempt=1, should_stop=lambda: False)
+    return directory
+
+
+def test_it_answers_as_the_evaluation_did(trained: Path, flanscale: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = read_predictions(predictions(trained)["procedural"])[:5]
+    prompts = prompts_of(trained)
+    asked = [prompts[row["prompt_hash"]] for row in rows]
+    told = flanscale("generate", str(trained), "--json", *asked)
+    answered = [{"prompt": p, "answer": row["prediction"]} for p, row in zip(asked, rows, strict=True)]
+    assert json.loads(told.stdout) == answered
+    assert len({one["answer"] for one in answered} - {""}) > 0
+    assert flanscale("generate", str(trained), asked[0]).stdout == f"{rows[0]['prediction']}\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{asked[1]}\n\n{asked[2]}\n"))
+    lines = flanscale("generate", str(trained), "-").stdout.splitlines()
+    assert lines == [f"> {asked[1]}", rows[1]["prediction"], f"> {asked[2]}", rows[2]["prediction"]]
+
+
+def test_tokens_limit_an_answer_and_a_long_prompt_is_told(trained: Path, flanscale: Command) -> None:
+    prompt = next(iter(prompts_of(trained).values()))
+    (short,) = json.loads(flanscale("generate", str(trained), prompt, "--tokens", "1", "--json").stdout)
+    (longer,) = json.loads(flanscale("generate", str(trained), prompt, "--json").stdout)
+    assert len(short["answer"].split()) <= 1
+    assert longer["answer"].startswith(short["answer"])
+    told = flanscale("generate", str(trained), "1 " * 99)
+    assert told.stderr.startswith("flanscale: '1 1 1 ")
+    assert told.stderr.endswith(f" has 99 tokens: the last {32} are seen\n")
+
+
+def test_a_run_without_a_checkpoint_or_a_prompt_is_one_line(tmp_path: Path, flanscale: Command) -> None:
+    _, empty = made(tmp_path)
+    told = flanscale("generate", str(empty), "1 2 3")
+    assert (told.returncode, told.stdout) == (2, "")
+    (line,) = told.stderr.splitlines()
+    assert line.endswith(": no checkpoint: it has trained nothing, or not long enough yet")
+    _, untrained = made(tmp_path, "trainer.steps=0")
+    assert "it has no checkpoint" in flanscale("generate", str(untrained), "1 2 3").stderr
+    assert flanscale("generate", str(empty), " ").stderr == "flanscale: generate what? a prompt is empty\n"
