@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 import sys
 import types
 import zipfile
@@ -63,7 +64,7 @@ def torch_file(path: Path, tensors: Mapping[str, Any], monkeypatch: pytest.Monke
     listed = OrderedDict(
         (name, Tensor(value) if isinstance(value, np.ndarray) else value) for name, value in tensors.items()
     )
-    listed._metadata = OrderedDict()  # type: ignore[attr-defined]
+    listed._metadata = OrderedDict({"": {"version": 1}, "a": {"version": None}})  # type: ignore[attr-defined]
     with zipfile.ZipFile(path, "w") as archive:
         with archive.open("archive/data.pkl", "w") as file:
             Pickler(file, protocol=2).dump(listed)
@@ -97,6 +98,20 @@ def test_every_tensor_comes_out_with_its_numbers(tmp_path: Path, monkeypatch: py
         assert (array == tensors[name].astype(np.float32)).all()
 
 
+def test_ordered_dictionaries_with_metadata_and_many_tensors_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {f"layer.{index}": np.full((2, 300), index, np.float32) for index in range(400)}
+    path = torch_file(tmp_path / "pytorch_model.bin", tensors, monkeypatch)
+    with zipfile.ZipFile(path) as archive:
+        used = {opcode.name for opcode, _, _ in pickletools.genops(archive.read("archive/data.pkl"))}
+    assert {"BUILD", "LONG_BINPUT", "BININT2", "SETITEMS"} <= used
+    to_safetensors(path)
+    found = read(tmp_path)
+    assert found.keys() == tensors.keys()
+    assert all((found[name] == array).all() for name, array in tensors.items())
+
+
 class Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("evil"),)
@@ -105,7 +120,7 @@ class Evil:
 def test_what_else_a_pickle_asks_for_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = torch_file(tmp_path / "pytorch_model.bin", {"a": Evil()}, monkeypatch)
-    with pytest.raises(WeightsError, match=r"no plain dictionary of tensors .*it asks for"):
+    with pytest.raises(WeightsError, match=r"no plain dictionary of tensors .*it asks for '\w+\.getattr'"):
         to_safetensors(path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["pytorch_model.bin"]
 
@@ -119,6 +134,45 @@ def test_a_file_that_is_cut_inside_is_refused(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(WeightsError, match=r"pytorch_model\.bin"):
         to_safetensors(tmp_path / "pytorch_model.bin")
     assert not (tmp_path / "model.safetensors").exists()
+
+
+def zipped(path: Path, listing: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", listing)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("listing", "told"),
+    [
+        (b"cos\nsystem\n(X\x04\0\0\0exittR.", r"it asks for 'os\.system'"),
+        (b"ctorch\nLongStorage\n.", r"it asks for 'torch\.LongStorage'"),
+        (b"(ios\nsystem\n.", "opcode INST"),
+        (b"]\x94.", "opcode EMPTY_LIST"),
+        (b"\x8c\x02os\x8c\x06system\x93.", "opcode SHORT_BINUNICODE"),
+        (b"ccollections\nOrderedDict\n)\x81.", "opcode NEWOBJ"),
+        (b"ctorch\nFloatStorage\n)R.", "REDUCE"),
+        (b"ccollections\nOrderedDict\n(K\x01tR.", "REDUCE"),
+        (b"}}b.", "BUILD"),
+        (b"ccollections\nOrderedDict\n)R}X\x01\0\0\0aNsb.", "BUILD"),
+        (b"})Ns.", "with names"),
+        (b"}(Ntu.", "IndexError"),
+        (b"R.", "IndexError"),
+        (b"t.", "IndexError"),
+        (b"h\x05.", "KeyError"),
+        (b"K\x01Q.", "TypeError"),
+        (b"(" * 9, "ValueError"),
+        (b"\xff.", "ValueError"),
+        (b"", "ValueError"),
+        (b")" + b"\x85" * 100_000 + b"Q.", "TypeError"),
+        (b"})" + b"\x85" * 100_000 + b"Ns.", "with names"),
+    ],
+)
+def test_what_is_refused_is_named_in_one_line(tmp_path: Path, listing: bytes, told: str) -> None:
+    with pytest.raises(WeightsError, match=told) as refused:
+        to_safetensors(zipped(tmp_path / "pytorch_model.bin", b"\x80\x02" + listing))
+    assert "\n" not in str(refused.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["pytorch_model.bin"]
 
 
 def test_no_zip_and_no_tensors_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
