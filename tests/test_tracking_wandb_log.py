@@ -30,6 +30,7 @@ from flanscale.tracking.tracker import Tracker
 run_dir, cell, attempt, code = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 config = RunConfig()
 config.tracker.group, config.model.name, config.mixture.count = "quickstart", "nano", 9
+config.trainer.steps = 1000
 tracker = Tracker(run_dir, config, run_id=cell, attempt=attempt)
 for row in json.load(sys.stdin):
     tracker.log(row.pop("step"), row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -29,8 +30,8 @@ class Spoken:
             for key in values:
                 if key.startswith("eval/") and key.endswith("/score"):
                     name, error = key.removeprefix("eval/").removesuffix("/score"), f"{key.removesuffix('score')}stderr"
-                    log.info("%s: %.1f ± %.1f", name, values[key], values[error])
-            log.info("score: %.1f ± %.1f", values[AVERAGE], values[f"{AVERAGE}_stderr"])
+                    log.info("%s: %.1f ± %.1f", name, values[key], values.get(error, math.nan))
+            log.info("score: %.1f ± %.1f", values[AVERAGE], values.get(f"{AVERAGE}_stderr", math.nan))
 
 
 def _progress(values: Mapping[str, Any]) -> str:

@@ -14,12 +14,10 @@ from typing import Any
 
 from flanscale.errors import WeightsError
 from flanscale.pipeline.settling import settled_tokenizer
-from flanscale.pipeline.tokenizers import embedding_rows
 from flanscale.run_directory import find_run
 from flanscale.schema import ModelConfig, RunConfig
 from flanscale.weights.config_json import check_config, check_head, family_of
 from flanscale.weights.fingerprint import fingerprint
-from flanscale.weights.hf import CONFIG, GENERATION, read_json
 from flanscale.weights.names import homes
 from flanscale.weights.opening import open_source
 from flanscale.weights.vocabulary import check_special, check_vocabulary, special_ids, vocabulary_of
@@ -68,6 +66,9 @@ def check_ids(config: RunConfig) -> None:
     """
     if config.init.hf is None or "init" not in config.fingerprints:
         return
+    from flanscale.pipeline.tokenizers import embedding_rows  # these two bring NumPy in, which most plans do without
+    from flanscale.weights.hf import CONFIG
+
     tokenizer = settled_tokenizer(config.tokenizer)
     said = _ids_said(config.init.hf)
     rows = embedding_rows(config.model, tokenizer)
@@ -116,6 +117,8 @@ def _configuration(directory: Path) -> RunConfig:
 @cache
 def _ids_said(path: str) -> dict[str, Mapping[str, Any]]:
     """File → what it says, of those that speak of ids."""
+    from flanscale.weights.hf import CONFIG, GENERATION, read_json
+
     source = open_source(path)
     generation = Path(path) / GENERATION
     return {CONFIG: source.config} | ({GENERATION: read_json(generation)} if generation.is_file() else {})
