@@ -58,7 +58,6 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
     from flanscale.pipeline.objectives import packing
     from flanscale.pipeline.tokenizers import embedding_rows, load_tokenizer
     from flanscale.tasks.mixture import realised
-    from flanscale.tasks.registry import open_evaluation, open_wordings
     from flanscale.training.compilation import enable_compilation_cache
     from flanscale.training.distributed import AnyProcess, host_of
     from flanscale.training.loop import train
@@ -111,21 +110,15 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
         # --- answer ----------------------------------------------------------------------------------------------
         leave_if_asked = partial(_leave_if, AnyProcess(mesh, should_stop))
         leave_if_asked()
-        asked = open_evaluation(config)
-        items = heldout.build_items(
-            heldout.held_out_tasks(asked),
-            config.evaluation,
-            exemplars=config.mixture.exemplars,
-            wordings=open_wordings(config.mixture.templates, config.data),
-        )
+        benchmark, items = heldout.asked_of(config)
         language_model = TrainedModel(
             model, params, tokenizer, trainer.input_tokens, config.evaluation.batch_size, between=leave_if_asked
         )
         answers = heldout.answer(items, language_model, config.evaluation)
         # --- score -----------------------------------------------------------------------------------------------
         if first:
-            _write_predictions(run_dir, answers, asked.name, config.evaluation)
-            log_row(trainer.steps, _score_row(answers, asked.name, config.evaluation))
+            _write_predictions(run_dir, answers, benchmark, config.evaluation)
+            log_row(trainer.steps, _score_row(answers, benchmark, config.evaluation))
 
 
 Row = Mapping[str, Any]
@@ -157,7 +150,7 @@ def _leave_if(asked_to_stop: Callable[[], bool]) -> None:
 def _score_row(answers: Sequence[Answer], collection: str, config: EvaluationConfig) -> Row:
     """What is logged of an evaluation."""
     from flanscale.evaluation.heldout import normalized_average, summarise
-    from flanscale.tracking.tracker import AVERAGE, EVAL_FIELDS, eval_key
+    from flanscale.tracking.keys import AVERAGE, EVAL_FIELDS, eval_key
 
     scores = summarise(answers, collection, config)
     average = normalized_average(scores, answers, collection, config)

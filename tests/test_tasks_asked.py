@@ -10,6 +10,8 @@ import pytest
 from flanscale.config.compose import Composer
 from flanscale.errors import ConfigError, DataError
 from flanscale.identity import identity, resolve
+from flanscale.orchestration.dispatch.reserve import create_run_dir
+from flanscale.orchestration.watching.answers import prompts_of
 from flanscale.schema import RunConfig
 from flanscale.tasks.registry import asked_by, open_evaluation, open_training
 from flanscale.tasks.selection import select_tasks
@@ -113,3 +115,11 @@ def test_what_asks_must_be_here(data: Path) -> None:
         cell(data, "mixture.count=2", "evaluation.collection=niv")
     with pytest.raises(DataError, match="held-out tasks of jsonl"):
         open_evaluation(cell(data, "mixture.count=2", "evaluation.collection=jsonl"))
+
+
+def test_the_prompts_of_a_run_are_those_of_the_collection_that_asked_it(data: Path) -> None:
+    runs = f"paths.runs={data.parent / 'runs'}"
+    run = create_run_dir(resolve(cell(data, "mixture.count=2", runs)))
+    prompts = list(prompts_of(run).values())
+    assert len(prompts) == 3
+    assert all(f"Who {n}?" in prompt for n, prompt in enumerate(prompts))

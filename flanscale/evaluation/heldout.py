@@ -17,7 +17,8 @@ import numpy as np
 
 from flanscale.errors import DataError
 from flanscale.evaluation.scoring import METRICS
-from flanscale.schema import EvaluationConfig
+from flanscale.schema import EvaluationConfig, RunConfig
+from flanscale.tasks.registry import open_evaluation, open_wordings
 from flanscale.tasks.task import Collection, Example, Task
 from flanscale.tasks.templates import Wordings, evaluation_form, extract_answer, load_wordings, render
 
@@ -81,6 +82,22 @@ class Average:
     score: float
     stderr: float
     members: list[str]
+
+
+def asked_of(config: RunConfig) -> tuple[str, list[Item]]:
+    """What a cell is asked: the name of the collection that asks it, and every question.
+
+    Raises:
+        DataError: that collection's data is not here, or it has no held-out task.
+    """
+    collection = open_evaluation(config)
+    items = build_items(
+        held_out_tasks(collection),
+        config.evaluation,
+        exemplars=config.mixture.exemplars,
+        wordings=open_wordings(config.mixture.templates, config.data),
+    )
+    return collection.name, items
 
 
 def build_items(
@@ -199,6 +216,11 @@ def normalized_average(
     )
 
 
+def prompt_hash(prompt: str) -> str:
+    """Sixteen hexadecimal characters by which `predictions/` names a prompt."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
+
+
 def prediction_rows(answers: Sequence[Answer], metric: str) -> Iterator[dict[str, str | float]]:
     """One row per answered item, as `predictions/<benchmark>.jsonl.gz` holds them; no two ids of a task are alike."""
     for given, name in zip(answers, _unique_ids(answers), strict=True):
@@ -206,7 +228,7 @@ def prediction_rows(answers: Sequence[Answer], metric: str) -> Iterator[dict[str
             "setting": given.item.setting,
             "task": given.item.task,
             "id": name,
-            "prompt_hash": hashlib.sha256(given.item.prompt.encode()).hexdigest()[:16],
+            "prompt_hash": prompt_hash(given.item.prompt),
             "prediction": given.text,
             "extracted": given.extracted,
             "reference": given.item.example.target,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -60,25 +59,10 @@ def prompts_of(run_dir: Path) -> Mapping[str, str]:
         UserError: the configuration or the data cannot be read here.
     """
     from flanscale.config.compose import load
-    from flanscale.evaluation.heldout import build_items, held_out_tasks
-    from flanscale.tasks.registry import open_collection, open_wordings
+    from flanscale.evaluation.heldout import asked_of, prompt_hash
 
-    config = load(run_dir)
-    collection = open_collection(
-        config.collection, config.data, skip_bad=config.mixture.skip_bad, cache=config.paths.cache
-    )
-    items = build_items(
-        held_out_tasks(collection),
-        config.evaluation,
-        exemplars=config.mixture.exemplars,
-        wordings=open_wordings(config.mixture.templates, config.data),
-    )
+    _, items = asked_of(load(run_dir))
     return {prompt_hash(item.prompt): item.prompt for item in items}
-
-
-def prompt_hash(prompt: str) -> str:
-    """As the files of predictions name a prompt."""
-    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
 
 
 def verdict(answer: Answered) -> tuple[str, str]:
