@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import json
 import re
 from pathlib import Path
 
@@ -119,3 +120,21 @@ def test_the_block_of_meshes_makes_every_size_fit() -> None:
     assert mended.axes == study.axes
     assert mesh_rules(plan_study(mended, [chip], Composer(), insist=False)) == []
     assert mesh_rules(make_plan("flan_t5", [], insist=False)) == []  # of no chip, nobody knows
+
+
+def test_a_plan_for_programs_needs_no_data_either(flanscale: Command) -> None:
+    told = flanscale("plan", "flan_t5", "--json")
+    assert told.returncode == 0
+    document = json.loads(told.stdout)
+    assert len(document["cells"]) == 10
+    assert any("collection=flan has none of its data" in line for line in document["lacking"])
+    assert json.loads(flanscale("plan", "quickstart", "--json").stdout)["lacking"] == []
+
+
+def test_every_key_of_a_plan_for_programs_is_documented_and_no_other(flanscale: Command) -> None:
+    document = json.loads(flanscale("plan", "quickstart", "--json").stdout)
+    text = (Path(__file__).parents[1] / "docs" / "watching.md").read_text(encoding="utf-8")
+    _, whole, of_cell = text.split("## plan --json")[1].split("\n## ")[0].split("\n| key")
+    for keys, table in ((document, whole), (document["cells"][0], of_cell)):
+        rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+        assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(keys)

@@ -158,7 +158,7 @@ def _plan_json(given: list[str], with_memory: bool, order: str) -> None:
         document = cell_document(given)
     else:
         study, *overrides = given or [_named(None)]
-        document = plan_document(make_plan(study, overrides), order)
+        document = plan_document(make_plan(study, overrides, insist=False), order)
     print(json.dumps(document, allow_nan=False))
 
 

@@ -44,6 +44,7 @@ def plan_document(plan: Plan, order: str) -> dict[str, Any]:
         },
         "flops": sum(cell.cost.flops for cell in ahead),
         "removed": [entry.run for entry in ledger_of(plan).removed],
+        "lacking": list(plan.lacking),
         "cells": [_cell(cell, seen, points.get(cell.id, [])) for cell in cells],
     }
 
