@@ -18,7 +18,7 @@ import pandas as pd
 
 from flanscale.errors import ConfigError, UserError
 from flanscale.run_directory import is_run, read_config, read_rows, read_state
-from flanscale.tracking import tracker, wandb_run
+from flanscale.tracking import keys, wandb_run
 
 COLUMNS = {"model": "model", "mixture.count": "count", "cot": "cot", "mixture.order_seed": "draw", "seed": "seed"}
 """Axes that the analysis knows by a short name; every other axis keeps its own."""
@@ -207,23 +207,23 @@ def scores(record: RunRecord) -> dict[tuple[str, str], dict[str, float]]:
         parts = key.split("/")
         if parts[0] == "eval" and len(parts) == 4:
             found.setdefault((parts[1], parts[2]), {})[parts[3]] = float(value)
-    if found and tracker.AVERAGE in last:
+    if found and keys.AVERAGE in last:
         members = [found[member] for member in average_members(record)]
         worst = sum(-100 * row["lower_bound"] / (100 - row["lower_bound"]) for row in members) / len(members)
         scale = (100 - worst) / 100
         found[AVERAGE] = {
-            "score": (float(last[tracker.AVERAGE]) - worst) / scale,
-            "stderr": float(last[f"{tracker.AVERAGE}_stderr"]) / scale,
+            "score": (float(last[keys.AVERAGE]) - worst) / scale,
+            "stderr": float(last[f"{keys.AVERAGE}_stderr"]) / scale,
             "n": sum(row["n"] for row in members),
             "lower_bound": -worst / scale,
-            "normalized": float(last[tracker.AVERAGE]),
+            "normalized": float(last[keys.AVERAGE]),
         }
     return found
 
 
 def average_members(record: RunRecord) -> list[tuple[str, str]]:
     """The (benchmark, setting) pairs that make up the normalized average of a run; none before it is evaluated."""
-    names = [name.rpartition("/") for name in record.last.get(f"{tracker.AVERAGE}_members", ())]
+    names = [name.rpartition("/") for name in record.last.get(f"{keys.AVERAGE}_members", ())]
     return [(benchmark, setting) for benchmark, _, setting in names]
 
 

@@ -10,7 +10,8 @@ import pytest
 from flanscale.config.compose import Composer
 from flanscale.errors import ConfigError
 from flanscale.run_directory import METRICS_FILE, read_rows
-from flanscale.tracking.tracker import Tracker, eval_key
+from flanscale.tracking.keys import eval_key
+from flanscale.tracking.tracker import Tracker
 
 CONFIG = Composer().compose(["tracker=disabled"])
 

@@ -9,19 +9,12 @@ from typing import Annotated
 
 import typer
 
-from flanscale.cli import completion
+from flanscale.cli.run_name import RunName
 from flanscale.errors import ConfigError
 
 
 def generate(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN",
-            help="a run's identity, the beginning of one, its directory, or part of its name",
-            autocompletion=completion.runs,
-        ),
-    ],
+    run: RunName,
     prompts: Annotated[
         list[str], typer.Argument(metavar="PROMPT...", help="as the model shall see them; -: one a line of stdin")
     ],

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from flanscale.cli import completion
+from flanscale.cli.run_name import RunName
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.sheet import Column, Sheet, plain
 from flanscale.run_directory import identity_of
@@ -19,14 +20,7 @@ MARKS = {"ok": "✔", "warn": "!", "missing": "✘"}
 
 
 def rerun(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN",
-            help="a run's identity, the beginning of one, or its directory",
-            autocompletion=completion.runs,
-        ),
-    ],
+    run: RunName,
     to: Annotated[Path | None, typer.Option(help="the new folder; by default rerun-<identity>")] = None,
     check: Annotated[bool, typer.Option("--check", help="only say what differs here; code 1 if anything does")] = False,
     execute: Annotated[
@@ -150,7 +144,7 @@ def _places(overrides: Sequence[str]) -> tuple[PathsConfig, DataConfig]:
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="a run's identity, the beginning of one, or its directory")],
+    run: RunName,
     to: Annotated[Path, typer.Option(help="the new folder", show_default=False)],
     precision: Annotated[str, typer.Option(help="float32 (bit for bit), bfloat16 or float16")] = "float32",
 ) -> None:

@@ -129,7 +129,7 @@ def check(overrides: Overrides = None) -> None:
 
     run = compose_loosely(overrides or [])
     collection = open_collection(run.collection, run.data, skip_bad=True)
-    names = [*(task for group in collection.groups.values() for task in group), *collection.held_out]
+    names = _names(collection)
     wrong = list(faults(collection, names))
     print("\n".join([*wrong, f"{len(names):,} tasks of {collection.name}, {len(wrong):,} faults"]))
     if wrong:
@@ -145,6 +145,11 @@ def compose_loosely(overrides: Sequence[str]) -> RunConfig:
 
     tokenizer = [] if any(text.startswith("tokenizer=") for text in overrides) else ["tokenizer=bytes"]
     return Composer().compose([*tokenizer, "evaluation.settings=[direct]", *overrides])
+
+
+def _names(collection: Collection) -> list[str]:
+    """Its tasks with data, those held out last."""
+    return [*(task for group in collection.groups.values() for task in group), *collection.held_out]
 
 
 def _is_chosen(overrides: Sequence[str] | None) -> bool:
@@ -210,8 +215,7 @@ def _find(name: str, run: RunConfig, overrides: Sequence[str]) -> tuple[CatalogR
         config = dataclasses.replace(run.collection, name=row.collection, split="flan")
         return row, open_collection(config, run.data, skip_bad=skip_bad)
     collection = open_collection(run.collection, run.data, skip_bad=skip_bad)
-    known = [*(task for group in collection.groups.values() for task in group), *collection.held_out]
-    known += getattr(collection, "uncatalogued", ())
+    known = [*_names(collection), *getattr(collection, "uncatalogued", ())]
     if name not in known and name not in collection.missing:
         others = [] if chosen else [row.task for row in read_catalog()]
         where = f"of {collection.name}" if chosen else f"in the catalogue or of {collection.name}"

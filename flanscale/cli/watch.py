@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flanscale.cli import completion
+from flanscale.cli.run_name import RunName
 
 if TYPE_CHECKING:
     from flanscale.orchestration.planning.ledger import Ledger
@@ -98,12 +98,7 @@ def _all(as_json: bool) -> None:
 
 
 def logs(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="a run's identity, the beginning of one, its directory, or part of its name"
-        ),
-    ],
+    run: RunName,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the run has ended")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="from the end, so many")] = 50,
     stdout: Annotated[
@@ -134,14 +129,7 @@ def logs(
 
 
 def show(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN",
-            help="a run's identity, the beginning of one, its directory, or part of its name",
-            autocompletion=completion.runs,
-        ),
-    ],
+    run: RunName,
     answers: Annotated[int, typer.Option("--answers", "-n", min=0, help="how many of them")] = 10,
 ) -> None:
     """Show one run: what makes it special, its score and loss curve, some of its answers, and where it ran.

@@ -30,7 +30,7 @@ def open_training(config: RunConfig) -> Collection:
     whole, name = _own(config), asked_by(config)
     if asks_itself(config):
         return whole
-    if not config.evaluation.settings and name in FOLDERS and _find(config.data, FOLDERS[name]) is None:
+    if not config.evaluation.settings and not _is_here(name, config.data):
         return whole  # asks nothing, and nobody knows what others would
     why = f"held out for evaluation: {name} asks it"
     return Apart(whole, dict.fromkeys(open_evaluation(config).held_out, why))
@@ -45,7 +45,7 @@ def open_evaluation(config: RunConfig) -> Collection:
     name = asked_by(config)
     if asks_itself(config):
         return _own(config)
-    if name in FOLDERS and _find(config.data, FOLDERS[name]) is None:
+    if not _is_here(name, config.data):
         raise DataError(
             f"the evaluation asks held-out tasks of {name}, whose data are not here:"
             f" {_what_to_give(config.data, FOLDERS[name])}, or choose evaluation=none"
@@ -65,6 +65,11 @@ def asked_by(config: RunConfig) -> str:
 def asks_itself(config: RunConfig) -> bool:
     """Whether a cell is asked held-out tasks of the collection that it learns from."""
     return asked_by(config) == _name(config.collection)
+
+
+def _is_here(name: str, data: DataConfig) -> bool:
+    """Whether a collection has a folder here, or needs none."""
+    return name not in FOLDERS or _find(data, FOLDERS[name]) is not None
 
 
 def _own(config: RunConfig) -> Collection:

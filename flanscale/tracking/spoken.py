@@ -8,7 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-AVERAGE = "eval/normalized_average"
+from flanscale.tracking.keys import AVERAGE, eval_key, scored
+
 EVERY_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,9 @@ class Spoken:
             log.info("step %d of %d: %s", step, self._steps, _progress(values))
             self._due = time.monotonic() + EVERY_SECONDS
         if AVERAGE in values:
-            for key in values:
-                if key.startswith("eval/") and key.endswith("/score"):
-                    name, error = key.removeprefix("eval/").removesuffix("/score"), f"{key.removesuffix('score')}stderr"
-                    log.info("%s: %.1f ± %.1f", name, values[key], values.get(error, math.nan))
+            for benchmark, setting in scored(values):
+                score, error = (values.get(eval_key(benchmark, setting, f), math.nan) for f in ("score", "stderr"))
+                log.info("%s/%s: %.1f ± %.1f", benchmark, setting, score, error)
             log.info("score: %.1f ± %.1f", values[AVERAGE], values.get(f"{AVERAGE}_stderr", math.nan))
 
 

@@ -31,15 +31,7 @@ from flanscale.schema import RunConfig
 from flanscale.tracking.mirror import open_mirror
 from flanscale.tracking.spoken import Spoken
 
-AVERAGE = "eval/normalized_average"
-EVAL_FIELDS = ("score", "stderr", "stderr_tasks", "n", "lower_bound", "normalized")
-
 log = logging.getLogger(__name__)
-
-
-def eval_key(benchmark: str, setting: str, field: str) -> str:
-    """The logged name of one figure of one benchmark in one prompting mode."""
-    return f"eval/{benchmark}/{setting}/{field}"
 
 
 class Tracker:

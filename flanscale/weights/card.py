@@ -15,7 +15,7 @@ from flanscale.config.checks import leaves
 from flanscale.models import Params
 from flanscale.run_directory import Code, identity_of, read_attempts, read_mixture, read_rows
 from flanscale.schema import RunConfig
-from flanscale.tracking.tracker import AVERAGE
+from flanscale.tracking.keys import AVERAGE, eval_key, scored
 
 SEQ2SEQ, CAUSAL = "AutoModelForSeq2SeqLM", "AutoModelForCausalLM"
 
@@ -93,10 +93,9 @@ def _scores(run_dir: Path) -> str:
     last = rows[-1]
     lines = ["## What it scored", "", "| benchmark | setting | score (%) | standard error | items |"]
     lines.append("| --- | --- | ---: | ---: | ---: |")
-    for key in sorted(key for key in last if key.startswith("eval/") and key.endswith("/score")):
-        _, benchmark, setting, _ = key.split("/")
-        stderr, items = last.get(f"eval/{benchmark}/{setting}/stderr"), last.get(f"eval/{benchmark}/{setting}/n")
-        lines.append(f"| {benchmark} | {setting} | {_number(last[key])} | {_number(stderr)} | {items} |")
+    for benchmark, setting in sorted(scored(last)):
+        score, stderr, items = (last.get(eval_key(benchmark, setting, field)) for field in ("score", "stderr", "n"))
+        lines.append(f"| {benchmark} | {setting} | {_number(score)} | {_number(stderr)} | {items} |")
     if AVERAGE in last:
         members = ", ".join(last.get(f"{AVERAGE}_members") or [])
         lines += ["", f"Normalised average {_number(last[AVERAGE])} over: {members}."]

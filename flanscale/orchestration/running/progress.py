@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-METRICS_FILE = "metrics.jsonl"
+from flanscale.run_directory import METRICS_FILE
+from flanscale.tracking.keys import AVERAGE
+
 END_BYTES = 4_096  # holds the newest rows of most runs
 TAIL_BYTES = 65_536  # searched for what is not in them
 LONGEST_ROW_BYTES = 1_048_576
@@ -51,15 +53,15 @@ def _progress(tail: _Tail) -> Progress:
     if last is None:
         return Progress()
     train, speed = tail.newest("train/loss"), tail.newest("train/tokens_per_second")
-    flops, score = tail.newest("train/mfu", beyond=speed is None), tail.newest("eval/normalized_average")
+    flops, score = tail.newest("train/mfu", beyond=speed is None), tail.newest(AVERAGE)
     step = last["step"]
     return Progress(
         step=step if isinstance(step, int) else None,
         loss=_number(train, "train/loss"),
         tokens_per_second=_number(speed, "train/tokens_per_second"),
         mfu=_number(flops, "train/mfu"),
-        score=_number(score, "eval/normalized_average"),
-        stderr=_number(score, "eval/normalized_average_stderr"),
+        score=_number(score, AVERAGE),
+        stderr=_number(score, f"{AVERAGE}_stderr"),
         steps_per_second=_pace(tail.oldest("train/loss", last.get("attempt")), train),
         logged=_number(last, "time"),
     )

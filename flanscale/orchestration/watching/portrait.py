@@ -21,10 +21,10 @@ from flanscale.orchestration.watching.answers import prompts_of, some_answers, v
 from flanscale.orchestration.watching.curve import drawn
 from flanscale.orchestration.watching.words import COLOURS, one_line
 from flanscale.run_directory import Attempt, predictions, read_attempts, read_config, read_rows
+from flanscale.tracking.keys import AVERAGE, eval_key, scored
 
 PROMPT_CHARS = 160  # of its end, where the question stands
 ANSWER_CHARS = 240
-AVERAGE = "eval/normalized_average"
 DAMAGED = "red"
 
 Lines = Iterator[Text]
@@ -77,8 +77,8 @@ def _config(run_dir: Path) -> Lines:
 
 def _learning(run_dir: Path, width: int) -> Lines:
     rows = read_rows(run_dir)
-    scored = next((row for row in reversed(rows) if AVERAGE in row), None)
-    yield from _scores(scored) if scored else iter([Text("no score yet")])
+    newest = next((row for row in reversed(rows) if AVERAGE in row), None)
+    yield from _scores(newest) if newest else iter([Text("no score yet")])
     losses = [(row["step"], float(row["train/loss"])) for row in rows if "train/loss" in row]
     if losses:
         validated = [row for row in rows if "validation/loss" in row]
@@ -89,11 +89,9 @@ def _learning(run_dir: Path, width: int) -> Lines:
 
 def _scores(row: Mapping[str, Any]) -> Lines:
     yield Text(f"score {_with_error(row, AVERAGE, f'{AVERAGE}_stderr')}, the normalised average", "bold")
-    for key in row:
-        if key.startswith("eval/") and key.endswith("/score"):
-            name = key.removeprefix("eval/").removesuffix("/score")
-            measured = _with_error(row, key, key.removesuffix("score") + "stderr")
-            yield Text(f"  {name}: {measured} of {row.get(f'eval/{name}/n', '?')} examples")
+    for benchmark, setting in scored(row):
+        score, error, n = (eval_key(benchmark, setting, field) for field in ("score", "stderr", "n"))
+        yield Text(f"  {benchmark}/{setting}: {_with_error(row, score, error)} of {row.get(n, '?')} examples")
 
 
 def _with_error(row: Mapping[str, Any], key: str, error: str) -> str:
