@@ -12,6 +12,8 @@ from flanscale.errors import ConfigError, DataError
 from flanscale.identity import identity, resolve
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.watching.answers import prompts_of
+from flanscale.pipeline.feed import open_feed
+from flanscale.pipeline.tokenizers import load_tokenizer
 from flanscale.schema import RunConfig
 from flanscale.tasks.registry import asked_by, open_evaluation, open_training
 from flanscale.tasks.selection import select_tasks
@@ -105,8 +107,16 @@ def test_what_is_asked_is_part_of_the_identity_by_its_content(data: Path) -> Non
     assert identity(resolve(config)) not in (before, otherwise)
 
 
+def test_what_a_job_reads_has_nothing_of_what_it_is_asked(data: Path) -> None:
+    config = resolve(cell(data, "mixture.count=1836"))
+    feed = open_feed(config, load_tokenizer(config.tokenizer))
+    assert feed.mixture.names == ("cot_gsm8k", LEARNED)
+
+
 def test_what_asks_must_be_here(data: Path) -> None:
     (data / "niv2").rename(data / "elsewhere")
+    with pytest.raises(DataError, match="asks held-out tasks of niv2"):  # or a job would learn what it is asked
+        open_training(cell(data, "mixture.count=2"))
     with pytest.raises(ConfigError, match=r"asks held-out tasks of niv2, whose data are not here: give data.niv2="):
         resolve(cell(data, "mixture.count=2"))
     resolve(cell(data, "mixture.count=2", "evaluation=none"))
