@@ -110,7 +110,9 @@ class ModelConfig:
     scale_embeddings: bool = knob(False, help="decoder: multiply embeddings by √d_model (Gemma)")
     max_positions: int | None = knob(None, help="decoder: longest row; null: any", minimum=1)
     bos_id: int | None = knob(
-        0, help="decoder: token read before a segment's first; null: none, and the first token is not predicted"
+        0,
+        help="decoder: token read before a segment's first; null: none, and the first token is not predicted",
+        minimum=0,
     )
     prefix_lm: bool = knob(False, help="decoder: inputs see each other in both directions (UL2R, Flan-PaLM)")
 
@@ -210,10 +212,12 @@ class MixtureConfig:
         only_if=lambda run: run.mixture.weighting == "temperature",
     )
     proportions: dict[str, float] = knob(
-        {}, help="share of each group, renormalised over those present; empty: groups weigh what their tasks weigh"
+        {},
+        help="share of each group, renormalised over those present; empty: groups weigh what their tasks weigh",
+        minimum=0.0,
     )
     max_per_task: int = knob(30_000, help="cap of a task's examples in its weight", minimum=1)
-    caps: dict[str, int] = knob({}, help="groups whose cap is not max_per_task")
+    caps: dict[str, int] = knob({}, help="groups whose cap is not max_per_task", minimum=1)
 
     templates: str = knob("own", help="wordings: the project's, or FLAN's (data.flan)", choices=("own", "flan"))
     cot_fraction: float = knob(
@@ -364,7 +368,10 @@ class TrainerConfig:
         1, help="newest checkpoints kept, besides that of the lowest validation loss", minimum=1, changes_result=False
     )
     profile_steps: list[int] = knob(
-        [], help="[first, last]: steps whose profiler trace is written to profile/ of the run", changes_result=False
+        [],
+        help="[first, last]: steps whose profiler trace is written to profile/ of the run",
+        minimum=0,
+        changes_result=False,
     )
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
@@ -449,7 +456,7 @@ class ClusterConfig:
     tasks_per_node: int = knob(
         1, help="slurm: processes of one cell on a node, which share its GPUs equally", minimum=1, changes_result=False
     )
-    memory_gb: int | None = knob(None, help="slurm: memory per node", changes_result=False)
+    memory_gb: int | None = knob(None, help="slurm: memory per node", minimum=1, changes_result=False)
     timeout_minutes: int = knob(720, help="wall-clock limit of one attempt", minimum=1, changes_result=False)
     partition: str | None = knob(None, help="slurm: partition", changes_result=False)
     account: str | None = knob(None, help="slurm: account", changes_result=False)

@@ -110,6 +110,26 @@ def test_every_shipped_model_fits_the_schema() -> None:
         (["~seed"], "cannot be deleted"),
         (["collection=niv2"], "has no rationales"),
         (["collection=niv2", "evaluation=niv2"], "tokenizer=words knows only the procedural"),
+        (["optimizer.lr=1"], "unknown key 'optimizer.lr'; did you mean optimizer.learning_rate"),
+        (["optimizer.learning_rate=nan"], "optimizer.learning_rate=nan: must be a finite number"),
+        (["optimizer.learning_rate=-inf"], "optimizer.learning_rate=-inf: must be a finite number"),
+        (["model.dropout=nan"], "model.dropout=nan: must be a finite number"),
+        (["mixture.proportions={cot: inf}"], "mixture.proportions.cot=inf: must be a finite number"),
+        (["mixture.proportions.cot=-1"], "mixture.proportions.cot=-1.0: must be at least 0"),
+        (["mixture.proportions={cot: abc}"], "Value 'abc' of type 'str' could not be converted to Float"),
+        (["mixture.caps.cot=0"], "mixture.caps.cot=0: must be at least 1"),
+        (["cluster.memory_gb=-5"], "cluster.memory_gb=-5: must be at least 1"),
+        (["trainer.profile_steps=[-1,3]"], "trainer.profile_steps=-1: must be at least 0"),
+        (["data.root=${oc.env:FLANSCALE_NO_SUCH}"], "Environment variable 'FLANSCALE_NO_SUCH' not found"),
+        (["mixture.count=1.8K"], "mixture.count=1.8K: not a number; write 1800"),
+        (["mixture.count=0-4"], "mixture.count=0-4: not a number; write 0,1,2,3,4 or range(0,5)"),
+        (["mixture.count=010"], "mixture.count=010: not a number; write 10"),
+        (["mixture.count=1e3"], "mixture.count=1000.0: must be a whole number; write 1000"),
+        (["cot=5"], "cot=5: must be true or false"),
+        (["trainer={stepz: 5}"], "unknown key 'trainer.stepz'; did you mean trainer.steps"),
+        (["data.root=a(b"], "( must stand in quotes: 'data.root=\"a(b\"'"),
+        (["data.root=/träger"], "ä must stand in quotes: 'data.root=\"/träger\"'"),
+        (["init.hf=a=b"], "= must stand in quotes: 'init.hf=\"a=b\"'"),
         (["evaluation.settings=[zero]"], "evaluation.settings=zero: must be one of direct, cot"),
         (["evaluation.average=[rouge_l]"], "must be some of evaluation.metrics"),
         (["model.head_dim=15"], "rotary positions need an even number"),
@@ -126,6 +146,29 @@ def test_free_form_sections_take_any_key() -> None:
     assert compose("cluster.sbatch.qos=long").cluster.sbatch == {"qos": "long"}
     assert compose("cluster.sbatch={qos: long, exclusive: true}").cluster.sbatch == {"qos": "long", "exclusive": True}
     assert compose("+cluster.environment.A=b").cluster.environment["A"] == "b"
+
+
+@pytest.mark.parametrize("written", ["2024_117", "1.10", "83e2010835", "true", "010", "1e-4", "nan"])
+def test_a_text_is_kept_as_it_was_typed(written: str) -> None:
+    run = compose(f"cluster.account={written}", f"tracker.tags=[{written}]", f"cluster.environment.A={written}")
+    assert (run.cluster.account, run.tracker.tags, run.cluster.environment["A"]) == (written, [written], written)
+    assert compose(f"cluster.environment={{A: {written}}}").cluster.environment == {"A": written}
+    assert compose("cluster.account=null").cluster.account is None
+
+
+def test_a_mapping_takes_the_place_of_the_one_before_and_a_single_key_changes_one() -> None:
+    paper = ("mixture=paper_a",)
+    named = compose(*paper).mixture.proportions
+    assert len(named) > 2
+    halves = {"muffin": 0.5, "niv2": 0.5}
+    assert compose(*paper, "mixture.proportions={muffin: 0.5, niv2: 0.5}").mixture.proportions == halves
+    assert compose(*paper, "mixture={proportions: {muffin: 0.5, niv2: 0.5}}").mixture.proportions == halves
+    assert compose(*paper, "mixture.proportions={}").mixture.proportions == {}
+    assert compose(*paper, "mixture.proportions.cot=0.5").mixture.proportions == named | {"cot": 0.5}
+    both = compose(*paper, "mixture.proportions={muffin: 0.5}", "mixture.proportions.niv2=0.5")
+    assert both.mixture.proportions == halves
+    lm = compose("objective=ul2r", "objective.denoisers={lm: {kind: lm}}", "mixture.count=0", "evaluation=none")
+    assert lm.objective.denoisers == {"lm": {"kind": "lm"}}
 
 
 # --- identity ------------------------------------------------------------------------------------------------------

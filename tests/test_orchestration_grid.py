@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from flanscale.config.compose import available, parse_override
+from flanscale.config.compose import available
+from flanscale.config.overrides import parse_override
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.grid import as_override, parse_sweep, points
-from flanscale.orchestration.planning.study import Study, point_overrides, with_overrides
+from flanscale.orchestration.planning.study import Study, parse_study, point_overrides, with_overrides
 
 STUDY = Study("s", {"mixture.count": (0, 9), "cot": (False, True), "seed": (0, 1)}, base=("model=nano",))
 
@@ -77,7 +78,12 @@ def test_a_glob_chooses_among_the_files_of_a_group() -> None:
         ("sead=0,1", "unknown key 'sead'; did you mean seed"),
         ("model=nano,mikro", "model=mikro: no such choice"),
         ("model=glob(zzz*)", "no values"),
-        ("seed=interval(0,1)", "not an override"),
+        ("seed=interval(0,1)", "an interval has no end of values; list some"),
+        ("seed=1,1", "seed=1,1: 1 is listed twice"),
+        ("cot=false,0", "listed twice"),
+        ("hydra/launcher=joblib", "cluster.parallelism=N"),
+        ("hydra/launcher=submitit_slurm", "cluster=slurm submits them"),
+        ("hydra/sweeper=optuna", "list the values"),
         ("hydra/launcher=basic", "settings of Hydra itself"),
         ("~seed", "cannot be deleted"),
     ],
@@ -89,8 +95,42 @@ def test_a_wrong_override_is_refused_in_one_line(override: str, message: str) ->
 
 
 @pytest.mark.parametrize(
-    "value",
-    [0, -3, 1.5, 1e-7, True, False, None, "nano", "a b", "it's", "a,b", "null", "True", "12", "x=y", "", [1, "a b"]],
+    ("key", "value"),
+    [
+        *(("seed", value) for value in (0, 3)),
+        *(("optimizer.learning_rate", value) for value in (1.5, 1e-7)),
+        *(("cot", value) for value in (True, False)),
+        *(
+            ("tracker.entity", value)
+            for value in (None, "nano", "a b", "it's", "a,b", "null", "True", "12", "1.10", "")
+        ),
+        ("tracker.entity", "x=y"),
+        ("tracker.tags", ["1", "a b"]),
+        ("mixture.proportions", {"cot": 0.5, "muffin": 1.0}),
+    ],
 )
-def test_a_value_survives_the_way_through_hydras_grammar(value: Any) -> None:
-    assert parse_override(as_override("tracker.entity", value)) == ("tracker.entity", value)
+def test_a_value_survives_the_way_through_hydras_grammar(key: str, value: Any) -> None:
+    assert parse_override(as_override(key, value)) == (key, value)
+
+
+@pytest.mark.parametrize(
+    ("override", "values"),
+    [
+        ("cot=no,yes", (False, True)),
+        ("cot=0,1", (False, True)),
+        ("seed='8','9'", (8, 9)),
+        ("optimizer.learning_rate=1,1e-4,'1e-3'", (1.0, 1e-4, 1e-3)),
+        ("tracker.project=1.10,2024_117,83e2010835,true", ("1.10", "2024_117", "83e2010835", "true")),
+    ],
+)
+def test_the_values_of_a_sweep_are_typed_by_the_schema(override: str, values: tuple[Any, ...]) -> None:
+    found = parse_sweep(override)[1]
+    assert found == values
+    assert [type(value) for value in found] == [type(value) for value in values]
+
+
+@pytest.mark.parametrize("written", ["cot=0,1", "cot=no,yes", "cot='false','true'"])
+def test_an_exclusion_holds_for_a_value_however_it_is_written(written: str) -> None:
+    study = parse_study("s", {"axes": {"cot": [False, True], "seed": [0, 1]}, "exclude": [{"cot": "yes", "seed": "1"}]})
+    asked = with_overrides(study, [written])
+    assert len(points(asked.axes, asked.exclude)) == 3

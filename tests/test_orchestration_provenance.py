@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import subprocess
 import sys
 import tarfile
@@ -101,6 +102,20 @@ def test_commit_and_difference_bring_the_sources_back(run_dir: Path, clone: Path
     for name in ("flanscale/__init__.py", "flanscale/new.py"):
         assert (again / name).read_text() == (clone / name).read_text()
     assert (again / "notes.txt").read_text() == "mine\n"
+
+
+def test_a_change_in_the_moment_of_the_commit_is_seen(run_dir: Path, clone: Path) -> None:
+    git(clone, "config", "core.trustctime", "false")
+    source, index = clone / "flanscale" / "__init__.py", clone / ".git" / "index"
+    then = source.stat().st_mtime_ns - 10**9
+    os.utime(source, ns=(then, then))
+    git(clone, "add", ".")
+    source.write_text("one = 2\n")
+    for path in (source, index):
+        os.utime(path, ns=(then, then))
+    record_attempt(run_dir, 1)
+    code = read_attempts(run_dir)[0].code
+    assert b"+one = 2" in gzip.decompress((run_dir / str(code.diff)).read_bytes())
 
 
 def test_a_clean_clone_has_no_difference(run_dir: Path, clone: Path) -> None:

@@ -101,7 +101,7 @@ def test_numbers_in_exponent_notation_are_numbers(sweeps: Path) -> None:
         ("axes: {seed: [0]}\nset: [{when: {seed: 1}, set: [trainer.steps=1]}]", "set.when: seed=1 matches no point"),
         (
             "axes: {seed: [0]}\nset: [{when: {seed: true}, set: [trainer.steps=1]}]",
-            "set.when: seed=True matches no point",
+            "set.when: seed=True: Value 'True' of type 'bool' could not be converted to Integer",
         ),
         ("axes: {seed: [0]}\nset: [{when: {seed: 0}, set: [seed=1]}]", "set: seed=1 sets seed, which is an axis"),
         ("axes: {seed: [0]}\nset: [{when: {seed: 0}, set: [trainer.stepz=1]}]", "unknown key 'trainer.stepz'"),
@@ -125,6 +125,14 @@ def test_numbers_in_exponent_notation_are_numbers(sweeps: Path) -> None:
             "axes: {seed: [0]}\nparent: {base: [cot=true], parent: {inherit: [seed]}}",
             r"parent.parent.inherit: 'seed' is none of the axes \(there are none\)",
         ),
+        (
+            "axes: {tracker.project: [1.10]}",
+            "tracker.project: 1.1 is a float and no text here; put what is",
+        ),
+        ("axes:\n  seed: [010]", "line 2: 010 is 8 in YAML; write 8, or '010' where text is meant"),
+        ("axes:\n  seed: [5:00]", "line 2: 5:00 is 300 in YAML; write 300"),
+        ("axes: {optimizer.learning_rate: [1e-4, '0.0001']}", "'0.0001' is listed twice"),
+        ("axes: {seed: [1.8K]}", "axes: seed=1.8K: not a number; write 1800"),
         ("axes: {seed: [0}", "not valid YAML: line 1"),
         ("axes: !!python/object/apply:os.getcwd []", "not valid YAML: line 1"),
     ],

@@ -6,6 +6,8 @@ Also the walk over the schema that every check needs. Imports neither Hydra nor 
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -30,23 +32,36 @@ def check_key(key: str) -> None:
     if is_free_form(key):
         return
     by_last = {name.rsplit(".", 1)[-1]: name for name in known}
-    initials = [name for last, name in by_last.items() if "".join(word[0] for word in last.split("_")) == key]
+    short = key.rsplit(".", 1)[-1]
+    initials = [name for last, name in by_last.items() if "".join(word[0] for word in last.split("_")) == short]
     near = [
         *initials,
         *closest(key, [*known, *GROUPS]),
-        *(by_last[last] for last in closest(key.rsplit(".", 1)[-1], by_last)),
+        *(by_last[last] for last in closest(short, by_last)),
     ]
     raise ConfigError(f"unknown key {key!r}{did_you_mean(dict.fromkeys(near))}")
 
 
 def check_value(name: str, metadata: Mapping[str, Any], value: Any) -> None:
+    """Raise `ConfigError` unless a value, and every part of a list or mapping, is within what its knob allows."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            check_value(f"{name}.{key}", metadata, item)
+        return
+    if isinstance(value, list):
+        for item in value:
+            check_value(name, metadata, item)
+        return
     choices, low, high = metadata["choices"], metadata["minimum"], metadata["maximum"]
-    for item in value if isinstance(value, list) else [value]:
-        if choices and item is not None and item not in choices:
-            raise ConfigError(f"{name}={item}: must be one of {', '.join(choices)}{nearest(item, choices)}")
-    if value is not None and low is not None and value < low:
+    if value is None:
+        return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name}={value}: must be a finite number")
+    if choices and value not in choices:
+        raise ConfigError(f"{name}={value}: must be one of {', '.join(choices)}{nearest(value, choices)}")
+    if low is not None and value < low:
         raise ConfigError(f"{name}={value}: must be at least {low}")
-    if value is not None and high is not None and value > high:
+    if high is not None and value > high:
         raise ConfigError(f"{name}={value}: must be at most {high}")
 
 
@@ -159,10 +174,34 @@ def fields() -> dict[str, dataclasses.Field[Any]]:
     return dict(walk(RunConfig, ""))
 
 
+def mapping_of(key: str) -> str | None:
+    """The mapping that the key is, or lies in: a knob that takes any key."""
+    mappings = [name for name, field in fields().items() if str(field.type).startswith("dict")]
+    return next((name for name in mappings if f"{key}.".startswith(f"{name}.")), None)
+
+
 def is_free_form(key: str) -> bool:
-    """Whether the key is, or lies in, a section that takes any key."""
-    sections = [name for name, field in fields().items() if str(field.type).startswith("dict")]
-    return any(f"{key}.".startswith(f"{section}.") for section in sections)
+    """Whether the key is, or lies in, a mapping that takes any key."""
+    return mapping_of(key) is not None
+
+
+def is_section(key: str) -> bool:
+    """Whether the key holds knobs and is none itself, such as trainer or trainer.mesh."""
+    return any(name.startswith(f"{key}.") for name in fields())
+
+
+def kind_of(key: str) -> str:
+    """What the schema calls the value of a knob, or each value of a list or mapping: int, float, bool, str, Any …"""
+    kind = str(fields()[mapping_of(key) or key].type)
+    while nested := re.fullmatch(r"dict\[str, (.*)\]|list\[(.*)\]", kind):
+        kind = nested[1] or nested[2]
+    return kind.removesuffix(" | None")
+
+
+def is_text(key: str) -> bool:
+    """Whether the values of a knob are texts."""
+    known = not is_section(key) and (is_free_form(key) or key in fields())
+    return known and kind_of(key) == "str"
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:

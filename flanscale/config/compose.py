@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from flanscale.config.assignment import assign, copied, independent, references_in, refers, typed
-from flanscale.config.checks import GROUPS, check_combinations, check_key, check_value, leaves
+from flanscale.config.checks import GROUPS, check_combinations, check_value, leaves
+from flanscale.config.overrides import parse_override
 from flanscale.errors import ConfigError, nearest, one_line
 from flanscale.run_directory import CONFIG_FILE, write_atomically
 from flanscale.schema import RunConfig
@@ -140,30 +141,6 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=RunConfig)
 
 
-@cache
-def parse_override(text: str) -> tuple[str, Any]:
-    """Split one Hydra override into its key and its value.
-
-    Raises:
-        ConfigError: not an override, a sweep over several values, or a key that does not exist.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise ConfigError(f"{text!r} is not an override; expected key=value, e.g. trainer.steps=500") from error
-    if override.is_sweep_override():
-        raise ConfigError(
-            f"{text!r} lists several values; one cell takes one (sweep with `flanscale launch` or --multirun)"
-        )
-    if override.is_delete():
-        raise ConfigError(f"{text!r}: a key cannot be deleted; set it instead, e.g. {override.key_or_group}=null")
-    check_key(override.key_or_group)
-    return override.key_or_group, override.value()
-
-
 def check_choice(group: str, choice: str) -> None:
     """Raise `ConfigError` unless `choice` is a file of the config group."""
     choices = available(group)
@@ -183,6 +160,8 @@ def _to_object(config: DictConfig) -> RunConfig:
         return typing.cast(RunConfig, OmegaConf.to_object(config))
     except MissingMandatoryValue:
         raise ConfigError(f"no value for {', '.join(sorted(OmegaConf.missing_keys(config)))}") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {one_line(error)}" if error.full_key else one_line(error)) from error
 
 
 def _check(run: RunConfig) -> None:

@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flanscale.config.checks import GROUPS, check_key
-from flanscale.config.compose import available, check_choice, parse_override
-from flanscale.errors import ConfigError
+from flanscale.config.assignment import typed
+from flanscale.config.checks import GROUPS
+from flanscale.config.compose import available, check_choice
+from flanscale.config.overrides import check_hydra, parse_override, read_override
+from flanscale.errors import ConfigError, one_line
 
 Axes = Mapping[str, tuple[Any, ...]]
 Point = dict[str, Any]  # one value for each axis
@@ -46,26 +48,29 @@ def parse_sweep(text: str) -> tuple[str, tuple[Any, ...]]:
     Raises:
         ConfigError: not an override, an unknown key or choice, values that cannot be enumerated.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    try:
-        (override,) = OverridesParser.create(config_loader=_Groups()).parse_overrides([text])
-        if override.is_hydra_override():
-            raise ConfigError(f"{text}: settings of Hydra itself go with `python -m flanscale.run --multirun`")
-        if not override.is_sweep_override():
-            key, value = parse_override(text)
-            values: tuple[Any, ...] = (value,)
-        else:
-            key = override.key_or_group
-            check_key(key)
-            values = tuple(override._convert_value(value) for value in override.sweep_iterator())
-    except HydraException as error:
-        raise ConfigError(f"{text!r} is not an override; expected key=value or key=value,value") from error
+    check_hydra(text)
+    if text.lstrip("+~").startswith(("hydra.", "hydra/")):
+        raise ConfigError(f"{text}: settings of Hydra itself go with `python -m flanscale.run --multirun`")
+    override = read_override(text)
+    key = override.key_or_group
+    if not override.is_sweep_override():
+        values: tuple[Any, ...] = (parse_override(text)[1],)
+    elif override.is_interval_sweep():
+        raise ConfigError(f"{text}: an interval has no end of values; list some, {key}=A,B,C, or {key}=range(A,B,STEP)")
+    else:
+        override.config_loader = _Groups()
+        try:
+            values = tuple(typed(key, override._convert_value(value)) for value in override.sweep_iterator())
+        except HydraException as error:
+            raise ConfigError(f"{text!r} is not an override; {one_line(error)}") from error
     if not values:
         raise ConfigError(f"{text}: no values")
-    if key in GROUPS:
-        for value in values:
+    for position, value in enumerate(values):
+        if any(same(value, other) for other in values[:position]):
+            raise ConfigError(f"{text}: {_literal(value)} is listed twice")
+        if key in GROUPS:
             check_choice(key, str(value))
     return key, values
 
@@ -92,4 +97,6 @@ def _literal(value: Any) -> str:
         return f"'{escaped}'"
     if isinstance(value, list | tuple):
         return f"[{','.join(_literal(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{_literal(item)}' for key, item in value.items())}}}"
     return str(value)

@@ -27,7 +27,16 @@ def read_yaml(path: Path) -> Any:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice and reads 1e-4 as the number it is (YAML 1.2)."""
+    """Safe YAML that refuses a key given twice and numbers to base 8 or 60, and reads 1e-4 as the number it is."""
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """A number whose digits are what they look like."""
+        text = node.value
+        number = self.construct_yaml_int(node) if node.tag.endswith(":int") else self.construct_yaml_float(node)
+        if ":" in text or (node.tag.endswith(":int") and re.fullmatch(r"[-+]?0[0-9_]+", text)):
+            told = f"{text} is {number} in YAML; write {number}, or '{text}' where text is meant"
+            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark)
+        return number
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -39,6 +48,8 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+for kind in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{kind}", _StrictLoader.construct_number)
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )

@@ -8,8 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from flanscale.config.assignment import typed
 from flanscale.config.checks import GROUPS, check_key
-from flanscale.config.compose import check_choice, parse_override, sweeps_path
+from flanscale.config.compose import check_choice, sweeps_path
+from flanscale.config.overrides import parse_override
 from flanscale.errors import ConfigError, nearest
 from flanscale.orchestration.planning.figures import axis_title, axis_value
 from flanscale.orchestration.planning.grid import Axes, as_override, matches, parse_sweep, points, same
@@ -152,14 +154,24 @@ def _axis(key: str, values: Any) -> tuple[Any, ...]:
         raise ConfigError(f"axes.{key}: expected a list of values, got {values!r}; write [{values}]")
     if not values:
         raise ConfigError(f"axes.{key}: the list of values is empty")
-    for position, value in enumerate(values):
-        if isinstance(value, dict):
-            raise ConfigError(f"axes.{key}: a value is a number, a word or a list, not a mapping: {value!r}")
-        if value in values[:position] and type(value) is type(values[values.index(value)]):
-            raise ConfigError(f"axes.{key}: {value!r} is listed twice")
+    typed_values: list[Any] = []
+    for written in values:
+        if isinstance(written, dict):
+            raise ConfigError(f"axes.{key}: a value is a number, a word or a list, not a mapping: {written!r}")
+        value = _typed("axes", key, written)
+        if any(same(value, other) for other in typed_values):
+            raise ConfigError(f"axes.{key}: {written!r} is listed twice")
         if key in GROUPS:
-            check_choice(key, str(value))
-    return tuple(values)
+            check_choice(key, value)
+        typed_values.append(value)
+    return tuple(typed_values)
+
+
+def _typed(where: str, key: str, value: Any) -> Any:
+    try:
+        return typed(key, value)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _overrides(where: str, overrides: Any, axes: Mapping[str, Any]) -> tuple[str, ...]:
@@ -175,13 +187,16 @@ def _overrides(where: str, overrides: Any, axes: Mapping[str, Any]) -> tuple[str
 def _conditions(where: str, entry: Any, axes: Axes) -> Axes:
     if not isinstance(entry, dict) or not entry:
         raise ConfigError(f"{where}: expected {{axis: value}}, got {entry!r}")
+    conditions: dict[str, tuple[Any, ...]] = {}
     for key, wanted in entry.items():
         if key not in axes:
             raise ConfigError(f"{where}: {key!r} is no axis of this study; its axes are {', '.join(axes)}")
-        for value in wanted if isinstance(wanted, list) else [wanted]:
+        listed = wanted if isinstance(wanted, list) else [wanted]
+        conditions[key] = tuple(_typed(where, key, value) for value in listed)
+        for value in conditions[key]:
             if not any(same(value, known) for known in axes[key]):
                 raise ConfigError(f"{where}: {key}={value} matches no point; the values of {key} are {list(axes[key])}")
-    return {key: tuple(value) if isinstance(value, list) else (value,) for key, value in entry.items()}
+    return conditions
 
 
 def _rules(where: str, text: Mapping[str, Any], axes: Axes) -> tuple[Rule, ...]:

@@ -72,7 +72,10 @@ def current_code() -> tuple[Code, bytes]:
     ]
     with tempfile.TemporaryDirectory() as scratch:  # an index of our own, where new files count as well
         index = Path(scratch, "index")
-        shutil.copyfile(root / os.fsdecode(_git(root, "rev-parse", "--git-path", "index").strip()), index)
+        theirs = root / os.fsdecode(_git(root, "rev-parse", "--git-path", "index").strip())
+        shutil.copy2(
+            theirs, index
+        )  # with its time: git reads a file again that may have changed just as it was written
         _git(root, "add", "--intent-to-add", "--", *there, index=index)
         difference = _git(root, "diff", "--binary", "--no-color", "--no-ext-diff", "HEAD", "--", *there, index=index)
     return _described(_git(root, "rev-parse", "HEAD").decode().strip(), difference), difference

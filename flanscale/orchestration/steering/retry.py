@@ -13,7 +13,8 @@ from rich.console import Console
 from flanscale import identity
 from flanscale.config.assignment import assign
 from flanscale.config.checks import GROUPS, fields
-from flanscale.config.compose import Composer, checked, load, parse_override
+from flanscale.config.compose import Composer, checked, load
+from flanscale.config.overrides import parse_override
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.launch import Report, launch
 from flanscale.orchestration.planning.cost import cost_of
