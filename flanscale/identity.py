@@ -6,13 +6,14 @@ import copy
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
 from flanscale import __version__
 from flanscale.config.checks import leaves
-from flanscale.errors import ConfigError, UserError, one_line
+from flanscale.errors import ConfigError, DataError, UserError, one_line
 from flanscale.pipeline.settling import settle_vocabulary
 from flanscale.schema import MixtureConfig, ObjectiveConfig, RunConfig
 from flanscale.tasks.settling import settle_data
@@ -38,7 +39,7 @@ def resolve(config: RunConfig, parent: RunConfig | None = None, lacking: list[st
     if config.mixture.count == 0:
         _train_nothing(config)
     _rest_what_cannot_matter(config, config)
-    for settle in (settle_data, partial(settle_start, planned=parent), _settle_vocabulary):
+    for settle in _settlers(parent):
         try:
             settle(config)
         except (UserError, OSError) as error:
@@ -46,6 +47,28 @@ def resolve(config: RunConfig, parent: RunConfig | None = None, lacking: list[st
                 raise ConfigError(one_line(error)) from error
             lacking.append(one_line(error))
     return config
+
+
+def verify(config: RunConfig) -> None:
+    """See that a resolved cell finds here the content that it was planned with, which its identity speaks of.
+
+    Raises:
+        UserError: something is missing, or other than it was; the message says what to do.
+    """
+    found = copy.deepcopy(config)
+    found.fingerprints = {}
+    for settle in _settlers():
+        settle(found)
+    then, now = config.fingerprints, found.fingerprints
+    if changed := [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]:
+        raise DataError(
+            f"{' and '.join(changed)}: not the content with which this cell was planned; bring that back,"
+            " or launch the study again: it makes a new cell of what is here now"
+        )
+
+
+def _settlers(parent: RunConfig | None = None) -> tuple[Callable[[RunConfig], None], ...]:
+    return settle_data, partial(settle_start, planned=parent), _settle_vocabulary
 
 
 def _settle_vocabulary(config: RunConfig) -> None:

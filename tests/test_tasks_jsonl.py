@@ -86,6 +86,7 @@ def test_a_packed_file_and_empty_optional_keys_are_fine(tmp_path: Path) -> None:
     ("record", "why"),
     [
         ({"input": "q", "ouput": "a"}, "unknown key 'ouput'; did you mean output"),
+        ({"inputs": "q", "targets": "a"}, "unknown key 'inputs'; did you mean input?"),
         (GOOD | {"zzz": 1}, "unknown key 'zzz'; known are input, output"),
         ({"output": "a"}, "no input"),
         ({"input": "q"}, "no output"),

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from flanscale.errors import DataError, nearest
+from flanscale.errors import DataError, did_you_mean, nearest
 from flanscale.folders import entries
 from flanscale.tasks.reading import (
     BadRecord,
@@ -32,6 +32,13 @@ FACTS = ("instruction", "category", "licence", "dataset", "style")
 """Keys of a header, all texts and all optional."""
 KEYS = ("input", "output", "id", "rationale", "options")
 """Keys of an example; the first two are required."""
+ELSEWHERE = {
+    **dict.fromkeys(("inputs", "prompt", "question", "source", "context"), "input"),
+    **dict.fromkeys(("outputs", "target", "targets", "answer", "answers", "completion", "response", "label"), "output"),
+    **dict.fromkeys(("cot", "explanation", "reasoning"), "rationale"),
+    **dict.fromkeys(("choices", "labels"), "options"),
+}
+"""What other formats call a key of an example."""
 STYLES = ("instruction", "question", "classification", "generation", "rendered")
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -182,6 +189,8 @@ def _texts(key: str, values: Any) -> tuple[str, ...]:
 
 
 def _meant(key: str, known: Iterable[str]) -> str:
+    if key.lower() in ELSEWHERE:
+        return did_you_mean([ELSEWHERE[key.lower()]])
     return nearest(key, known) or f"; known are {', '.join(known)}"
 
 

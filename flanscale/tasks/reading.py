@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from flanscale.errors import DataError
+from flanscale.tasks.digests import digest
 from flanscale.tasks.task import Example, Skips
 
 MAX_FIELD_CHARS = 1_000_000
@@ -205,14 +206,13 @@ def content_fingerprint(paths: Iterable[Path], form: str = "") -> str:
     Raises:
         DataError: a file cannot be read.
     """
-    digest = hashlib.sha256(form.encode())
+    whole = hashlib.sha256(form.encode())
     for path in paths:
         try:
-            with path.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+            whole.update(bytes.fromhex(digest(path)))
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}") from error
-    return digest.hexdigest()[:16]
+    return whole.hexdigest()[:16]
 
 
 @contextmanager

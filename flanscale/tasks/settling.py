@@ -15,6 +15,7 @@ from pathlib import Path
 from flanscale.errors import DataError
 from flanscale.schema import CollectionConfig, DataConfig, EvaluationConfig, MixtureConfig, PathsConfig, RunConfig
 from flanscale.tasks.checking import faults
+from flanscale.tasks.digests import kept_in
 from flanscale.tasks.registry import asks_itself, open_benchmarks, open_evaluation, open_training, open_wordings
 from flanscale.tasks.selection import select_tasks
 from flanscale.tasks.task import Collection
@@ -26,6 +27,11 @@ def settle_data(config: RunConfig) -> None:
     Raises:
         DataError: a folder, a task or a benchmark that the cell needs is not there.
     """
+    with kept_in(Path(config.paths.cache).expanduser()):
+        _settle(config)
+
+
+def _settle(config: RunConfig) -> None:
     for field in fields(DataConfig):
         if (path := getattr(config.data, field.name)) is not None:
             setattr(config.data, field.name, str(Path(path).expanduser().resolve()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections import Counter
@@ -209,6 +210,9 @@ def _conclude(plan: Plan, ledger: Ledger, again: str, report: Report | None, con
     for_good = [cell for cell in study.lost if decide(cell.view).action == "failed"]
     if len(study.lost) > len(for_good):
         _say(console, f"go on with: {again}")
+    if any(_kind(cell) == "data" for cell in for_good):
+        launched = shlex.join(["flanscale", "launch", ledger.study, *ledger.overrides])
+        _say(console, f"where data is mended, which makes new cells: {launched}")
     if for_good:
         _say(console, f"try the failed again with: flanscale retry {_name(ledger)}")
     if notify and study.settled:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from flanscale import identity
 from flanscale.config.compose import load
 from flanscale.errors import ConfigError, CutOff, Preempted
 from flanscale.orchestration.running import provenance, repeat, slurm
@@ -199,6 +200,7 @@ def _run(cell: RunConfig, directory: Path, runner: str, attempt: int, stop: Stop
     os.environ.update(cell.cluster.environment)  # before JAX is imported, which reads it once
     provenance.record_attempt(directory, attempt)
     log.info("attempt %d of %s on %s, process %d", attempt, directory.name, this_host(), os.getpid())
+    identity.verify(cell)
     try:
         importlib.import_module(runner).run(cell, directory, attempt=attempt, should_stop=stop)
     finally:

@@ -15,7 +15,7 @@ from flanscale.config.assignment import assign
 from flanscale.config.checks import GROUPS, fields
 from flanscale.config.compose import Composer, checked, load
 from flanscale.config.overrides import parse_override
-from flanscale.errors import ConfigError
+from flanscale.errors import ConfigError, UserError, one_line
 from flanscale.orchestration.dispatch.launch import Report, launch
 from flanscale.orchestration.planning.cost import cost_of
 from flanscale.orchestration.planning.ledger import Ledger
@@ -70,6 +70,7 @@ def make_retry(cells: Sequence[Seen], overrides: Sequence[str]) -> Retry:
     chosen = {cell.entry.id for cell in cells if cell.meant and _reason(cell) is None}
     for cell in {cell.directory: cell for cell in cells}.values():  # two studies may share it
         reason = _reason(cell) or (None if cell.meant else _not_meant(cell)) or _unready(cell, chosen)
+        reason = reason or _other_data(cell, changes)
         composed = None if reason else _compose(cell, changes, chosen)
         if composed is None:
             left.append(Left(cell, reason or OTHER_VERSION))
@@ -106,6 +107,21 @@ def _unready(cell: Seen, chosen: Iterable[str]) -> str | None:
     return None
 
 
+def _other_data(cell: Seen, changes: Sequence[tuple[str, Any]]) -> str | None:
+    """Why a cell that failed on its data would fail again: it lacks some, or what was mended makes another cell."""
+    if failure_class(cell.view) != "data" or _moved(changes):
+        return None
+    try:
+        identity.verify(load(cell.directory))
+    except (UserError, OSError) as error:
+        return one_line(error)
+    return None
+
+
+def _moved(changes: Sequence[tuple[str, Any]]) -> bool:
+    return any(key.split(".")[0] in FINGERPRINTED for key, _ in changes)
+
+
 # --- overriding ---------------------------------------------------------------------------------------------------
 
 
@@ -133,7 +149,7 @@ def _compose(cell: Seen, changes: Sequence[tuple[str, Any]], chosen: Iterable[st
     if identity.identity(kept) != cell.entry.id:
         return None
     run = _changed(kept, changes)
-    if any(key.split(".")[0] in FINGERPRINTED for key, _ in changes):
+    if _moved(changes):
         run = identity.resolve(run)
         if identity.identity(run) != cell.entry.id:
             told = " ".join(f"{key}={value}" for key, value in changes)
