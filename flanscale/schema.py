@@ -450,6 +450,15 @@ class ClusterConfig:
         minimum=1,
         changes_result=False,
     )
+    cells_per_job: int = knob(
+        1, help="slurm: cells that one job runs, in as much time as they may take", minimum=1, changes_result=False
+    )
+    cells_at_once: int = knob(
+        1,
+        help="slurm: how many of these run side by side; they share the job's cores, memory and GPUs",
+        minimum=1,
+        changes_result=False,
+    )
     cpus: int = knob(1, help="CPU cores of one cell", minimum=1, changes_result=False)
     nodes: int = knob(1, help="slurm: nodes of one cell", minimum=1, changes_result=False)
     gpus: int = knob(0, help="GPUs of one cell, per node", minimum=0, changes_result=False)

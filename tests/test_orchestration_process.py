@@ -16,6 +16,7 @@ from little_study import PATH_OF_PROCESSES, Workplace, attempts, begun, open_wor
 from flanscale.orchestration.dispatch import process
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.dispatch.snapshot import Snapshot
+from flanscale.orchestration.running import child
 from flanscale.orchestration.running.liveness import look
 from flanscale.schema import ClusterConfig
 
@@ -89,7 +90,9 @@ def test_the_time_limit_of_the_cluster_is_handed_on_in_seconds_with_some_notice(
 
 def limited(run: Path, runner: str, notice: float, limit: float) -> subprocess.Popen[bytes]:
     """A cell's process with a time limit in seconds that nobody but itself can keep."""
-    return subprocess.Popen([sys.executable, "-m", process.__name__, str(run), runner, str(notice), str(limit)])
+    return subprocess.Popen(
+        [sys.executable, "-m", child.__name__, str(run), runner, child.ALONE, str(notice), str(limit)]
+    )
 
 
 def test_a_cell_leaves_after_a_checkpoint_when_its_time_is_nearly_up(place: Workplace) -> None:

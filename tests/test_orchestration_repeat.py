@@ -136,7 +136,7 @@ def test_slurm_repeats_an_attempt_later_and_later_and_not_for_ever(
     place = open_workplace(tmp_path, monkeypatch)
     run = make_run(place, "cluster=slurm", "cluster.gpus=0", "cluster.retries=2", "cluster.backoff_seconds=10")
     cluster = place.plan("cluster=slurm", "cluster.gpus=0", "mixture.count=9", "seed=0").cells[0].config.cluster
-    (job,) = launcher.submit_slurm([run], cluster, "disk_full", "surviving")
+    (job,) = launcher.submit_slurm([[run]], cluster, "disk_full", "surviving")
     wait_until(lambda: read_state(run).state == "failed", seconds=180)
     first, second, third = (float(line) for line in (run / "begun").read_text().split())
     assert second - first >= 10

@@ -31,7 +31,7 @@ SECONDS = 240.0  # of a cell that has two cores for four processes
 
 def submit(folder: Path) -> Path:
     directory = make_cell(folder, *FOUR)
-    submit_slurm([directory], load(directory).cluster, RUNNER, "multihost")
+    submit_slurm([[directory]], load(directory).cluster, RUNNER, "multihost")
     return directory
 
 

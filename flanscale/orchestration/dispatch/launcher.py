@@ -6,6 +6,7 @@ A job is `job.start` with a run directory's path: no closures travel, so what a 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -22,11 +23,11 @@ from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.options import further_options
 from flanscale.orchestration.dispatch.request import refusal
 from flanscale.orchestration.dispatch.snapshot import Snapshot
-from flanscale.orchestration.running import job
+from flanscale.orchestration.running import job, worker
+from flanscale.orchestration.running.child import notice_seconds
 from flanscale.orchestration.running.logs import JOBS_FOLDER
 from flanscale.schema import ClusterConfig
 
-LONGEST_NOTICE_SECONDS = 120  # from the stop signal to the kill: one step, one checkpoint, Slurm's minute of leeway
 PAUSES = (2.0, 5.0, 10.0)  # seconds before each time that a controller that is silent is asked again
 SILENT = re.compile(r"[Uu]nable to contact slurm controller|timed out|Zero Bytes|Connection (?:refused|reset)")
 CLOSING_MINUTES = 60
@@ -36,7 +37,7 @@ INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "PMI_", "PMIX
 
 
 def submit_slurm(
-    run_dirs: Sequence[Path],
+    units: Sequence[Sequence[Path]],
     cluster: ClusterConfig,
     runner: str,
     name: str,
@@ -44,11 +45,11 @@ def submit_slurm(
     dependency: str = "",
     snapshot: Snapshot | None = None,
 ) -> list[str]:
-    """Submit cells of one resource shape as one job array; returns their job ids in the order of `run_dirs`.
+    """Submit cells of one resource shape as one job array; returns the job ids in the order of `units`.
 
     Args:
-        run_dirs: one a cell.
-        cluster: the resources of each.
+        units: the run directories of each job's cells.
+        cluster: the resources of a job, and the time limit of a cell.
         runner: see `job.start`.
         name: of the array, as squeue shows it.
         dependency: what the cells wait for, in the words of sbatch; a job whose turn can never come is cancelled.
@@ -58,9 +59,15 @@ def submit_slurm(
         NoRoom: as many jobs are queued as Slurm allows.
         ConfigError: Slurm refuses or does not answer; the message is Slurm's own, in one line.
     """
-    calls = [(job.start, str(run_dir), runner) for run_dir in run_dirs]
-    parameters = slurm_parameters(cluster, name, len(run_dirs), dependency, snapshot)
-    return _submitted(calls, run_dirs[0].parent, cluster, name, parameters)
+    calls: list[tuple[Any, ...]] = [
+        (worker.start_several, [str(run_dir) for run_dir in unit], runner)
+        if cluster.cells_per_job > 1
+        else (job.start, str(*unit), runner)
+        for unit in units
+    ]
+    rounds = math.ceil(max(map(len, units)) / cluster.cells_at_once)
+    parameters = slurm_parameters(cluster, name, len(units), dependency, snapshot, rounds)
+    return _submitted(calls, units[0][0].parent, cluster, name, parameters)
 
 
 def submit_after(
@@ -117,9 +124,14 @@ def _submitted(
 
 
 def slurm_parameters(
-    cluster: ClusterConfig, name: str, cells: int, dependency: str = "", snapshot: Snapshot | None = None
+    cluster: ClusterConfig,
+    name: str,
+    jobs: int,
+    dependency: str = "",
+    snapshot: Snapshot | None = None,
+    rounds: int = 1,
 ) -> dict[str, Any]:
-    """What submitit's Slurm executor is told."""
+    """What submitit's Slurm executor is told, of jobs that run so many rounds of cells one after another."""
     exports = [f"export {key}={shlex.quote(value)}" for key, value in cluster.environment.items()]
     waits = {"dependency": dependency, "kill-on-invalid-dep": "yes"} if dependency else {}
     parameters: dict[str, Any] = {
@@ -127,8 +139,8 @@ def slurm_parameters(
         "nodes": cluster.nodes,
         "tasks_per_node": cluster.tasks_per_node,
         "cpus_per_task": max(1, cluster.cpus // cluster.tasks_per_node),
-        "timeout_min": cluster.timeout_minutes,
-        "slurm_array_parallelism": cluster.parallelism or cells,
+        "timeout_min": cluster.timeout_minutes * rounds,
+        "slurm_array_parallelism": cluster.parallelism or jobs,
         "slurm_signal_delay_s": notice_seconds(cluster),
         "slurm_setup": [*exports, *cluster.setup, *(snapshot.exports() if snapshot else [])],
         "slurm_srun_args": ["--export=ALL", "--kill-on-bad-exit=1"],
@@ -141,11 +153,6 @@ def slurm_parameters(
         "slurm_account": cluster.account,
     }
     return parameters | {key: value for key, value in optional.items() if value is not None}
-
-
-def notice_seconds(cluster: ClusterConfig) -> int:
-    """Seconds between the stop signal and the end of the time limit."""
-    return min(LONGEST_NOTICE_SECONDS, cluster.timeout_minutes * 60 // 4)
 
 
 def fresh_folder(parent: Path, name: str) -> Path:

@@ -1,23 +1,19 @@
 """How does a cell become a process of this machine? A child in a session of its own, which outlives its launcher.
 
-What is typed at the launcher's terminal does not reach it: the launcher asks it to leave. It keeps its time limit
-itself, so that it ends in time though the launcher was killed, and the queue has no clock to watch.
+What is typed at the launcher's terminal does not reach it: the launcher asks it to leave.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import sys
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from flanscale.orchestration.dispatch.launcher import fresh_folder, notice_seconds, outside_slurm
+from flanscale.orchestration.dispatch.launcher import fresh_folder, outside_slurm
 from flanscale.orchestration.dispatch.snapshot import Snapshot
-from flanscale.orchestration.running import job
+from flanscale.orchestration.running import child
 from flanscale.orchestration.running.logs import JOBS_FOLDER, WORDS_FILE
 from flanscale.schema import ClusterConfig
 
@@ -60,13 +56,10 @@ def start_process(run_dir: Path, cluster: ClusterConfig, runner: str, snapshot: 
     if snapshot:
         environment |= snapshot.environment(environment)
     environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(cluster.gpus)))
-    limit = 60 * cluster.timeout_minutes
-    notice = limit - notice_seconds(cluster)
-    command = [sys.executable, "-u", "-m", __name__, str(run_dir), runner, str(notice), str(limit)]
     folder = fresh_folder(run_dir.parent / JOBS_FOLDER, run_dir.name)
     with (folder / WORDS_FILE).open("wb") as words:
         handle = subprocess.Popen(
-            command,
+            child.command(run_dir, cluster, runner),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=words,
@@ -74,21 +67,3 @@ def start_process(run_dir: Path, cluster: ClusterConfig, runner: str, snapshot: 
             start_new_session=True,
         )
     return CellProcess(handle, folder)
-
-
-def main() -> None:
-    """Run the cell of a run directory: what the process does.
-
-    Its arguments are those of `job.start`, and the seconds after which it sends itself SIGUSR2, upon which a job leaves
-    after a checkpoint, and SIGKILL.
-    """
-    run_dir, runner, notice, limit = sys.argv[1:]
-    for number, seconds in ((signal.SIGUSR2, notice), (signal.SIGKILL, limit)):
-        timer = threading.Timer(float(seconds), os.kill, (os.getpid(), number))
-        timer.daemon = True  # nobody waits for it at the end
-        timer.start()
-    job.start(run_dir, runner)
-
-
-if __name__ == "__main__":
-    main()

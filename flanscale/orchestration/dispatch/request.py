@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from flanscale.errors import ConfigError, nearest
+from flanscale.orchestration.planning.resources import rounds
 from flanscale.orchestration.running import slurm
 from flanscale.orchestration.running.slurm import Nodes
 from flanscale.schema import ClusterConfig
@@ -25,8 +26,10 @@ def check_request(cluster: ClusterConfig, known: Sequence[Nodes]) -> None:
         return
     where, there = _partition(cluster, known)
     limits = [nodes.minutes for nodes in there]
-    if None not in limits and cluster.timeout_minutes > (limit := max(minutes or 0 for minutes in limits)):
-        raise ConfigError(f"cluster.timeout_minutes={cluster.timeout_minutes}: {where} ends jobs after {limit} minutes")
+    if None not in limits and cluster.timeout_minutes * rounds(cluster) > (limit := max(n or 0 for n in limits)):
+        each = f" for each of {rounds(cluster)} cells one after another" if rounds(cluster) > 1 else ""
+        given = f"cluster.timeout_minutes={cluster.timeout_minutes}{each}"
+        raise ConfigError(f"{given}: {where} ends jobs after {limit} minutes")
     for key, asked, unit, most in (
         ("cpus", cluster.cpus, "cores", max(nodes.cpus for nodes in there)),
         ("gpus", cluster.gpus, "GPUs", max(nodes.gpus for nodes in there)),

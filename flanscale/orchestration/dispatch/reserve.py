@@ -67,13 +67,13 @@ def submitted(run_dir: Path, job: str) -> None:
 
 
 def give_back(run_dir: Path) -> None:
-    """Undo a reservation whose job could not be started: nothing half-made stays behind."""
+    """Undo a reservation whose job could not be started, or does not hold it any more: nothing half-made stays."""
     with claim(run_dir) as mine:
         state = read_state(run_dir)
-        if not mine or state.state != "queued":
+        if not mine or state.state not in ("queued", "preempted"):
             return
         if state.attempt:
-            write_state(run_dir, replace(state, state="preempted"))
+            write_state(run_dir, replace(state, state="preempted", job=None))
         else:
             gone = run_dir.with_name(f".{run_dir.name}.{os.getpid()}")
             run_dir.rename(gone)  # another launcher that comes now makes a directory of its own

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -34,6 +35,7 @@ class Submitted:
 
     jobs: list[str] = field(default_factory=list)  # of whole arrays
     cells: int = 0
+    elements: int = 0  # of all arrays: fewer than cells where several cells share a job
     left: int = 0  # cells that Slurm has no room for yet
     follower: str | None = None  # the job that submits these
     held_up: Counter[str] = field(default_factory=Counter)  # cells that wait for a later launch, by what they wait for
@@ -43,7 +45,8 @@ class Submitted:
         shown = [*self.jobs[:SHOWN], *([f"{len(self.jobs) - SHOWN} more"] if len(self.jobs) > SHOWN else [])]
         count = f"{self.cells} of {self.cells + self.left}" if self.left else f"{self.cells}"
         rest = f"; the rest follow by job {self.follower} when there is room" if self.left and self.follower else ""
-        told = [f"submitted {count} cells to Slurm: job{'s' * (len(self.jobs) > 1)} {', '.join(shown)}{rest}"]
+        packed = f" in {self.elements} jobs" if self.elements < self.cells else ""
+        told = [f"submitted {count} cells to Slurm{packed}: job{'s' * (len(self.jobs) > 1)} {', '.join(shown)}{rest}"]
         return [*(told if self.cells else []), *held_up_words(self.held_up)]
 
 
@@ -138,8 +141,10 @@ class _Submission:
         """Submit what has been taken, parents first, as far as there is room."""
         largest, taken = slurm.largest_array(), self.waiting.taken
         try:
-            for level in levels([cell for cell in ordered if cell.id in taken]):
-                for array in _cut(level, self.waiting.jobs_before(level), self.sizes, largest):
+            levelled = [cell for cell in ordered if cell.id in taken]
+            parents = {parent for cell in levelled for parent in cell.parents}
+            for level in levels(levelled):
+                for array in _cut(level, parents, self.waiting.jobs_before(level), self.sizes, largest):
                     self._in_parts(array)
         except NoRoom:
             if not self.made.cells:
@@ -149,7 +154,7 @@ class _Submission:
 
     def _in_parts(self, array: Array) -> None:
         """All of an array in one go, or in parts half as large each time that Slurm has no room."""
-        rest, size = array.cells, len(array.cells)
+        rest, size = array.units, len(array.units)
         while rest:
             try:
                 self._hand_over(array, rest[:size])
@@ -163,18 +168,20 @@ class _Submission:
             if rest:
                 self._leave()  # as long as there is room for this job
 
-    def _hand_over(self, array: Array, cells: Sequence[Cell]) -> None:
-        directories = [self.plan.directory(cell) for cell in cells]
-        share = max(1, array.parallelism * len(cells) // len(array.cells)) if array.parallelism else None
-        cluster = replace(cells[0].config.cluster, parallelism=share)
+    def _hand_over(self, array: Array, units: Sequence[Unit]) -> None:
+        directories = [[self.plan.directory(cell) for cell in unit] for unit in units]
+        share = max(1, array.parallelism * len(units) // len(array.units)) if array.parallelism else None
+        cluster = replace(units[0][0].config.cluster, parallelism=share)
         name, dependency = self.plan.study.name, array.dependency
         jobs = launcher.submit_slurm(directories, cluster, self.runner, name, dependency=dependency, snapshot=self.copy)
         self.made.jobs.append(jobs[0].split("_")[0])
-        self.made.cells += len(jobs)
+        self.made.elements += len(jobs)
         self.sizes[self.made.jobs[-1]] = len(jobs)
-        for cell, job in zip(cells, jobs, strict=True):
+        pairs = [(cell, job) for unit, job in zip(units, jobs, strict=True) for cell in unit]
+        self.made.cells += len(pairs)
+        for cell, job in pairs:
             self.waiting.handed_over(cell, job)
-        _at_once(lambda pair: submitted(*pair), list(zip(directories, jobs, strict=True)))
+        _at_once(lambda pair: submitted(self.plan.directory(pair[0]), pair[1]), pairs)
 
     def _leave(self) -> None:
         if self.leave_rest and not self.made.follower:
@@ -188,12 +195,15 @@ def _at_once(work: Callable[[T], None], items: Sequence[T]) -> None:
             pass
 
 
-def _cut(level: Sequence[Cell], waits: Mapping[str, Jobs], sizes: Mapping[str, int], largest: int) -> list[Array]:
-    """Arrays of cells that wait for none of each other, by resource shape."""
-    shapes: dict[str, list[Cell]] = {}
+def _cut(
+    level: Sequence[Cell], parents: Set[str], waits: Mapping[str, Jobs], sizes: Mapping[str, int], largest: int
+) -> list[Array]:
+    """Arrays of cells that wait for none of each other, by resource shape; one that others wait for shares no job."""
+    shapes: dict[tuple[str, int], list[Cell]] = {}
     for cell in level:
-        shapes.setdefault(repr(cell.config.cluster), []).append(cell)
-    return [array for cells in shapes.values() for array in arrays(cells, waits, sizes, largest)]
+        cluster = cell.config.cluster
+        shapes.setdefault((repr(cluster), 1 if cell.id in parents else cluster.cells_per_job), []).append(cell)
+    return [array for (_, per_job), cells in shapes.items() for array in arrays(cells, waits, sizes, largest, per_job)]
 
 
 class _Waiting:
@@ -235,13 +245,14 @@ class _Waiting:
 
 # --- arrays -----------------------------------------------------------------------------------------------------------
 Jobs = frozenset[str]
+Unit = tuple[Cell, ...]  # the cells of one job
 
 
 @dataclass(frozen=True)
 class Array:
-    """Cells of one resource shape that one submission starts."""
+    """Jobs of one resource shape that one submission starts."""
 
-    cells: tuple[Cell, ...]
+    units: tuple[Unit, ...]
     dependency: str = ""  # in the words of sbatch
     parallelism: int | None = None  # its share of the cap on cells that run at once
 
@@ -254,7 +265,9 @@ def levels(cells: Sequence[Cell]) -> list[list[Cell]]:
     return [[cell for cell in cells if depth[cell.id] == level] for level in sorted(set(depth.values()))]
 
 
-def arrays(cells: Sequence[Cell], waits: Mapping[str, Jobs], sizes: Mapping[str, int], largest: int) -> list[Array]:
+def arrays(
+    cells: Sequence[Cell], waits: Mapping[str, Jobs], sizes: Mapping[str, int], largest: int, per_job: int = 1
+) -> list[Array]:
     """Cells of one resource shape, cut into arrays.
 
     Args:
@@ -262,19 +275,28 @@ def arrays(cells: Sequence[Cell], waits: Mapping[str, Jobs], sizes: Mapping[str,
         waits: the Slurm jobs that a cell's unfinished parents are, by its id; not there or empty where it has none.
         sizes: of every array already submitted, by its job id.
         largest: how many elements an array may have.
+        per_job: how many cells that wait for the same jobs an element may hold.
     """
-    groups: dict[Jobs, list[Cell]] = {}
+    alike: dict[Jobs, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(waits.get(cell.id, frozenset()), []).append(cell)
+        alike.setdefault(waits.get(cell.id, frozenset()), []).append(cell)
+    groups = {jobs: _dealt_out(group, per_job) for jobs, group in alike.items()}
     made = [array for parent in sizes for array in _corresponding(groups, parent, sizes[parent], largest)]
     for jobs, group in groups.items():
         dependency = _afterok(jobs, sizes) if jobs else ""
         made += [Array(tuple(group[n : n + largest]), dependency) for n in range(0, len(group), largest)]
-    cap = cells[0].config.cluster.parallelism
+    cluster = cells[0].config.cluster
+    cap = cluster.parallelism and max(1, cluster.parallelism // cluster.cells_at_once)
     return [replace(array, parallelism=max(1, cap // len(made)) if cap else None) for array in made]
 
 
-def _corresponding(groups: dict[Jobs, list[Cell]], parent: str, size: int, largest: int) -> Iterator[Array]:
+def _dealt_out(cells: Sequence[Cell], per_job: int) -> list[Unit]:
+    """Jobs of at most so many cells each, in turns: all begin with cells that are to start early."""
+    jobs = math.ceil(len(cells) / per_job)
+    return [tuple(cells[first::jobs]) for first in range(jobs)]
+
+
+def _corresponding(groups: dict[Jobs, list[Unit]], parent: str, size: int, largest: int) -> Iterator[Array]:
     """Arrays whose elements each wait for the element of a parent array with the same number; taken out of `groups`.
 
     Only where every element has equally many children, and it makes fewer arrays than one for each element.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from functools import cache
@@ -21,6 +22,7 @@ from flanscale.schema import ClusterConfig, MeshConfig, RunConfig
 FOR_ALL = ("name", "by_model", "notify")  # of the study, not of a model
 THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # follow cluster.cpus where conf/ sets them to it
 PLATFORM = "JAX_PLATFORMS"
+GPU_MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
 def resources_of(config: RunConfig) -> ClusterConfig:
@@ -36,10 +38,28 @@ def resources_of(config: RunConfig) -> ClusterConfig:
         if _name_of(model) == config.model.name or model == config.model.name:
             cluster = _changed(cluster, model, values)
     _check(cluster, config.trainer.mesh)
-    environment = dict(cluster.environment)
+    environment = _shared(cluster)
     if cluster.name == "slurm" and cluster.gpus:
         environment.setdefault(PLATFORM, "cuda")
     return dataclasses.replace(cluster, by_model={}, environment=environment)
+
+
+def rounds(cluster: ClusterConfig) -> int:
+    """How many cells of a job run one after another: each may take `timeout_minutes`."""
+    return math.ceil(cluster.cells_per_job / cluster.cells_at_once)
+
+
+def _shared(cluster: ClusterConfig) -> dict[str, str]:
+    """The environment of one of the cells that share a job's cores, and a GPU's memory where there are more of them."""
+    environment, together = dict(cluster.environment), cluster.cells_at_once
+    if together == 1:
+        return environment
+    follows = {key for key in THREADS if environment.get(key) == str(cluster.cpus)}
+    environment |= dict.fromkeys(sorted(follows), str(cluster.cpus // together))
+    if together > cluster.gpus > 0:
+        whole = float(environment.get(GPU_MEMORY, "0.9"))
+        environment[GPU_MEMORY] = f"{whole * cluster.gpus / together:.3f}"
+    return environment
 
 
 @cache
@@ -79,6 +99,7 @@ def _changed(cluster: ClusterConfig, model: str, values: Any) -> ClusterConfig:
 
 def _check(cluster: ClusterConfig, mesh: MeshConfig) -> None:
     gpus, tasks, nodes = cluster.gpus, cluster.tasks_per_node, cluster.nodes
+    _check_several(cluster)
     if cluster.name != "slurm":
         if tasks > 1 or nodes > 1:
             raise ConfigError(
@@ -92,10 +113,41 @@ def _check(cluster: ClusterConfig, mesh: MeshConfig) -> None:
             f" set cluster.tasks_per_node to {gpus}, one of its divisors, or 1"
         )
     devices = mesh.data * mesh.fsdp * mesh.tensor
-    if gpus and devices != nodes * gpus:
+    if cluster.cells_at_once > 1 and gpus and devices != (own := max(1, gpus // cluster.cells_at_once)):
+        raise ConfigError(
+            f"trainer.mesh has {devices} devices, and each of cluster.cells_at_once={cluster.cells_at_once} cells on"
+            f" cluster.gpus={gpus} has {own}: set one of the three"
+        )
+    if gpus and cluster.cells_at_once == 1 and devices != nodes * gpus:
         raise ConfigError(
             f"trainer.mesh has data × fsdp × tensor = {mesh.data} × {mesh.fsdp} × {mesh.tensor} = {devices} devices,"
             f" and the job cluster.nodes × cluster.gpus = {nodes} × {gpus} = {nodes * gpus}: {_fitting(cluster, mesh)}"
+        )
+
+
+def _check_several(cluster: ClusterConfig) -> None:
+    """Raise `ConfigError` where several cells cannot share a job as asked."""
+    many, together = cluster.cells_per_job, cluster.cells_at_once
+    if cluster.name != "slurm" and (many > 1 or together > 1):
+        raise ConfigError(
+            f"cluster.cells_per_job={many} cluster.cells_at_once={together}: cluster={cluster.name} has no jobs;"
+            " cluster.parallelism=N runs N cells at once"
+        )
+    if together > many:
+        raise ConfigError(
+            f"cluster.cells_at_once={together}: more than the cells of a job; set cluster.cells_per_job={together} too"
+        )
+    if many > 1 and (cluster.nodes > 1 or cluster.tasks_per_node > 1):
+        raise ConfigError(
+            f"cluster.cells_per_job={many}: its cells are one process each, and cluster.nodes={cluster.nodes},"
+            f" cluster.tasks_per_node={cluster.tasks_per_node}; set these to 1, or cells_per_job"
+        )
+    if together > cluster.cpus:
+        raise ConfigError(f"cluster.cells_at_once={together}: more than cluster.cpus={cluster.cpus}, which they share")
+    if cluster.gpus and cluster.gpus % together and together % cluster.gpus:
+        raise ConfigError(
+            f"cluster.cells_at_once={together}: cluster.gpus={cluster.gpus} cannot be shared equally; let one be a"
+            " multiple of the other"
         )
 
 

@@ -40,7 +40,7 @@ RECORD_POLL_SECONDS = 2.0
 log = logging.getLogger("flanscale.job")
 
 
-def start(run_dir: str, runner: str = RUNNER, echo: bool = False) -> None:
+def start(run_dir: str, runner: str = RUNNER, *, echo: bool = False, shares_job: bool = False) -> None:
     """Run the cell of a run directory to its end, from its last checkpoint on where there is one.
 
     Returns at once when the run is finished already or another process is at it; where that process is on another host
@@ -51,6 +51,7 @@ def start(run_dir: str, runner: str = RUNNER, echo: bool = False) -> None:
         run_dir: a directory with `config.yaml`.
         runner: the module whose function `run(config, run_dir, *, attempt, should_stop)` executes a cell.
         echo: show the log on the terminal too.
+        shares_job: its Slurm job has other cells, and their starter is who puts it back.
 
     Raises:
         SystemExit: the attempt failed (1) or was stopped after a checkpoint (75); `state.json` tells why. Or nothing
@@ -68,14 +69,15 @@ def start(run_dir: str, runner: str = RUNNER, echo: bool = False) -> None:
             stop_requests(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2) as stop,  # in place of submitit's handlers
             claim(directory, RUN, outlast=True, give_up=stop) as lease,
         ):
-            state = _begin(directory) if lease and not _sent_back(directory) else None
+            state = _begin(directory) if lease and (shares_job or not _sent_back(directory)) else None
             announce(directory, rank, state.attempt if state else None)
             if lease and state:
-                _Attempt(directory, lease, state, stop, terminal).execute(runner)
+                _Attempt(directory, lease, state, stop, terminal, shares_job).execute(runner)
             elif not lease:
                 log.info("process %d: another process runs this cell", os.getpid())
     except OSError as error:
-        _give_up(directory, terminal, file_system_trouble(error, directory) or f"{directory}: {error}")
+        why = file_system_trouble(error, directory) or f"{directory}: {error}"
+        _give_up(directory, terminal, why, shares_job=shares_job)
         raise SystemExit(EXIT_FAILED) from None
     finally:
         os.close(terminal)
@@ -122,6 +124,7 @@ class _Attempt:
     state: RunState
     stop: StopRequest
     terminal: int  # the file descriptor of standard error
+    shares_job: bool
     cluster: ClusterConfig = field(default_factory=ClusterConfig)  # the defaults until it has been read
     began: float = field(default_factory=time.monotonic)
 
@@ -192,7 +195,7 @@ class _Attempt:
 
     def _put_back(self, ended: RunState) -> None:
         seconds = repeat.wait_seconds(ended, self.cluster)
-        if ended.job and repeat.put_back(ended.job, seconds):
+        if ended.job and not self.shares_job and repeat.put_back(ended.job, seconds):
             log.info("Slurm job %s goes back into the queue, to start in %.0f s at the earliest", ended.job, seconds)
 
 
@@ -207,12 +210,12 @@ def _run(cell: RunConfig, directory: Path, runner: str, attempt: int, stop: Stop
         provenance.record_devices(directory)
 
 
-def _give_up(directory: Path, terminal: int, why: str) -> None:
+def _give_up(directory: Path, terminal: int, why: str, *, shares_job: bool) -> None:
     """Say what could not be recorded, and let Slurm try again: how often is counted by Slurm where nobody else can."""
     os.write(terminal, f"flanscale: {directory.name}: nothing can be recorded: {why}\n".encode())
-    job, restarts = slurm.current_job(), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    job, restarts = slurm.current_job(), repeat.restarts()
     cluster = ClusterConfig()  # its own may be out of reach
-    if job and restarts <= cluster.retries:
+    if job and not shares_job and restarts <= cluster.retries:
         repeat.put_back(job, min(cluster.backoff_seconds * 2.0**restarts, repeat.LONGEST_WAIT_SECONDS))
 
 
@@ -234,7 +237,7 @@ def _heartbeat(attempt: _Attempt) -> Iterator[None]:
                 silent = time.monotonic() - beaten
                 if silent > SILENCE_SECONDS - 2 * HEARTBEAT_SECONDS:
                     why = file_system_trouble(error, attempt.directory) or str(error)
-                    _give_up(attempt.directory, attempt.terminal, why)
+                    _give_up(attempt.directory, attempt.terminal, why, shares_job=attempt.shares_job)
                     attempt.leave_without_a_word(f"its file system was out of reach for {silent:.0f} s")
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)

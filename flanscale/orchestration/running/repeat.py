@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -65,6 +66,11 @@ def wait_seconds(state: RunState, cluster: ClusterConfig) -> float:
     if state.stalled == 0 and (state.failure is None or state.failure.kind != "node"):
         return 0.0
     return min(cluster.backoff_seconds * 2.0 ** max(state.stalled - 1, 0), LONGEST_WAIT_SECONDS)
+
+
+def restarts() -> int:
+    """How often Slurm has started this process's job again: what counts where no record can be written."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def put_back(job: str, seconds: float) -> bool:

@@ -17,6 +17,7 @@ from flanscale.orchestration.running.liveness import View, asking_rarely, look, 
 from flanscale.orchestration.running.slurm import cancel_jobs, jobs_of
 from flanscale.orchestration.running.withheld import withhold
 from flanscale.orchestration.steering.targets import Seen
+from flanscale.run_directory import read_state
 
 WAITING = ("planned", "interrupted", "preempted")  # a launch that is under way may be about to start these
 ASKED_FOR = {"running": {"running"}, "queued": {"queued", *WAITING}}  # a launcher's memory is a queue too
@@ -106,14 +107,27 @@ def _cancel_jobs(cells: Sequence[tuple[Seen, View]], done: Cancelled) -> None:
     ours = jobs_of(runs)
     done.other_jobs += [cell.entry.run for cell, view in cells if view.state.job not in ours]
     mine = [(cell, view) for cell, view in cells if view.state.job in ours]
-    cancel_jobs([view.state.job for _, view in mine if view.state.job])
+    shared = _shared_with_others(mine)
+    jobs = {view.state.job for _, view in mine if view.state.job} - shared
+    cancel_jobs(jobs)
     done.running_jobs += [cell.entry.run for cell, view in mine if view.status == "running"]
-    queued = {view.state.job: cell for cell, view in mine if view.status != "running"}
-    done.queued_jobs += _names(queued.values())
-    _wait_until_gone(queued.keys(), runs)
-    for cell in queued.values():
+    waiting = [(cell, view) for cell, view in mine if view.status != "running"]
+    done.queued_jobs += [cell.entry.run for cell, _ in waiting]
+    _wait_until_gone({view.state.job for _, view in waiting} - shared, runs)
+    for cell, _ in waiting:
         with suppress(FileNotFoundError):  # somebody else has cancelled it at the same time
             give_back(cell.directory)
+
+
+def _shared_with_others(cells: Sequence[tuple[Seen, View]]) -> set[str]:
+    """The jobs of these cells that have others to run: such a job sees for itself which of its cells are cancelled."""
+    chosen = {cell.directory for cell, _ in cells}
+    jobs = {view.state.job for _, view in cells}
+    ledgers = {cell.ledger.path: cell.ledger for cell, _ in cells}
+    entries = [(ledger, entry) for ledger in ledgers.values() for entry in (*ledger.entries, *ledger.removed)]
+    others = {ledger.directory(entry) for ledger, entry in entries} - chosen
+    states = [read_state(directory) for directory in others]
+    return {s.job for s in states if s.job in jobs and s.job and s.state in ("queued", "running", "preempted")}
 
 
 def _wait_until_gone(jobs: Set[str | None], runs: Path) -> None:
