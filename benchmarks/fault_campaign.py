@@ -1,6 +1,7 @@
 """Does a study survive a bad week? Cells on the test cluster, faults at random, results beside undisturbed ones.
 
     tests/slurm/cluster.sh with .venv/bin/python benchmarks/fault_campaign.py     # 200 NumPy cells, some minutes
+    … --cells-per-job 4 --cells-at-once 2                                         # cells that share jobs
     … --real --cells 8                                                            # cells of the quick study instead
 
 Ends with exit code 1 when a cell is lost, ran twice at once, has a row twice, or ends with other parameters.
@@ -47,7 +48,7 @@ REPAIR_SECONDS = 3.0
 CLOCK = {"step", "time", "attempt", "train/tokens_per_second", "train/data_wait_fraction", "train/mfu"}
 NUMPY = ["model=nano", "mixture.count=9", "trainer.steps=40"]
 REAL = ["model=nano", "mixture.count=9", "trainer=quickstart", "evaluation=procedural", "trainer.checkpoint_every=20"]
-CLUSTER = ["cluster=slurm", "cluster.cpus=1", "cluster.gpus=0", "cluster.partition=low", "cluster.timeout_minutes=60"]
+CLUSTER = ["cluster=slurm", "cluster.gpus=0", "cluster.partition=low", "cluster.timeout_minutes=60"]
 CLUSTER += ["cluster.environment.JAX_PLATFORMS=cpu", "cluster.backoff_seconds=1", "cluster.retries=20"]
 
 
@@ -287,6 +288,8 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between two faults, on average")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=30.0, help="what is unfinished then counts as lost")
+    parser.add_argument("--cells-per-job", type=int, default=1)
+    parser.add_argument("--cells-at-once", type=int, default=1)
     parser.add_argument("--real", action="store_true", help="cells of the quick study instead of NumPy ones")
     parser.add_argument("--keep", type=Path, help="an empty folder for all that is written; else a temporary one")
     return parser.parse_args(arguments)
@@ -294,7 +297,9 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def campaign(given: argparse.Namespace, folder: Path, machines: Machines) -> int:
     """Run it, print what happened, and give the exit code."""
-    study = {"title": "faults", "base": [*(REAL if given.real else NUMPY), "tracker=disabled", *CLUSTER]}
+    shared = [f"cluster.cells_per_job={given.cells_per_job}", f"cluster.cells_at_once={given.cells_at_once}"]
+    shared += [f"cluster.cpus={given.cells_at_once}"]
+    study = {"title": "faults", "base": [*(REAL if given.real else NUMPY), "tracker=disabled", *CLUSTER, *shared]}
     (folder / "sweeps").mkdir(parents=True)
     (folder / "sweeps" / f"{STUDY}.yaml").write_text(json.dumps(study | {"axes": {"seed": list(range(given.cells))}}))
     work = Campaign(folder, machines, random.Random(given.seed), given.real)

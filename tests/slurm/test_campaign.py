@@ -21,8 +21,11 @@ pytestmark = pytest.mark.slurm
 
 
 @pytest.mark.slow
-def test_a_study_under_random_faults_ends_as_if_there_had_been_none(tmp_path: Path, machines: Machines) -> None:
-    given = fault_campaign.parsed(["--cells", "24", "--minutes", "8"])
+@pytest.mark.parametrize("shared", [(), ("--cells-per-job", "4", "--cells-at-once", "2")], ids=["alone", "shared"])
+def test_a_study_under_random_faults_ends_as_if_there_had_been_none(
+    tmp_path: Path, machines: Machines, shared: tuple[str, ...]
+) -> None:
+    given = fault_campaign.parsed(["--cells", "24", "--minutes", "8", *shared])
     assert fault_campaign.campaign(given, tmp_path / "campaign", machines) == 0
 
 

@@ -18,8 +18,13 @@ from rich.console import Console
 
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.launch import launch
+from flanscale.orchestration.planning.ledger import ledger_of
 from flanscale.orchestration.planning.plan import Plan
 from flanscale.orchestration.running import slurm
+from flanscale.orchestration.running.liveness import look
+from flanscale.orchestration.steering.cancel import cancel
+from flanscale.orchestration.steering.targets import Target, look_at
+from flanscale.orchestration.watching.selection import Filter
 from flanscale.run_directory import read_state
 
 pytestmark = pytest.mark.slurm
@@ -81,6 +86,27 @@ def test_cells_beyond_the_limit_of_queued_jobs_are_submitted_by_a_job_when_there
     runs = [plan.directory(cell) for cell in plan.cells]
     wait_until_finished(runs)
     assert [len(attempts(run)) for run in runs] == [1, 1, 1, 1]
+
+
+def test_cells_of_one_job_go_back_with_it_and_leave_it_one_by_one(place: Workplace) -> None:
+    plan = place.plan(*SMALL, "cluster.cells_per_job=2", "trainer.steps=300")
+    assert "submitted 4 cells to Slurm in 2 jobs: job" in submit(plan)
+    runs = [plan.directory(cell) for cell in plan.cells]
+    first, second = runs[::2], runs[1::2]  # dealt out in turns
+    assert [len({read_state(run).job for run in unit}) for unit in (first, second)] == [1, 1]
+    wait_until(lambda: all((unit[0] / "checkpoint").exists() for unit in (first, second)))
+    subprocess.run(["scancel", "--signal=USR2", read_state(first[0]).job or ""], check=True)
+    ledger = ledger_of(plan)
+    cells = look_at(Target(ledger, ledger.entries), Filter(), slurm.known_jobs)
+    stopped = cancel([cell for cell in cells if cell.directory == second[0]])
+    assert stopped.running_jobs == [second[0].name]
+    wait_until_finished([*first, second[1]])
+    wait_until(lambda: read_state(second[0]).job is None)
+    assert (read_state(second[0]).state, look(second[0]).alive) == ("preempted", False)
+    assert [len(attempts(run)) for run in runs] == [2, 1, 1, 1]
+    submit(plan)
+    wait_until_finished(runs)
+    assert len(attempts(second[0])) == 2
 
 
 def test_a_child_starts_when_its_own_parent_has_ended_also_one_that_was_requeued(place: Workplace) -> None:

@@ -174,8 +174,9 @@ class _Work:
         print(f"{directory.name}: {state.state}", flush=True)
         self.failed += state.state == "failed"
         if self._ours(state):
-            self.left[directory] = repeat.wait_seconds(state, self.cluster)
-            self.unrecorded |= state.state != "preempted" and not cell.told
+            known = state.state == "preempted" or cell.told
+            self.left[directory] = repeat.wait_seconds(state, self.cluster) if known else self.cluster.backoff_seconds
+            self.unrecorded |= not known
 
     def _known(self, state: RunState, cell: _Running, code: int) -> RunState:
         """The record of a cell of ours that its own process has left unfinished, with what only its starter knows."""
