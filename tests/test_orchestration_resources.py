@@ -8,7 +8,7 @@ import pytest
 
 from flanscale.config.compose import Composer
 from flanscale.errors import ConfigError
-from flanscale.orchestration.planning.resources import resources_of
+from flanscale.orchestration.planning.resources import resources_of, rounds
 from flanscale.schema import ClusterConfig, RunConfig
 
 
@@ -88,3 +88,46 @@ def test_what_fits_together_passes() -> None:
         ["cluster.gpus=0", "cluster.nodes=2", "cluster.tasks_per_node=2", "trainer.mesh.data=4"],
     ):
         assert isinstance(resources_of(cell("cluster=slurm", *fitting)), ClusterConfig)
+
+
+def test_cells_side_by_side_share_cores_and_a_gpus_memory() -> None:
+    many = ("cluster.cells_per_job=8", "cluster.cells_at_once=4")
+    cores = resources_of(cell("cluster=slurm_cpu", "cluster.cpus=8", *many))
+    assert {cores.environment[name] for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")} == {"2"}
+    one = resources_of(cell("cluster=slurm", *many))
+    assert one.environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.230"
+    each = resources_of(cell("cluster=slurm", "cluster.gpus=4", *many))
+    assert each.environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.92"
+    two_each = resources_of(cell("cluster=slurm", "cluster.gpus=8", "trainer.mesh.data=2", *many))
+    assert (two_each.gpus, rounds(two_each), rounds(resources_of(cell("cluster=slurm")))) == (8, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("cluster=local", "cluster.cells_per_job=2"), r"cluster=local has no jobs; cluster.parallelism=N runs N"),
+        (
+            ("cluster=slurm", "cluster.cells_at_once=2"),
+            r"more than the cells of a job; set cluster.cells_per_job=2 too",
+        ),
+        (
+            ("cluster=slurm", "cluster.cells_per_job=2", "cluster.nodes=2", "trainer.mesh.data=2"),
+            r"cluster.cells_per_job=2: its cells are one process each, and cluster.nodes=2",
+        ),
+        (
+            ("cluster=slurm_cpu", "cluster.cpus=2", "cluster.cells_per_job=4", "cluster.cells_at_once=4"),
+            r"cluster.cells_at_once=4: more than cluster.cpus=2",
+        ),
+        (
+            ("cluster=slurm", "cluster.gpus=2", "cluster.cells_per_job=3", "cluster.cells_at_once=3"),
+            r"cluster.gpus=2 cannot be shared equally",
+        ),
+        (
+            ("cluster=slurm", "cluster.gpus=4", "cluster.cells_per_job=2", "cluster.cells_at_once=2"),
+            r"trainer.mesh has 1 devices, and each of cluster.cells_at_once=2 cells on cluster.gpus=4 has 2",
+        ),
+    ],
+)
+def test_cells_that_cannot_share_a_job_as_asked_are_refused(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resources_of(cell(*overrides))

@@ -106,6 +106,29 @@ def test_each_shape_is_an_array_of_its_own(place: Workplace, slurm: FakeSlurm) -
     assert [slurm.option(job, "array") for job in (101, 102)] == ["0-1%2", "0-1%2"]
 
 
+def test_cells_that_share_jobs_are_dealt_out_and_their_job_has_time_for_one_after_another(
+    place: Workplace, slurm: FakeSlurm
+) -> None:
+    shared = ("cluster.cells_per_job=3", "cluster.cells_at_once=2", "cluster.timeout_minutes=50", "seed=0,1,2,3,4")
+    plan = place.plan(*SLURM, *shared, "cluster.parallelism=4")
+    assert submit(plan).splitlines()[0] == "submitted 10 cells to Slurm in 4 jobs: job 101"
+    assert (slurm.option(101, "array"), slurm.option(101, "time")) == ("0-3%2", "100")
+    jobs = [read_state(plan.directory(cell)).job for cell in plan.cells]
+    assert jobs == [f"101_{n % 4}" for n in range(10)]
+    waiting = with_parents(place.plan(*SLURM, *shared, "trainer.steps=30"), [[], [], *([[0]] * 8)])
+    submit(waiting)
+    assert [slurm.option(n, "array") for n in (102, 103, 104)] == [None, None, "0-2%3"]
+    assert (slurm.option(102, "time"), slurm.option(104, "dependency")) == ("50", "afterok:102")
+
+
+def test_a_job_longer_than_the_partition_allows_is_told_with_the_cells_it_runs(
+    place: Workplace, slurm: FakeSlurm
+) -> None:
+    plan = place.plan(*SLURM, "cluster.partition=long", "cluster.timeout_minutes=1440", "cluster.cells_per_job=3")
+    with pytest.raises(ConfigError, match="timeout_minutes=1440 for each of 3 cells one after another: partition long"):
+        submit(plan)
+
+
 def test_several_nodes_are_one_step_with_all_its_tasks(place: Workplace, slurm: FakeSlurm) -> None:
     cluster = ("cluster=slurm", "cluster.nodes=2", "cluster.gpus=4", "trainer.batch_rows=32")
     one_each = place.plan(*cluster, "trainer.mesh.data=8", "cluster.tasks_per_node=4")
