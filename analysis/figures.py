@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 
 from analysis import scaling
 from analysis.fit_report import fit_report
@@ -248,7 +251,7 @@ def _draw_curve(axes: Axes, panel: Panel, curve: Curve, colour: Any) -> list[Dra
 
 
 def _finish(axes: Axes, scale: CountAxis, panel: Panel) -> None:
-    axes.set_title(panel.title, loc="left", pad=15, fontweight="bold", color="0.1")
+    axes.set_title(_in_lines(panel.title), loc="left", pad=15, fontweight="bold", color="0.1")
     above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
     line = axes.annotate(fit_text(panel), (0, 1), (0, 4), fontsize=7, color=GREY, **above)
     line.set_in_layout(False)  # the title's padding has made room for it
@@ -262,6 +265,20 @@ def _finish(axes: Axes, scale: CountAxis, panel: Panel) -> None:
     axes.margins(y=0.06)
     if zero:
         _break_axis(axes, scale.slot - margin, scale.slot + margin, low - margin, high + margin)
+
+
+def _in_lines(title: str) -> str:
+    """A panel's title in as many lines as its width takes; broken after blanks, and within words after signs."""
+    style = FontProperties(weight="bold", size=matplotlib.rcParams["axes.titlesize"])
+    room = 72 * PANEL_INCHES[0] * 0.8  # beside the labels of the axis
+    lines = [""]
+    for part in re.split(r"(?<=[ _/-])", title):
+        longer = lines[-1] + part
+        if lines[-1] and TextPath((0, 0), longer.rstrip(), prop=style).get_extents().width > room:
+            lines.append(part)
+        else:
+            lines[-1] = longer
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _break_axis(axes: Axes, slot_low: float, slot_high: float, low: float, high: float) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from rich.console import Console
 from synthetic_study import AXES, write_study
 
@@ -268,6 +269,21 @@ def test_no_legend_or_panel_reaches_outside_the_figure(tmp_path: Path) -> None:
             assert box.x0 >= -1
             assert box.x1 <= figure.bbox.width + 1
             assert box.y1 <= figure.bbox.height + 1
+
+
+def test_the_title_of_a_panel_stays_within_its_panel(tmp_path: Path) -> None:
+    settings = {"procedural_letters_exact_match": ["direct", "cot"]}
+    study = write_study(tmp_path, axes=AXES | {"seed": [0]}, predictions=False, settings=settings, averaged=settings)
+    two = panels.analyse(runs.from_directories(study))[:2]
+    figure, _ = figures.scaling_figure(two)
+    FigureCanvasAgg(figure).draw()
+    left, right = figure.axes
+    titles = [axes.get_title("left") for axes in (left, right)]
+    assert ["".join(title.split()) for title in titles] == ["".join(panel.title.split()) for panel in two]
+    shown = [text for axes in (left, right) for text in axes.findobj(Text) if text.get_text() in titles]
+    boxes = [text.get_window_extent() for text in shown]
+    assert boxes[0].x1 < right.get_tightbbox().x0
+    assert boxes[1].x1 < figure.bbox.width
 
 
 def test_sizes_get_ordered_colours_that_are_told_apart() -> None:
