@@ -5,7 +5,9 @@ Also how such an error is said: in one line, with the nearest of the names that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import ClassVar
 
@@ -68,6 +70,16 @@ class CutOff(FlanscaleError):
     """The attempts before this one were ended by their nodes, too many in a row."""
 
     failure_class = "node"
+
+
+@contextmanager
+def ending_in_one_line() -> Iterator[None]:
+    """What a program does: a mistake of the user ends it in one line on standard error and exit code 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"flanscale: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def one_line(error: BaseException) -> str:

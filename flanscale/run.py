@@ -7,18 +7,15 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
-from flanscale.config.compose import Composer, checked, conf_path, register_schema
-from flanscale.errors import ConfigError, Preempted
-from flanscale.identity import identity, resolve
+from flanscale.config.compose import Composer
+from flanscale.errors import Preempted, ending_in_one_line
+from flanscale.identity import identity
 from flanscale.run_directory import CHECKPOINTS, write_contamination, write_mixture, write_predictions
 from flanscale.schema import EvaluationConfig, RunConfig
 
@@ -175,41 +172,24 @@ def _write_predictions(run_dir: Path, answers: Sequence[Answer], collection: str
 # --- as a program -----------------------------------------------------------------------------------------------
 
 
-def _run_cell(composed: DictConfig) -> None:
-    """Run one composed cell here and now, in its run directory under `paths.runs`."""
+def _run_cell(overrides: list[str]) -> None:
+    """Run one cell here and now, in its run directory under `paths.runs`."""
     from flanscale.orchestration.dispatch.reserve import create_run_dir
+    from flanscale.orchestration.planning.plan import make_cell
     from flanscale.orchestration.running.job import start
 
-    start(str(create_run_dir(resolve(checked(composed)))), echo=True)
+    with ending_in_one_line():
+        cell = make_cell(Composer(), overrides)
+        run_dir = create_run_dir(cell.config)
+    start(str(run_dir), echo=True)
 
 
 def main() -> None:
     """Plain Hydra: `python -m flanscale.run [--multirun] [overrides]`; mistakes end in one line and exit code 2."""
-    import hydra
+    from flanscale.orchestration.dispatch.plain_hydra import main_of
 
-    from flanscale.orchestration.planning.study import register_sweeps
-
-    register_schema()
-    register_sweeps()
-    try:
-        _check_arguments(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(conf_path()), config_name="run")(_run_cell)()
-    except ConfigError as error:
-        print(f"flanscale: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-def _check_arguments(arguments: list[str]) -> None:
-    """Find a wrong override before Hydra does, which takes many lines to say it."""
-    from flanscale.orchestration.dispatch.multirun import check_arguments
-
-    overrides = [text for text in arguments if "=" in text and not text.lstrip("+~").startswith(("-", "hydra"))]
-    if {"-m", "--multirun"} & set(arguments):
-        check_arguments(overrides)
-    elif any(text.startswith("+sweep=") for text in overrides):
-        raise ConfigError("+sweep=NAME is a study of many cells: add --multirun")
-    else:
-        resolve(Composer().compose(overrides))
+    with ending_in_one_line():
+        main_of(_run_cell)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ def knob(
     help: str,
     choices: Iterable[str] | None = None,
     minimum: float | None = None,
+    above: float | None = None,
     maximum: float | None = None,
     changes_result: bool = True,
     only_if: Callable[[RunConfig], bool] | None = None,
@@ -28,13 +29,15 @@ def knob(
     """A dataclass field with its documentation, its allowed values and whether it belongs to a cell's identity.
 
     A list or dict default is copied for every instance. `changes_result=False` keeps the knob out of the identity
-    hash: runs that differ in it alone are the same run. `only_if` says in which cells the knob matters; in the others
-    it rests at its default, so that those that differ in it alone are one cell.
+    hash: runs that differ in it alone are the same run. `minimum` may be reached, `above` may not. `only_if` says in
+    which cells the knob matters; in the others it rests at its default, so that those that differ in it alone are one
+    cell.
     """
     metadata = {
         "help": help,
         "choices": tuple(choices) if choices else None,
         "minimum": minimum,
+        "above": above,
         "maximum": maximum,
         "changes_result": changes_result,
         "only_if": only_if,
@@ -105,8 +108,12 @@ class ModelConfig:
     window_rope_theta: float | None = knob(
         None, help="decoder with window: rope_theta of local layers, where another (Gemma 3)", minimum=1.0
     )
-    attention_cap: float | None = knob(None, help="decoder: attention scores are cap·tanh(score/cap) (Gemma 2)")
-    logit_cap: float | None = knob(None, help="decoder: logits are cap·tanh(logit/cap) (Gemma 2)")
+    attention_cap: float | None = knob(
+        None, help="decoder: attention scores are cap·tanh(score/cap) (Gemma 2); null: as they are", above=0.0
+    )
+    logit_cap: float | None = knob(
+        None, help="decoder: logits are cap·tanh(logit/cap) (Gemma 2); null: as they are", above=0.0
+    )
     scale_embeddings: bool = knob(False, help="decoder: multiply embeddings by √d_model (Gemma)")
     max_positions: int | None = knob(None, help="decoder: longest row; null: any", minimum=1)
     bos_id: int | None = knob(
@@ -323,7 +330,9 @@ class OptimizerConfig:
     b2: float = knob(0.98, help="adamw: decay of the second moment", minimum=0.0, maximum=1.0)
     decay_rate: float = knob(0.8, help="adafactor: exponent of the second-moment decay", minimum=0.0, maximum=1.0)
     weight_decay: float = knob(0.0, help="decoupled weight decay", minimum=0.0)
-    clip_norm: float | None = knob(None, help="largest global gradient norm; null leaves gradients as they are")
+    clip_norm: float | None = knob(
+        None, help="largest global gradient norm; null leaves gradients as they are", above=0.0
+    )
 
 
 @dataclass

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from flanscale.config.compose import Composer, available, conf_path, load, save
+from flanscale.config.compose import Composer, load, save
+from flanscale.config.places import available, conf_path
 from flanscale.errors import ConfigError
 from flanscale.identity import identity, resolve, run_name
 from flanscale.schema import ModelConfig, RunConfig
@@ -133,7 +135,9 @@ def test_every_shipped_model_fits_the_schema() -> None:
         (["evaluation.settings=[zero]"], "evaluation.settings=zero: must be one of direct, cot"),
         (["evaluation.average=[rouge_l]"], "must be some of evaluation.metrics"),
         (["model.head_dim=15"], "rotary positions need an even number"),
-        (["optimizer.clip_norm=0"], "must be positive"),
+        (["optimizer.clip_norm=0"], "optimizer.clip_norm=0.0: must be more than 0, or null for none"),
+        (["model.attention_cap=0"], "model.attention_cap=0.0: must be more than 0, or null for none"),
+        (["model.logit_cap=-30"], "model.logit_cap=-30.0: must be more than 0, or null for none"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_key_value_and_the_nearest_valid(overrides: list[str], message: str) -> None:
@@ -260,3 +264,56 @@ def test_a_model_of_ones_own_in_conf_is_found(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "conf" / "model" / "bad.yaml").write_text("{name: bad, widht: 3}")
     with pytest.raises(ConfigError, match="widht"):
         Composer().compose(["model=bad"])
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Writes a file of a conf/ of one's own in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name: str, content: str) -> None:
+        path = tmp_path / "conf" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("steps: 010", "line 2: 010 is 8 in YAML; write 8, or '010' where text is meant"),
+        ("steps: 5:00", "line 2: 5:00 is 300 in YAML; write 300"),
+        ("steps: 5\nsteps: 6", "'steps' is given twice"),
+        ("steps: [", "not valid YAML"),
+        ("stepz: 5", "unknown key 'trainer.stepz'; did you mean trainer.steps"),
+        ("mesh: {dat: 2}", "unknown key 'trainer.mesh.dat'; did you mean trainer.mesh.data"),
+        ("steps: 1.8K", "trainer.steps=1.8K: not a number; write 1800"),
+        ("precision: 16", "trainer.precision: 16 is a int and no text here"),
+    ],
+)
+def test_a_file_of_ones_own_is_read_as_strictly_as_a_study(
+    own: Callable[[str, str], None], content: str, message: str
+) -> None:
+    own("trainer/mine.yaml", f"defaults: [quickstart]\n{content}\n")
+    own("trainer/again.yaml", "defaults: [mine]\n")
+    for name in ("mine", "again"):
+        with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+            Composer().compose([f"trainer={name}"])
+        assert "conf/trainer/mine.yaml: " in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_ones_own_may_build_on_a_shipped_one(own: Callable[[str, str], None]) -> None:
+    own("trainer/2024.yaml", "defaults: [quickstart]\nsteps: 7\nmesh: {data: 2}\n")
+    made, shipped = Composer().compose(["trainer=2024"]).trainer, compose().trainer
+    assert made == dataclasses.replace(shipped, steps=7, mesh=dataclasses.replace(shipped.mesh, data=2))
+
+
+def test_a_file_of_ones_own_that_would_be_taken_for_a_shipped_one_is_refused(own: Callable[[str, str], None]) -> None:
+    shipped = (conf_path() / "trainer" / "quickstart.yaml").read_text()
+    own("trainer/quickstart.yaml", shipped)
+    Composer().compose([])
+    own("trainer/quickstart.yaml", f"{shipped}\n# mine")
+    with pytest.raises(ConfigError, match=r"conf/trainer/quickstart.yaml of its own; give this file another name"):
+        Composer().compose([])

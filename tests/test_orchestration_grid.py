@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
-from flanscale.config.compose import available
-from flanscale.config.overrides import parse_override
+from flanscale.config.overrides import as_override, parse_override
+from flanscale.config.places import available
 from flanscale.errors import ConfigError
-from flanscale.orchestration.planning.grid import as_override, parse_sweep, points
+from flanscale.orchestration.planning.grid import parse_sweep, points
 from flanscale.orchestration.planning.study import Study, parse_study, point_overrides, with_overrides
 
 STUDY = Study("s", {"mixture.count": (0, 9), "cot": (False, True), "seed": (0, 1)}, base=("model=nano",))
@@ -111,6 +113,11 @@ def test_a_wrong_override_is_refused_in_one_line(override: str, message: str) ->
 )
 def test_a_value_survives_the_way_through_hydras_grammar(key: str, value: Any) -> None:
     assert parse_override(as_override(key, value)) == (key, value)
+
+
+@given(some.text(alphabet="ab1é \\'\"{}[]():,=.$#%~@", max_size=6).filter(lambda text: "${" not in text))
+def test_a_text_survives_whatever_is_in_it(written: str) -> None:
+    assert parse_override(as_override("tracker.notes", written)) == ("tracker.notes", written)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from flanscale.chips import CHIPS, GIB
-from flanscale.config.compose import Composer, available
+from flanscale.config.compose import Composer
+from flanscale.config.places import available
 from flanscale.errors import ConfigError
 from flanscale.models import build_model
 from flanscale.orchestration.planning.memory import fits, footprint_of, slice_of, smallest_fit

@@ -235,6 +235,23 @@ def test_a_cell_is_plain_hydra_and_tells_how_it_goes(tmp_path: Path) -> None:
         (["+sweep=quickstart"], "add --multirun"),
         (["--multirun", "+sweep=quickstrat"], "no study 'quickstrat'; did you mean quickstart?"),
         (["--multirun", "model=nanno", "seed=0,1"], "model=nanno: no such choice"),
+        (["mixture.count=5000"], "mixture.count=5000, but procedural has 1836 training tasks"),
+        (["model.logit_cap=0"], "model.logit_cap=0.0: must be more than 0"),
+        (["collection=jsonl", "data.jsonl=nowhere", "tokenizer=bytes"], "nowhere"),
+        (["init.hf=nowhere"], "init.hf=nowhere: no such"),
+        (["seed=${oc.env:FLANSCALE_NO_SUCH}"], "Environment variable 'FLANSCALE_NO_SUCH' not found"),
+        (["cluster.tasks_per_node=2"], "cluster=local runs a cell as one process"),
+        (["paths.runs=/proc/runs"], "cannot write to /proc/runs"),
+        (["model@trainer=nano"], "leave out @trainer"),
+        (["seed"], "'seed' is not an override"),
+        (["hydra/launcher=none"], "Could not find 'hydra/launcher/none'"),
+        (["hydra/launcher=joblib"], "cluster.parallelism=N runs N at once here"),
+        (["hydra.searchpath=[mine]"], "--config-dir DIR adds config groups"),
+        (["hydra.jobs=1"], "Could not override 'hydra.jobs'"),
+        (["--config-dir", "mine"], "--config-dir mine: no such folder"),
+        (["--config-name", "mine"], "composed from conf/run.yaml"),
+        (["--multirun", "--cfg", "job"], "only one at a time"),
+        (["--multirum"], "unrecognized arguments: --multirum"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
@@ -254,7 +271,34 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_mistake_ends_the_program_so_too(tmp_path: Path) -> None:
-    done = program(tmp_path, "--multirun", "+sweep=quickstart", "seed=zero")
+@pytest.mark.parametrize("arguments", [("--multirun", "+sweep=quickstart", "seed=zero"), ("mixture.count=5000",)])
+def test_a_mistake_ends_the_program_so_too(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = program(tmp_path, *arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "arguments", "message"),
+    [
+        ("tasks/ask.jsonl", "{", ["collection=jsonl", "data.jsonl=tasks", "tokenizer=bytes"], "ask.jsonl:1: not JSON"),
+        ("weights/config.json", "{", ["init.hf=weights"], "weights/config.json"),
+        ("weights.gguf", "junk", ["init.hf=weights.gguf"], "no GGUF file"),
+    ],
+)
+def test_data_and_weights_that_are_no_good_leave_nothing_either(
+    tmp_path: Path, file: str, content: str, arguments: list[str], message: str
+) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(content)
+    done = program(tmp_path, *arguments, "mixture.count=1", "evaluation=none")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [file.split("/")[0]]
+
+
+def test_the_cell_that_is_shown_is_the_cell_that_would_run(tmp_path: Path) -> None:
+    asked = ["mixture=paper_a", "tracker.project=1.10", "mixture.proportions={cot: 0.5}"]
+    shown = [program(tmp_path, "--cfg", "job", *asked, "--package", part).stdout for part in ("mixture", "tracker")]
+    assert "proportions:\n  cot: 0.5\nmax_per_task" in shown[0]
+    assert "project: '1.10'\n" in shown[1]

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from tiny_data import tiny_data
 
-from flanscale.config.compose import Composer, sweeps_path
+from flanscale.config.compose import Composer
+from flanscale.config.places import sweeps_path
 from flanscale.orchestration.planning.plan import Plan, plan_study
 from flanscale.orchestration.planning.study import available_studies, load_study, parse_study
 

@@ -277,7 +277,8 @@ def test_a_model_that_no_class_of_transformers_computes_is_refused():
 
 @pytest.mark.slow
 def test_every_shipped_size_of_an_open_family_has_a_place_for_every_parameter():
-    from flanscale.config.compose import Composer, available
+    from flanscale.config.compose import Composer
+    from flanscale.config.places import available
     from flanscale.models import build_model
     from flanscale.weights.config_json import family_of
     from flanscale.weights.names import home_of

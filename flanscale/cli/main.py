@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flanscale.cli import ask, completion, fetch, keep, prepare, steer, tasks, watch
-from flanscale.errors import UserError
+from flanscale.errors import ending_in_one_line
 
 app = typer.Typer(
     help="Scaling studies of instruction finetuning: from one command to curves with error bars.",
@@ -174,11 +173,8 @@ def _named(study: str | None) -> str:
 
 def main() -> None:
     """The entry point: mistakes of the user end in one line and exit code 2."""
-    try:
+    with ending_in_one_line():
         app()
-    except UserError as error:
-        print(f"flanscale: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

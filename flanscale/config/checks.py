@@ -52,7 +52,7 @@ def check_value(name: str, metadata: Mapping[str, Any], value: Any) -> None:
         for item in value:
             check_value(name, metadata, item)
         return
-    choices, low, high = metadata["choices"], metadata["minimum"], metadata["maximum"]
+    choices, low, above, high = (metadata[bound] for bound in ("choices", "minimum", "above", "maximum"))
     if value is None:
         return
     if isinstance(value, float) and not math.isfinite(value):
@@ -61,6 +61,8 @@ def check_value(name: str, metadata: Mapping[str, Any], value: Any) -> None:
         raise ConfigError(f"{name}={value}: must be one of {', '.join(choices)}{nearest(value, choices)}")
     if low is not None and value < low:
         raise ConfigError(f"{name}={value}: must be at least {low}")
+    if above is not None and value <= above:
+        raise ConfigError(f"{name}={value}: must be more than {above:g}, or null for none")
     if high is not None and value > high:
         raise ConfigError(f"{name}={value}: must be at most {high}")
 
@@ -131,7 +133,7 @@ def _evaluation(run: RunConfig) -> Iterator[str]:
 
 
 def _training(run: RunConfig) -> Iterator[str]:
-    trainer, mesh, clip_norm = run.trainer, run.trainer.mesh, run.optimizer.clip_norm
+    trainer, mesh = run.trainer, run.trainer.mesh
     if run.init.hf is not None and run.init.run is not None:
         yield "init.hf and init.run exclude each other: a cell starts from one"
     if trainer.batch_rows % (trainer.microbatches * mesh.data * mesh.fsdp):
@@ -141,8 +143,6 @@ def _training(run: RunConfig) -> Iterator[str]:
         )
     if trainer.select == "best" and run.mixture.count > 0 and run.mixture.validation_examples == 0:
         yield "trainer.select=best needs held-in examples: set mixture.validation_examples to 1 or more"
-    if clip_norm is not None and clip_norm <= 0:
-        yield f"optimizer.clip_norm={clip_norm}: must be positive, or null for no clipping"
 
 
 def _model(run: RunConfig) -> Iterator[str]:

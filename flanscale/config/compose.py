@@ -11,7 +11,8 @@ import dataclasses
 import functools
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,43 +23,13 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from flanscale.config.assignment import assign, copied, independent, references_in, refers, typed
 from flanscale.config.checks import GROUPS, check_combinations, check_value, leaves
-from flanscale.config.overrides import parse_override
+from flanscale.config.overrides import as_override, parse_override
+from flanscale.config.places import available, conf_path
 from flanscale.errors import ConfigError, nearest, one_line
 from flanscale.run_directory import CONFIG_FILE, write_atomically
 from flanscale.schema import RunConfig
 
-# --- where the configuration lies ------------------------------------------------------------------------------
-
-
-def conf_path() -> Path:
-    """The folder of config groups: inside the installed package, or at the clone's top level."""
-    return _shipped("conf")
-
-
-def sweeps_path() -> Path:
-    """The folder of study files: inside the installed package, or at the clone's top level."""
-    return _shipped("sweeps")
-
-
-def _shipped(name: str) -> Path:
-    package = Path(__file__).resolve().parents[1]
-    inside = package / name
-    return inside if inside.is_dir() else package.parent / name
-
-
-def _user_conf() -> Path | None:
-    """A `conf/` folder of the user's own in the working directory; its groups are found beside the shipped ones."""
-    own = Path.cwd() / "conf"
-    return own if own.is_dir() and own.resolve() != conf_path() else None
-
-
-def available(group: str) -> list[str]:
-    """The choices of a config group, the user's own included."""
-    folders = [conf_path(), _user_conf()]
-    return sorted({file.stem for folder in folders if folder for file in (folder / group).glob("*.yaml")})
-
-
-# --- composing ---------------------------------------------------------------------------------------------------
+Choices = tuple[tuple[str, str], ...]  # a file for each of some config groups
 
 
 class Composer:
@@ -69,7 +40,7 @@ class Composer:
     """
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[str, ...], tuple[DictConfig, frozenset[str]]] = {}
+        self._groups: dict[Choices, tuple[DictConfig, frozenset[str]]] = {}
         self._bases: dict[str, RunConfig] = {}
 
     def compose(self, overrides: Sequence[str]) -> RunConfig:
@@ -86,7 +57,7 @@ class Composer:
                 chosen[key] = value
             else:
                 values.append((key, value))
-        choices = tuple(f"{group}={choice}" for group, choice in sorted(chosen.items()))
+        choices = tuple(sorted(chosen.items()))
         groups, independent = self._composed(choices)
         references = references_in(repr([value for _, value in values]))
         own = len(values)  # values from here on are set on the copy
@@ -99,15 +70,15 @@ class Composer:
         _check(run)
         return run
 
-    def _composed(self, choices: tuple[str, ...]) -> tuple[DictConfig, frozenset[str]]:
+    def _composed(self, choices: Choices) -> tuple[DictConfig, frozenset[str]]:
         if choices not in self._groups:
             for choice in choices:
-                check_choice(*choice.split("=", 1))
+                check_choice(*choice)
             config = _compose_with_hydra(choices)
             self._groups[choices] = config, independent(config)
         return self._groups[choices]
 
-    def _base(self, groups: DictConfig, choices: tuple[str, ...], values: Sequence[tuple[str, Any]]) -> RunConfig:
+    def _base(self, groups: DictConfig, choices: Choices, values: Sequence[tuple[str, Any]]) -> RunConfig:
         key = repr((choices, values))
         if key not in self._bases:
             config = copy.deepcopy(groups)
@@ -117,28 +88,46 @@ class Composer:
         return self._bases[key]
 
 
-def _compose_with_hydra(choices: Sequence[str]) -> DictConfig:
+def _compose_with_hydra(choices: Choices) -> DictConfig:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
 
     register_schema()
-    own = _user_conf()
-    searchpath = [f"hydra.searchpath=[file://{own}]"] if own else []
+    overrides = [as_override(*choice) for choice in choices]
     try:
-        with initialize_config_dir(str(conf_path()), version_base="1.3"):
-            return compose("run", overrides=[*choices, *searchpath])
+        with _hydra_set_aside(), initialize_config_dir(str(conf_path()), version_base="1.3"):
+            return compose("run", overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(
-            f"conf/ cannot be composed with {' '.join(choices) or 'its defaults'}: {one_line(error)}"
+            f"conf/ cannot be composed with {' '.join(overrides) or 'its defaults'}: {one_line(error)}"
         ) from error
+
+
+@contextmanager
+def _hydra_set_aside() -> Iterator[None]:
+    """Let cells be composed while a Hydra that runs this program waits: there can be only one at a time."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    instance = GlobalHydra.instance()
+    waiting = instance.hydra
+    instance.clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = waiting
 
 
 @cache
 def register_schema() -> None:
-    """Make `RunConfig` known to Hydra as the type that every composed configuration must fit."""
+    """Make known to Hydra what every composed configuration must fit, and where the user's own groups are found."""
     from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    from flanscale.config.own_conf import OwnFiles, OwnFolders
 
     ConfigStore.instance().store(name="schema", node=RunConfig)
+    for plugin in (OwnFiles, OwnFolders):
+        Plugins.instance().register(plugin)
 
 
 def check_choice(group: str, choice: str) -> None:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from flanscale.config.checks import GROUPS
-from flanscale.config.compose import available, conf_path
+from flanscale.config.places import available, conf_path, group_files
 from flanscale.schema import RunConfig
 
 NOT_CHOSEN = (
@@ -45,8 +44,7 @@ def difference(config: Mapping[str, Any]) -> list[str]:
 
 def _choice(group: str, name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a group as one of its files sets them."""
-    places = (Path("conf") / group / f"{name}.yaml", conf_path() / group / f"{name}.yaml")
-    text = next(place for place in places if place.is_file()).read_text(encoding="utf-8")
+    text = group_files(group)[name].read_text(encoding="utf-8")
     inside = {key: value for key, value in schema.items() if _below(key, (group,))}
     return inside | _flat(yaml.safe_load(text) or {}, f"{group}.")
 

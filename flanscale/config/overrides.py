@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 BARE = "_/-\\+.$%*@?|:, '\""  # what may stand in a value without quotes, besides letters and digits
+PLAIN_WORD = re.compile(r"(?!(?i:true|false|null|nan|inf|infinity)$)[A-Za-z_][A-Za-z0-9_./-]*")
+_ESCAPED = re.compile(r"(\\*)('|\Z)")  # what stands before a quote has a meaning of its own
 OTHER_LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm", "slurm", "ray", "rq")
 OTHER_SWEEPERS = ("optuna", "ax", "nevergrad", "orion")
 
@@ -36,7 +39,7 @@ def read_override(text: str) -> Override:
     """One override in Hydra's grammar, sweeps included, of a key that exists.
 
     Raises:
-        ConfigError: not an override, a deletion, a key that does not exist.
+        ConfigError: not an override, a deletion, a package, a key that does not exist.
     """
     from hydra.errors import HydraException
 
@@ -47,12 +50,16 @@ def read_override(text: str) -> Override:
     if override.is_delete():
         raise ConfigError(f"{text!r}: a key cannot be deleted; set it instead, e.g. {override.key_or_group}=null")
     check_key(override.key_or_group)
+    if override.package is not None:
+        raise ConfigError(f"{text!r}: a group has one place; leave out @{override.package}")
     return override
 
 
 def check_hydra(text: str) -> None:
     """Raise `ConfigError` for a setting of Hydra that chooses what flanscale has in its own way."""
     key, _, value = text.lstrip("+").partition("=")
+    if key == "hydra.searchpath":
+        raise ConfigError(f"{text}: --config-dir DIR adds config groups of your own, as does conf/ where you are")
     if key == "hydra/launcher" and value in OTHER_LAUNCHERS:
         raise ConfigError(
             f"{text}: flanscale launches cells itself: cluster=slurm submits them,"
@@ -62,6 +69,31 @@ def check_hydra(text: str) -> None:
         raise ConfigError(
             f"{text}: flanscale searches nothing; list the values, e.g. optimizer.learning_rate=1e-4,1e-3"
         )
+
+
+def as_override(key: str, value: Any) -> str:
+    """One value as an override in Hydra's grammar."""
+    return f"{key}={literal(value)}"
+
+
+def literal(value: Any) -> str:
+    """A value in Hydra's grammar, texts in quotes wherever they could be taken for something else."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and not PLAIN_WORD.fullmatch(value):
+        return f"'{_ESCAPED.sub(_escape, value)}'"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(literal(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{literal(item)}' for key, item in value.items())}}}"
+    return str(value)
+
+
+def _escape(found: re.Match[str]) -> str:
+    backslashes, quote = found.groups()
+    return backslashes * 2 + ("\\'" if quote else "")
 
 
 def _parse(text: str) -> Override:

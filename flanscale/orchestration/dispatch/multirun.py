@@ -5,34 +5,23 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from flanscale.config.compose import Composer
-from flanscale.errors import ConfigError, UserError
+from flanscale.errors import ConfigError, ending_in_one_line
 from flanscale.orchestration.dispatch.closing import print_report
 from flanscale.orchestration.dispatch.launch import launch
-from flanscale.orchestration.planning.grid import parse_sweep, points
+from flanscale.orchestration.dispatch.plain_hydra import STUDY_KEY
+from flanscale.orchestration.planning.grid import parse_sweep
 from flanscale.orchestration.planning.plan import Plan, plan_points, plan_study
-from flanscale.orchestration.planning.study import Study, load_study, with_overrides
+from flanscale.orchestration.planning.study import Study, load_study
 from flanscale.orchestration.watching.live import open_console
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
-    """Find what is wrong with the arguments of `--multirun` before Hydra does, which takes many lines to say it.
-
-    Raises:
-        ConfigError: no such study, or a first point that cannot be run; the others are composed by the plan alone.
-    """
-    study, overrides = _study_of(arguments)
-    asked = with_overrides(study, overrides)
-    plan_points(asked, overrides, points(asked.axes, asked.exclude)[:1], Composer())
-
-
 def plan_arguments(arguments: Sequence[str]) -> Plan:
-    """The plan of `--multirun` with these overrides.
+    """The plan of `--multirun` with these overrides, see `plain_hydra.as_typed`.
 
     Raises:
         ConfigError: no such study, or two of them; what `plan_study` raises.
@@ -43,8 +32,9 @@ def plan_arguments(arguments: Sequence[str]) -> Plan:
 
 def _study_of(arguments: Sequence[str]) -> tuple[Study, list[str]]:
     """The study that `+sweep=NAME` names, or one without a name, and the other arguments."""
-    names = [value for key, value in map(_split, arguments) if key == "sweep"]
-    overrides = [text for text in arguments if _split(text)[0] != "sweep"]
+    read = {text.lstrip("+"): parse_sweep(text) for text in arguments}
+    names = [values[0] for key, values in read.values() if key == STUDY_KEY]
+    overrides = [text for text, (key, _) in read.items() if key != STUDY_KEY]
     if len(names) > 1:
         raise ConfigError(f"+sweep is given {len(names)} times: a multirun is one study")
     unnamed = Study(_name(overrides), MappingProxyType({}), " ".join(overrides))
@@ -58,6 +48,8 @@ def plan_batch(batch: Sequence[Sequence[str]]) -> Plan:
         ConfigError: what `plan_study` raises.
     """
     grid = [{key: values[0] for key, values in map(parse_sweep, overrides)} for overrides in batch]
+    if any(STUDY_KEY in point for point in grid):
+        raise ConfigError("+sweep=NAME is planned by hydra/sweeper=flanscale alone; leave the sweeper out")
     axes: dict[str, tuple[Any, ...]] = {}
     for point in grid:
         for key, value in point.items():
@@ -72,35 +64,10 @@ def launch_planned(make: Callable[[], Plan]) -> None:
     Raises:
         SystemExit: a cell ended without a result (1), it was interrupted, or nothing could be launched (2).
     """
-    try:
-        with _hydra_set_aside():
-            plan = make()
-        again = shlex.join(["python", "-m", "flanscale.run", *sys.argv[1:]])
-        code = launch(plan, open_console(), again=again, report=print_report)
-    except UserError as error:  # Hydra would wrap it in a traceback
-        print(f"flanscale: {error}", file=sys.stderr)
-        code = 2
+    with ending_in_one_line():
+        code = launch(make(), open_console(), again=shlex.join(sys.orig_argv), report=print_report)
     if code:
         raise SystemExit(code)
-
-
-@contextmanager
-def _hydra_set_aside() -> Iterator[None]:
-    """Let flanscale compose cells while the Hydra that runs this multirun waits: there can be only one at a time."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    instance = GlobalHydra.instance()
-    waiting = instance.hydra
-    instance.clear()
-    try:
-        yield
-    finally:
-        instance.hydra = waiting
-
-
-def _split(text: str) -> tuple[str, str]:
-    key, _, value = text.partition("=")
-    return key.lstrip("+"), value
 
 
 def _name(words: Sequence[str]) -> str:

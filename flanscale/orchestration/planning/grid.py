@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flanscale.config.assignment import typed
 from flanscale.config.checks import GROUPS
-from flanscale.config.compose import available, check_choice
-from flanscale.config.overrides import check_hydra, parse_override, read_override
+from flanscale.config.compose import check_choice
+from flanscale.config.overrides import check_hydra, literal, parse_override, read_override
+from flanscale.config.places import available
 from flanscale.errors import ConfigError, one_line
 
 Axes = Mapping[str, tuple[Any, ...]]
 Point = dict[str, Any]  # one value for each axis
-
-PLAIN_WORD = re.compile(r"(?!(?i:true|false|null|nan|inf|infinity)$)[A-Za-z_][A-Za-z0-9_./-]*")
 
 
 def points(axes: Axes, exclude: Sequence[Axes]) -> list[Point]:
@@ -69,9 +67,9 @@ def parse_sweep(text: str) -> tuple[str, tuple[Any, ...]]:
         raise ConfigError(f"{text}: no values")
     for position, value in enumerate(values):
         if any(same(value, other) for other in values[:position]):
-            raise ConfigError(f"{text}: {_literal(value)} is listed twice")
-        if key in GROUPS:
-            check_choice(key, str(value))
+            raise ConfigError(f"{text}: {literal(value)} is listed twice")
+        if key in GROUPS and isinstance(value, str):
+            check_choice(key, value)
     return key, values
 
 
@@ -80,23 +78,3 @@ class _Groups:
 
     def get_group_options(self, group_name: str, **_: Any) -> list[str]:
         return available(group_name)
-
-
-def as_override(key: str, value: Any) -> str:
-    """One axis value as an override in Hydra's grammar."""
-    return f"{key}={_literal(value)}"
-
-
-def _literal(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str) and not PLAIN_WORD.fullmatch(value):
-        escaped = value.replace("'", "\\'")
-        return f"'{escaped}'"
-    if isinstance(value, list | tuple):
-        return f"[{','.join(_literal(item) for item in value)}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{key}:{_literal(item)}' for key, item in value.items())}}}"
-    return str(value)

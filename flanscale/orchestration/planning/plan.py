@@ -123,13 +123,17 @@ def plan_points(
 def make_cell(
     composer: Composer,
     overrides: Sequence[str],
-    study: str,
+    study: str | None = None,
     parent: Cell | None = None,
     lacking: list[str] | None = None,
 ) -> Cell:
     """Compose and resolve one cell, which starts from another one of the plan where that is given.
 
     Args:
+        composer: what composes it.
+        overrides: in Hydra's grammar.
+        study: whose cell it is, by name.
+        parent: the other one.
         lacking: see `identity.resolve`.
     """
     config = composer.compose(overrides)
@@ -138,7 +142,7 @@ def make_cell(
             raise ConfigError("init.hf and init.run are for the first stage of a study with `parent`: set them there")
         config.init.run = str(Path(parent.config.paths.runs).expanduser().absolute() / parent.run)
     resolved = identity.resolve(config, parent.config if parent else None, lacking)
-    resolved.tracker = replace(resolved.tracker, group=study)
+    resolved.tracker = replace(resolved.tracker, group=study or resolved.tracker.group)
     resolved.cluster = resources_of(resolved)
     own = identity.identity(resolved)
     run = f"{own}-{identity.slug(resolved)}"

@@ -7,7 +7,6 @@ import math
 import typing
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flanscale.config.checks import check_value
-from flanscale.config.compose import conf_path
+from flanscale.config.places import group_files
 from flanscale.errors import ConfigError, nearest, one_line
 from flanscale.schema import ClusterConfig, MeshConfig, RunConfig
 
@@ -65,8 +64,7 @@ def _shared(cluster: ClusterConfig) -> dict[str, str]:
 @cache
 def _name_of(model: str) -> str:
     """What `conf/model/<model>.yaml` calls its model, or the name itself where it is one."""
-    folders = (conf_path() / "model", Path.cwd() / "conf" / "model")
-    files = {file.stem: file for folder in folders for file in folder.glob("*.yaml")}
+    files = group_files("model")
     if model in files:
         return str(yaml.safe_load(files[model].read_text(encoding="utf-8")).get("name", model))
     names = {_name_of(stem) for stem in files}

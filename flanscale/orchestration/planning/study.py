@@ -10,12 +10,13 @@ from typing import Any
 
 from flanscale.config.assignment import typed
 from flanscale.config.checks import GROUPS, check_key
-from flanscale.config.compose import check_choice, sweeps_path
-from flanscale.config.overrides import parse_override
+from flanscale.config.compose import check_choice
+from flanscale.config.overrides import as_override, parse_override
+from flanscale.config.places import sweeps_path
+from flanscale.config.strict_yaml import read_yaml
 from flanscale.errors import ConfigError, nearest
 from flanscale.orchestration.planning.figures import axis_title, axis_value
-from flanscale.orchestration.planning.grid import Axes, as_override, matches, parse_sweep, points, same
-from flanscale.orchestration.planning.strict_yaml import read_yaml
+from flanscale.orchestration.planning.grid import Axes, matches, parse_sweep, points, same
 
 KEYS = ("title", "description", "base", "axes", "exclude", "set", "parent")
 PARENT_KEYS = ("inherit", "base", "set", "parent")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from flanscale.config.compose import conf_path, sweeps_path
+from flanscale.config.places import conf_path, sweeps_path
 from flanscale.run_directory import Code, write_atomically
 from flanscale.tracking.masking import masked
 
