@@ -34,12 +34,6 @@ def generate(
     from flanscale.weights.run_model import model_of  # JAX comes in here
 
     model = model_of(run_dir, batch_size=min(len(asked), evaluation.batch_size))
-    for prompt, ids in zip(asked, model.tokenizer.encode(asked), strict=True):
-        if len(ids) > model.input_tokens:
-            print(
-                f"flanscale: {prompt[:40]!r} has {len(ids)} tokens: the last {model.input_tokens} are seen",
-                file=sys.stderr,
-            )
     most = tokens or max(evaluation.direct_tokens, evaluation.cot_tokens)
     answers = model.generate(asked, max_new_tokens=most)
     if as_json:
