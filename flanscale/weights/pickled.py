@@ -51,7 +51,10 @@ def to_safetensors(pickled: Path) -> None:
     try:
         with zipfile.ZipFile(pickled) as archive:
             write_tensors(pickled.parent, _tensors(archive, pickled))
-    except (zipfile.BadZipFile, LookupError, EOFError, OverflowError, ValueError, TypeError) as error:
+    except zipfile.BadZipFile as error:
+        told = "damaged, or written by PyTorch before 1.6, whose files are no zip"
+        raise WeightsError(f"{pickled}: {told} ({error}); save it again with a newer one") from error
+    except (LookupError, EOFError, OverflowError, ValueError, TypeError) as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(f"{pickled}: no plain dictionary of tensors ({type(error).__name__}: {error})") from error
