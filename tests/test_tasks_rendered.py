@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from flanscale.tasks.flan_names import NEVER_RENDERED
 from flanscale.tasks.mixture import build_mixture
 from flanscale.tasks.registry import open_training
 from flanscale.tasks.rendered import Rendered
+from flanscale.tasks.rendered_index import ABANDONED_AFTER
 from flanscale.tasks.selection import select_tasks
 from flanscale.tasks.settling import settle_data
 from flanscale.tasks.task import Skips
@@ -157,7 +160,7 @@ def test_the_paper_s_first_stages_are_its_own_tasks(
     assert stage == [*nine, *(name for name in catalogued("muffin") if name not in NEVER_RENDERED)]
     assert "no such tasks: 4 rows, names: 3 (cot_drop, glue_mrpc_same_thing, wsc273_1.0.0)" in caplog.text
     with pytest.raises(
-        DataError, match=r"count=89, but rendered has 81 .*; 8 have no data, e\.g\. dmcc_python, .*FLAN"
+        DataError, match=r"count=89, but rendered has 81 .*; 8 have no data: 6 \(dmcc_python, .*, …\): FLAN"
     ):
         select_tasks(rendered, MixtureConfig(count=89), cot=True)
     mixture, tasks, _ = build_mixture(rendered, MixtureConfig(count=9), cot=True)
@@ -170,7 +173,7 @@ def test_a_stage_lacks_what_is_not_here_and_takes_nothing_in_its_stead(tmp_path:
     rendered = collection_of(tmp_path, "a.jsonl", [name for name in everything() if name not in lacking])
 
     with pytest.raises(
-        DataError, match=r"has 7 training tasks .*; 2 have no data, e\.g\. stream_ecqa, stream_qasc: no row"
+        DataError, match=r"has 7 training tasks .*; 2 have no data: 2 \(stream_ecqa, stream_qasc\): no row"
     ):
         select_tasks(rendered, MixtureConfig(count=9), cot=True)
     allowed = MixtureConfig(count=9, allow_missing=True)
@@ -268,6 +271,17 @@ def test_a_task_name_from_the_data_is_safe_in_paths(tmp_path: Path, name: str) -
     assert len(opened(tmp_path).task(task).examples) == 1
 
 
+def test_a_task_name_from_the_data_is_told_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ["\x1b[2Jnew\ntask \u202e", "new  task", "other"]
+    write(tmp_path / "data" / "a.jsonl", [row(i, "Flan2021", name) for i, name in enumerate(names)])
+
+    told = opened(tmp_path).uncatalogued
+
+    assert all(text.isprintable() for text in told.values())
+    assert told["_2Jnew_task_"].endswith("named [2Jnew task")
+    assert "no such tasks: 3 rows, names: 3 (" in caplog.text
+
+
 def test_the_limit_keeps_rows_from_everywhere_and_copies_few(tmp_path: Path) -> None:
     rows = [row(i, kind=["fs_noopt", "fs_opt", "zs_noopt", "zs_opt"][i // 2350]) for i in range(9400)]
     write(tmp_path / "data" / "a.jsonl.gz", rows[:5000])
@@ -306,6 +320,9 @@ def test_a_file_that_changes_under_a_running_job_is_an_error_not_other_text(tmp_
 
     with pytest.raises(DataError, match=r"a\.jsonl: changed since it was indexed"):
         examples[8]
+    write(path, [row(i + 1) for i in range(9)])  # as long, other text
+    with pytest.raises(DataError, match=r"a\.jsonl: changed since it was indexed"):
+        examples[0]
     with pytest.raises(IndexError):
         examples[9]
 
@@ -350,7 +367,7 @@ def test_folders_without_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no \.parquet, \.jsonl, \.jsonl\.gz file"):
         _ = opened(tmp_path).groups
     (tmp_path / "data" / "a.jsonl").touch()
-    with pytest.raises(DataError, match="no rows in its 1 files"):
+    with pytest.raises(DataError, match=r"a\.jsonl: no rows in it; mixture\.skip_bad=true leaves"):
         _ = opened(tmp_path).groups
     write(tmp_path / "data" / "a.jsonl", [row(1)])
     with pytest.raises(DataError, match=r"no task 'sciq_Direct' in .*did you mean sciq_Direct_Question"):
@@ -365,6 +382,77 @@ def test_a_damaged_index_says_what_to_delete(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=rf"{index.name}: damaged index .*delete this folder"):
         _ = opened(tmp_path).groups
+
+
+def test_one_index_serves_those_that_may_skip_bad_rows_and_those_that_may_not(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.jsonl", [row(1), row(2)])
+    for allowed in (True, False):
+        assert opened(tmp_path, skips=Skips(allowed)).groups == {"t0sf": ["sciq_Direct_Question"]}
+    assert len(list((tmp_path / "cache" / "rendered").iterdir())) == 1
+
+    write(tmp_path / "data" / "a.jsonl", [row(1), "[]", row(2), "{"])
+    assert opened(tmp_path, skips=Skips(True)).groups == {"t0sf": ["sciq_Direct_Question"]}
+    with pytest.raises(DataError, match=r"a\.jsonl:2: a JSON list, expected an object; mixture\.skip_bad=true"):
+        _ = opened(tmp_path).groups
+    assert len(list((tmp_path / "cache" / "rendered").iterdir())) == 2
+
+
+@pytest.mark.parametrize("twin", ["b.jsonl", "b.jsonl.gz", "b/part.0.parquet"])
+def test_two_files_with_the_same_rows_are_refused(tmp_path: Path, twin: str) -> None:
+    rows = [row(1), row(2, name="quarel_logic_test")]
+    write(tmp_path / "data" / "a.jsonl", rows)
+    write(tmp_path / "data" / twin, rows)
+
+    with pytest.raises(DataError, match=rf"{twin}: the same rows as .*a\.jsonl, which would count twice"):
+        _ = opened(tmp_path, skips=Skips(allowed=True)).groups
+
+    write(tmp_path / "data" / twin, [*rows, row(3)])
+    assert len(opened(tmp_path).task("sciq_Direct_Question").examples) == 3
+
+
+@pytest.mark.parametrize("file", ["b.jsonl", "b.jsonl.gz", "b.parquet"])
+def test_a_file_without_rows_is_a_bad_one(tmp_path: Path, file: str) -> None:
+    write(tmp_path / "data" / "a.jsonl", [row(1)])
+    if file.endswith(".parquet"):
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.table({"inputs": pyarrow.array([], pyarrow.string())}), tmp_path / "data" / file)
+    else:
+        (tmp_path / "data" / file).touch()
+
+    with pytest.raises(DataError, match=rf"{file}: no rows in it; mixture\.skip_bad=true"):
+        _ = opened(tmp_path).groups
+    skips = Skips(allowed=True)
+    assert opened(tmp_path, skips=skips).groups == {"t0sf": ["sciq_Direct_Question"]}
+    assert dict(skips.counts) == {"no rows in it": 1}
+
+
+def test_what_a_killed_process_left_of_an_index_goes_a_day_later(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.jsonl", [row(1)])
+    cache = tmp_path / "cache" / "rendered"
+    for name in ("building-old", "building-new"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "rows.jsonl").write_text("half")
+    long_ago = time.time() - ABANDONED_AFTER - 60
+    for path in (cache / "building-old" / "rows.jsonl", cache / "building-old"):
+        os.utime(path, (long_ago, long_ago))
+
+    _ = opened(tmp_path).groups
+
+    assert [path.name for path in cache.glob("building-*")] == ["building-new"]
+
+
+def test_a_long_reading_is_told_of_before_it_begins_and_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "data" / "a.jsonl", [row(1)])
+    monkeypatch.setattr("flanscale.tasks.rendered_index.TOLD_BYTES", 0)
+    for _ in range(2):
+        _ = opened(tmp_path).groups
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'data'}: indexing 1 files, 0.0 GB; once, until one changes"
+    ]
 
 
 def test_processes_that_index_at_the_same_moment_agree(tmp_path: Path) -> None:
