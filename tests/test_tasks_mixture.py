@@ -171,7 +171,9 @@ def test_too_many_tasks_is_an_error_that_says_why_unless_allowed(caplog: pytest.
     message = str(caught.value)
     assert "mixture.count=29, but flan has 28 training tasks for it here" in message
     assert "1808 have no data" in message
-    assert "no cot file; download it" in message
+    assert "1547 (" in message
+    assert "): no niv2 file; download it; 186 (" in message
+    assert "): no t0sf file; download it; 75 for other reasons; " in message
     assert "\n" not in message
     assert message.endswith("lower the count or set mixture.allow_missing=true")
     assert len(select_tasks(collection, MixtureConfig(29, "random", allow_missing=True), cot=True)) == 28

@@ -133,16 +133,22 @@ def _shortage(
 
 
 def _reasons(lacking: Sequence[str], missing: Mapping[str, str]) -> str:
-    """Why tasks are missing, each reason that several share with how many do, the commonest first."""
+    """Why tasks are missing: the two commonest reasons, each as it is said of its first task, and where all stand."""
     alike: dict[str, list[str]] = {}
     for name in lacking:
-        alike.setdefault(missing[name], []).append(name)
-    told = sorted(alike.items(), key=lambda item: -len(item[1]))
-    shared = [(reason, names) for reason, names in told if len(names) > 1] or told[:1]
-    text = "; ".join(
-        f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}): {reason}" for reason, names in shared
-    )
-    return text if len(lacking) <= 3 else f"{text}; `flanscale tasks list --missing` with this data names them all"
+        alike.setdefault(missing[name].replace(name, "…"), []).append(name)
+    told = sorted(alike.values(), key=len, reverse=True)
+    text = [f"{len(names)} ({some_of(names)}): {missing[names[0]]}" for names in told[:2]]
+    if others := sum(map(len, told[2:])):
+        text.append(f"{others} for other reasons")
+    if len(lacking) > 3:
+        text.append("`flanscale tasks list --missing` with this data names them all")
+    return "; ".join(text)
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first three names."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _check_group_names(collection: str, groups: Iterable[str], config: MixtureConfig) -> None:
