@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import os
@@ -15,9 +14,11 @@ from typing import Any
 
 import pytest
 from niv2_folder import niv2_folder, niv2_record
+from rendered_folder import collection_names, flan_names, rendered_folder
 
 from flanscale.config.compose import Composer
 from flanscale.errors import DataError
+from flanscale.identity import resolve
 from flanscale.schema import MixtureConfig
 from flanscale.tasks.catalog import COUNTS, catalogued
 from flanscale.tasks.flan_names import NEVER_RENDERED
@@ -88,12 +89,6 @@ def test_the_hub_s_column_names_are_known(tmp_path: Path, inputs: str, targets: 
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
-
-
-def flan_names() -> list[dict[str, str]]:
-    """Names as FLAN's code and copies of its data write them: source, name, the catalogue's task (or nothing)."""
-    with Path(__file__).with_name("flan_names.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_every_real_name_means_its_task_of_the_catalogue_or_none(tmp_path: Path) -> None:
@@ -173,7 +168,7 @@ def test_a_stage_lacks_what_is_not_here_and_takes_nothing_in_its_stead(tmp_path:
     rendered = collection_of(tmp_path, "a.jsonl", [name for name in everything() if name not in lacking])
 
     with pytest.raises(
-        DataError, match=r"has 7 training tasks .*; 2 have no data: 2 \(stream_ecqa, stream_qasc\): no row"
+        DataError, match=r"has 7 training tasks .*; 2 have no data \(stream_ecqa, stream_qasc\): no row"
     ):
         select_tasks(rendered, MixtureConfig(count=9), cot=True)
     allowed = MixtureConfig(count=9, allow_missing=True)
@@ -183,6 +178,54 @@ def test_a_stage_lacks_what_is_not_here_and_takes_nothing_in_its_stead(tmp_path:
         chosen = select_tasks(rendered, MixtureConfig(1836, order, allow_missing=True), cot=True)
         assert set(chosen).isdisjoint(rendered.uncatalogued)
         assert len(chosen) == 7 + 72 + 1
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data.root with all that the collection has of the catalogue, other names, and the test tasks of NIV2."""
+    root = tmp_path_factory.mktemp("whole")
+    others = [(name["source"], name["name"]) for name in flan_names() if not name["task"]]
+    rendered_folder(root / "rendered", [*collection_names().values(), *others], rows=2)
+    niv2_folder(root / "niv2", dict.fromkeys(TEST[:2], niv2_record()), test=TEST)
+    return root
+
+
+TEST = list(catalogued("niv2"))[5:1500:498]
+
+
+@pytest.mark.parametrize(
+    ("count", "cot"),
+    [*((count, True) for count in (0, 9, 89, 282, 1836)), *((count, False) for count in (0, 80, 273, 1827))],
+)
+def test_every_stage_of_the_paper_is_the_catalogue_s_own(
+    whole: Path, count: int, cot: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    cell = ["model=nano", "collection=rendered", "tokenizer=bytes", "mixture=paper_a", "evaluation=niv2"]
+    cell += [f"data.root={whole}", f"paths.cache={whole / 'cache'}", f"mixture.count={count}", f"cot={cot}"]
+    config = resolve(Composer().compose([*cell, "mixture.allow_missing=true"]))
+
+    chosen = select_tasks(open_training(config), config.mixture, cot=config.cot)
+
+    places = [name for group in COUNTS if cot or group != "cot" for name in catalogued(group)][:count]
+    assert chosen == [name for name in places if name not in NEVER_RENDERED and name not in TEST]
+    assert len(chosen) == count - (8 if count > 9 else 0) - (len(TEST) if count > 1800 else 0)
+    assert "leaves out the group cot" not in caplog.text
+
+
+def test_what_a_stage_lacks_is_named_before_what_nobody_has(whole: Path, tmp_path: Path) -> None:
+    names = collection_names()
+    lacking = [task for task in catalogued("t0sf") if task.startswith(("duorc", "quoref", "ropes"))]
+    rendered_folder(tmp_path / "data", [of for task, of in names.items() if task not in lacking])
+    complete = Rendered(whole / "rendered", 9, cache=whole / "cache")
+
+    wanted = select_tasks(complete, MixtureConfig(282, allow_missing=True), cot=True)
+    less = select_tasks(opened(tmp_path), MixtureConfig(282, allow_missing=True), cot=True)
+
+    assert less == [task for task in wanted if task not in lacking]
+    assert len(lacking) > 30
+    told = rf"{len(lacking) + 8} have no data: {len(lacking)} \(duorc.*, …\): no rows of it in .*; 6 \(dmcc_python, .*"
+    with pytest.raises(DataError, match=rf"{told}; 2 for other reasons; `flanscale tasks list --missing`"):
+        select_tasks(opened(tmp_path), MixtureConfig(282), cot=True)
 
 
 @pytest.mark.parametrize("without_cot", ["answers", "leave_out"])
@@ -196,6 +239,9 @@ def test_rationales_cannot_be_taken_off_so_their_tasks_are_out_without_chain_of_
 
     assert chosen == rendered.groups["muffin"]
     assert ("cot=false leaves out the group cot of rendered" in caplog.text) == (without_cot == "answers")
+    caplog.clear()
+    assert select_tasks(rendered, MixtureConfig(count=0), cot=False) == []
+    assert not caplog.text
 
 
 def test_a_cell_that_niv2_asks_learns_the_same_stages(tmp_path: Path) -> None:

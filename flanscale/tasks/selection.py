@@ -128,7 +128,7 @@ def _shortage(
     if others := collection.uncatalogued:
         text += f"; names here that mean none of the paper's tasks: {len(others)}, e.g. {', '.join(list(others)[:3])}"
     if lacking := lacking or list(collection.missing):
-        text += f"; {len(lacking)} have no data: {_reasons(lacking, collection.missing)}"
+        text += f"; {len(lacking)} have no data{_reasons(lacking, collection.missing)}"
     return text
 
 
@@ -138,7 +138,10 @@ def _reasons(lacking: Sequence[str], missing: Mapping[str, str]) -> str:
     for name in lacking:
         alike.setdefault(missing[name].replace(name, "…"), []).append(name)
     told = sorted(alike.values(), key=len, reverse=True)
-    text = [f"{len(names)} ({some_of(names)}): {missing[names[0]]}" for names in told[:2]]
+    if len(told) == 1:
+        text = [f" ({some_of(lacking)}): {missing[lacking[0]]}"]
+    else:
+        text = [": " + "; ".join(f"{len(names)} ({some_of(names)}): {missing[names[0]]}" for names in told[:2])]
     if others := sum(map(len, told[2:])):
         text.append(f"{others} for other reasons")
     if len(lacking) > 3:
