@@ -198,7 +198,7 @@ class MixtureTable:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def logged(self) -> dict[str, float]:
-        """The keys of the logging contract; `mixture/tasks` is the realised count, the x-axis of a study."""
+        """The keys of the logging contract; `mixture/tasks` is the realised count."""
         return {
             "mixture/tasks": sum(total.tasks for total in self.totals),
             "mixture/tasks_requested": self.mixture.requested,
