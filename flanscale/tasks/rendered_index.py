@@ -222,7 +222,7 @@ def _build(folder: Path, paths: Sequence[Path], limit: int, skips: Skips, into: 
                 if name in kept and kept[name].group != group:
                     name = f"{name}_{group}"
                 task = kept.setdefault(name, _Kept(group, source, known is not None, limit))
-                task.names.add(_shown(raw))
+                task.names.add(raw)
                 if task.rows % task.stride == 0:
                     if span is None:
                         data = json.dumps(_row(example), ensure_ascii=False).encode(errors="replace") + b"\n"
@@ -246,7 +246,7 @@ def _build(folder: Path, paths: Sequence[Path], limit: int, skips: Skips, into: 
     for name, task in kept.items():
         tables.append(task.chosen())
         facts[name] = {"group": task.group, "source": task.source, "fingerprint": task.digest.hexdigest()}
-        facts[name] |= {"catalogued": task.catalogued, "names": sorted(task.names)}
+        facts[name] |= {"catalogued": task.catalogued, "names": sorted({_shown(raw) for raw in task.names})}
         facts[name] |= {"rows": task.rows, "first": first, "kept": len(tables[-1])}
         first += len(tables[-1])
     np.save(into / "places.npy", np.concatenate(tables))
