@@ -110,6 +110,14 @@ def test_as_many_answers_as_asked_for(run: Path, flanscale: Command) -> None:
     assert [one.id for one in some_answers(run, 99)] == [*"012", *"456", "8", "9", "10", "3", "7", "11"]
 
 
+def test_an_answer_under_two_metrics_is_shown_once_under_the_kinder(run: Path) -> None:
+    write_predictions(run, "procedural_rouge_l", [row | {"score": 40.0} for row in answers(run)])
+    shown = some_answers(run, 99)
+    assert len(shown) == 12
+    assert [(one.benchmark, one.score) for one in shown[:9]] == [("procedural_rouge_l", 40.0)] * 9
+    assert [(one.benchmark, one.score) for one in shown[9:]] == [("procedural", 100.0)] * 3
+
+
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path, PurePath
 
 import pytest
 from niv2_folder import niv2_folder, niv2_record
 
-from flanscale.folders import entries, is_left_over
+from flanscale.errors import DataError
+from flanscale.folders import entries, files_below, is_left_over
 from flanscale.tasks.benchmark_texts import load_benchmarks
 from flanscale.tasks.catalog import catalogued
 from flanscale.tasks.jsonl import Jsonl
@@ -44,6 +46,63 @@ def test_the_folder_itself_may_be_hidden(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "x.txt").touch()
     assert entries(folder) == [folder / "x.txt"]
+
+
+# --- files in and below a folder -------------------------------------------------------------------------------------
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_files_below_are_found_through_links_and_each_once(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    own, linked = touch(folder / "b" / "own.jsonl"), touch(elsewhere / "linked.jsonl")
+    touch(folder / "notes.md")
+    (folder / "a").symlink_to(elsewhere)
+    (folder / "c.jsonl").symlink_to(linked)
+    (folder / "b" / "round").symlink_to(folder)
+    assert files_below(folder, (".jsonl",)) == [folder / "a" / "linked.jsonl", own]
+
+
+def test_two_snapshots_of_the_hub_s_cache_share_their_files(tmp_path: Path) -> None:
+    blob = touch(tmp_path / "blobs" / "0123")
+    for snapshot in ("aaa", "bbb"):
+        (tmp_path / "snapshots" / snapshot).mkdir(parents=True)
+        (tmp_path / "snapshots" / snapshot / "x.parquet").symlink_to(blob)
+    assert files_below(tmp_path, (".parquet",)) == [tmp_path / "snapshots" / "aaa" / "x.parquet"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("x.jsonl.partial", "a/x.jsonl.part", "x.jsonl.crdownload", "x.jsonl.aria2", "blobs/0123.incomplete"),
+        ".cache/huggingface/download/a/Qx_1=.0123.4567.incomplete",
+    ],
+)
+def test_a_download_that_goes_on_is_no_folder_of_data_yet(tmp_path: Path, name: str) -> None:
+    touch(tmp_path / "whole.jsonl")
+    path = touch(tmp_path / name)
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))}: a download that is not finished"):
+        files_below(tmp_path, (".jsonl",))
+
+
+@pytest.mark.parametrize("name", ["x.md.part", "x.part", ".x.jsonl.partial", "x.jsonl.lock", ".git/x.incomplete"])
+def test_other_beginnings_are_nobody_s_business(tmp_path: Path, name: str) -> None:
+    touch(tmp_path / name)
+    assert files_below(tmp_path, (".jsonl",)) == []
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").symlink_to("gone")
+    (tmp_path / "x.md").symlink_to("gone")
+    with pytest.raises(DataError, match=r"x\.jsonl: a link to gone, which is not there"):
+        files_below(tmp_path, (".jsonl",))
+
+
+# --- every reader ----------------------------------------------------------------------------------------------------
 
 
 def jsonl(folder: Path) -> Callable[[], object]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from rendered_folder import rendered_folder
 from steering import Steering, failed, record
 
 from flanscale.orchestration.dispatch.reserve import create_run_dir
@@ -66,6 +67,21 @@ def test_a_task_that_was_changed_after_planning_is_not_trained_on(steering: Stee
     write_task("1", "2")
     code, out, _ = steering.type("retry", "little")
     assert (code, read_state(run).state) == (0, "finished")
+
+
+def test_a_row_that_was_changed_after_planning_is_not_trained_on(steering: Steering) -> None:
+    study = OWN.replace("jsonl, data.jsonl=own", "rendered, data.rendered=own, paths.cache=cache, cot=true")
+    Path("sweeps/little.yaml").write_text(study)
+    rendered_folder(Path("own"), [("CoT", "cot_gsm8k")])
+    run = create_run_dir(steering.place.plan().cells[0].config)
+    rendered_folder(Path("own"), [("CoT", "cot_gsm8k")], rows=2)
+    forget()
+    with pytest.raises(SystemExit):
+        start(str(run), "fake_cells")
+    failure = read_state(run).failure
+    assert failure is not None
+    assert failure.kind == "data"
+    assert failure.message.startswith("tasks: not the content with which this cell was planned")
 
 
 def test_a_task_that_has_gone_is_named_and_so_is_a_bad_one(steering: Steering) -> None:

@@ -59,8 +59,16 @@ def test_a_collection_without_held_out_tasks_is_asked_those_of_niv2_and_never_le
     assert open_evaluation(config).held_out == [ASKED]
     assert open_evaluation(config).name == "niv2"
     assert learned(config) == ["cot_gsm8k", LEARNED]
-    assert "asks it" in open_training(config).reserved[ASKED]  # type: ignore[attr-defined]
+    assert "asks it" in open_training(config).reserved[ASKED]
     assert ASKED not in open_training(config).missing
+
+
+def test_a_test_task_without_data_is_not_learned_either(data: Path) -> None:
+    (data / "niv2" / "splits" / "default" / "test_tasks.txt").write_text(f"{ASKED}\n{LEARNED}\n")
+    config = cell(data, "mixture.count=1836")
+    assert open_evaluation(config).held_out == [ASKED]
+    assert learned(config) == ["cot_gsm8k"]
+    assert "it is in the official default test split; no file" in open_training(config).reserved[LEARNED]
 
 
 @pytest.mark.parametrize("overrides", [("evaluation=none",), ("evaluation=none", "evaluation.collection=niv2")])

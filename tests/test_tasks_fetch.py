@@ -23,15 +23,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from niv2_folder import niv2_record
+from test_run import execute, make_cell
+from test_tasks_templates import FLAN_PYTHON
 from test_weights_pickled import torch_file
+from tiny_data import tiny_data
 from typer.testing import CliRunner
 
 from flanscale.cli import fetch as cli_fetch
 from flanscale.cli.main import app
 from flanscale.errors import DataError, WeightsError
+from flanscale.run_directory import read_rows
 from flanscale.schema import DataConfig
 from flanscale.tasks import download as downloading
 from flanscale.tasks import fetch as fetching
+from flanscale.tasks.catalog import catalogued
 from flanscale.tasks.download import NotThere, download
 from flanscale.tasks.fetch import Fetched, check_space, check_terms, fetch, find_sources, plan
 from flanscale.tasks.muffin import Muffin
@@ -539,7 +545,7 @@ def test_pickled_weights_that_are_none_are_one_line_and_nothing_stays(
     model_with(site, {"config.json": b"{}", "pytorch_model.bin": b"no zip"})
     done = fetch_quietly(weights_source("t5_small"), tmp_path)
     assert done.fetched == 1
-    assert "no plain dictionary of tensors" in done.failed[0]
+    assert "whose files are no zip" in done.failed[0]
     assert sorted(path.name for path in done.folder.iterdir()) == ["config.json", "fetched.json"]
 
 
@@ -762,6 +768,61 @@ def test_what_the_table_of_sources_brings_is_what_the_collection_reads(
         fetch_quietly(replace(muffin, parts=(parts[form.repository],)), tmp_path)
         assert name in Muffin(tmp_path / "muffin", 10).groups["muffin"]
         assert not [path for path in (tmp_path / "muffin/hub").rglob("*") if path.name in ("test", "index.duckdb")]
+
+
+@pytest.fixture
+def little_flan(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """All six sources of `flan` on our own server, in the forms of the true ones, with one or two tasks each."""
+    learned, asked, of_p3 = *list(catalogued("niv2"))[:2], next(iter(catalogued("t0sf")))
+    data = tiny_data(tmp_path / "made")
+    niv2 = {str(path.relative_to(data / "niv2")): path.read_text() for path in (data / "niv2").rglob("*.txt")}
+    niv2 |= {f"tasks/{name}.json": json.dumps(niv2_record()) for name in (learned, asked)}
+    rows = [{"inputs_pretokenized": f"in {i}", "targets_pretokenized": "out"} for i in range(5)]
+    pytest.importorskip("pyarrow.parquet").write_table(
+        pytest.importorskip("pyarrow").Table.from_pylist(rows), tmp_path / "p3.parquet"
+    )
+    site.files |= {
+        "/gsm8k_train.tsv": (data / "cot" / "gsm8k_train.tsv").read_bytes(),
+        "/in_domain_train.tsv": b"".join(b"gj04\t%d\t\tThe answer by task %d.\n" % (i % 2, i) for i in range(9)),
+        "/niv2": git_archive(tmp_path / "clone", niv2),
+        "/templates.py": FLAN_PYTHON.encode(),
+        "/spiece.model": (data / "tokenizer" / "t5.spiece.model").read_bytes(),
+    }
+    hub_with(site, {f"{of_p3}/train/0000.parquet": (tmp_path / "p3.parquet").read_bytes()}, "bigscience/P3")
+    monkeypatch.setenv("HF_ENDPOINT", site.url)
+    files = {
+        "cot": File(f"{site.url}/gsm8k_train.tsv", "gsm8k_train.tsv"),
+        "muffin": File(f"{site.url}/in_domain_train.tsv", "cola/in_domain_train.tsv"),
+        "t0sf": read_sources()["t0sf"].parts[0],
+        "niv2": Archive(f"{site.url}/niv2", ("tasks", "splits"), 10**6),
+        "templates": File(f"{site.url}/templates.py", "templates.py"),
+        "vocabulary": File(f"{site.url}/spiece.model", "t5.spiece.model"),
+    }
+    known = {name: replace(read_sources()[name], parts=(part,)) for name, part in files.items()}
+    monkeypatch.setattr(fetching, "read_sources", lambda: known)
+    return ["cot_gsm8k", "cola", of_p3, learned]
+
+
+def test_what_was_fetched_is_planned_and_trained_on_as_the_command_says(
+    little_flan: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(app, ["tasks", "fetch", "flan", "--accept-licence"])
+    assert told.exit_code == 0
+    (use,) = re.findall("^use it with (.*)$", told.stdout, re.MULTILINE)
+
+    small = ["model=t5_micro", "model.d_model=16", "model.d_ff=16", "optimizer.warmup_steps=1", "trainer.steps=2"]
+    small += ["trainer.batch_rows=2", "evaluation=niv2", "evaluation.examples_per_task=2", "tracker=disabled"]
+    cell = [*use.split(), *small, "mixture.count=1836", "mixture.allow_missing=true", "cot=true"]
+    planned = CliRunner().invoke(app, ["plan", *cell, "--json"])
+    assert planned.exit_code == 0
+    directory = make_cell(tmp_path / "runs", *cell)
+    execute(directory)
+
+    mixture = json.loads((directory / "mixture.json").read_text())
+    assert [task["task"] for task in mixture["tasks"]] == little_flan
+    last = read_rows(directory)[-1]
+    assert (last["step"], last["eval/flan_rouge_l/direct/n"]) == (2, 2)
 
 
 def test_a_full_disk_stops_everything(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,14 +29,14 @@ from flanscale.tasks.mixture import (
 from flanscale.tasks.ordering import random_order, stratified_order
 from flanscale.tasks.procedural import Procedural
 from flanscale.tasks.registry import open_collection
-from flanscale.tasks.task import Example, Task
+from flanscale.tasks.task import Example, Ordinary, Task
 
 PROPORTIONS_A = {"cot": 3.0, "muffin": 52.0, "t0sf": 15.0, "niv2": 30.0}
 CONF = Path(__file__).parents[1] / "conf" / "mixture"
 
 
 @dataclass
-class Fake:
+class Fake(Ordinary):
     """A collection of given groups; a task's category is its name's first letter."""
 
     groups: dict[str, list[str]]
@@ -171,7 +171,9 @@ def test_too_many_tasks_is_an_error_that_says_why_unless_allowed(caplog: pytest.
     message = str(caught.value)
     assert "mixture.count=29, but flan has 28 training tasks for it here" in message
     assert "1808 have no data" in message
-    assert "no cot file; download it" in message
+    assert "1547 (" in message
+    assert "): no niv2 file; download it; 186 (" in message
+    assert "): no t0sf file; download it; 75 for other reasons; " in message
     assert "\n" not in message
     assert message.endswith("lower the count or set mixture.allow_missing=true")
     assert len(select_tasks(collection, MixtureConfig(29, "random", allow_missing=True), cot=True)) == 28
@@ -187,7 +189,9 @@ def test_a_stage_of_the_paper_is_the_same_stage_where_data_is_missing() -> None:
     stage = select_tasks(collection, allowed, cot=True)
     assert stage == collection.groups["cot"] + collection.groups["muffin"]
     with pytest.raises(
-        DataError, match=r"count=89, but flan has 14 .*; 75 have no data, e.g. stream_\w+, stream_\w+: no cot file"
+        DataError,
+        match=r"count=89, but flan has 14 .*; 75 have no data: 73 \(\w+, .*, …\): no muffin file; .*;"
+        r" 2 \(stream_\w+, stream_\w+\): no cot file; download it; `flanscale tasks list --missing` .* names them all;",
     ):
         select_tasks(collection, MixtureConfig(count=89), cot=True)
     for count in (7, 80):  # chain of thought left out leaves no places behind, its missing tasks neither

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
+import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from niv2_folder import niv2_folder, niv2_record
+from rendered_folder import collection_names, flan_names, rendered_folder
 
 from flanscale.config.compose import Composer
 from flanscale.errors import DataError
+from flanscale.identity import resolve
 from flanscale.schema import MixtureConfig
 from flanscale.tasks.catalog import COUNTS, catalogued
 from flanscale.tasks.flan_names import NEVER_RENDERED
 from flanscale.tasks.mixture import build_mixture
 from flanscale.tasks.registry import open_training
 from flanscale.tasks.rendered import Rendered
+from flanscale.tasks.rendered_index import ABANDONED_AFTER
 from flanscale.tasks.selection import select_tasks
 from flanscale.tasks.settling import settle_data
 from flanscale.tasks.task import Skips
@@ -85,12 +89,6 @@ def test_the_hub_s_column_names_are_known(tmp_path: Path, inputs: str, targets: 
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
-
-
-def flan_names() -> list[dict[str, str]]:
-    """Names as FLAN's code and copies of its data write them: source, name, the catalogue's task (or nothing)."""
-    with Path(__file__).with_name("flan_names.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_every_real_name_means_its_task_of_the_catalogue_or_none(tmp_path: Path) -> None:
@@ -157,7 +155,7 @@ def test_the_paper_s_first_stages_are_its_own_tasks(
     assert stage == [*nine, *(name for name in catalogued("muffin") if name not in NEVER_RENDERED)]
     assert "no such tasks: 4 rows, names: 3 (cot_drop, glue_mrpc_same_thing, wsc273_1.0.0)" in caplog.text
     with pytest.raises(
-        DataError, match=r"count=89, but rendered has 81 .*; 8 have no data, e\.g\. dmcc_python, .*FLAN"
+        DataError, match=r"count=89, but rendered has 81 .*; 8 have no data: 6 \(dmcc_python, .*, …\): FLAN"
     ):
         select_tasks(rendered, MixtureConfig(count=89), cot=True)
     mixture, tasks, _ = build_mixture(rendered, MixtureConfig(count=9), cot=True)
@@ -170,7 +168,7 @@ def test_a_stage_lacks_what_is_not_here_and_takes_nothing_in_its_stead(tmp_path:
     rendered = collection_of(tmp_path, "a.jsonl", [name for name in everything() if name not in lacking])
 
     with pytest.raises(
-        DataError, match=r"has 7 training tasks .*; 2 have no data, e\.g\. stream_ecqa, stream_qasc: no row"
+        DataError, match=r"has 7 training tasks .*; 2 have no data \(stream_ecqa, stream_qasc\): no row"
     ):
         select_tasks(rendered, MixtureConfig(count=9), cot=True)
     allowed = MixtureConfig(count=9, allow_missing=True)
@@ -180,6 +178,54 @@ def test_a_stage_lacks_what_is_not_here_and_takes_nothing_in_its_stead(tmp_path:
         chosen = select_tasks(rendered, MixtureConfig(1836, order, allow_missing=True), cot=True)
         assert set(chosen).isdisjoint(rendered.uncatalogued)
         assert len(chosen) == 7 + 72 + 1
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data.root with all that the collection has of the catalogue, other names, and the test tasks of NIV2."""
+    root = tmp_path_factory.mktemp("whole")
+    others = [(name["source"], name["name"]) for name in flan_names() if not name["task"]]
+    rendered_folder(root / "rendered", [*collection_names().values(), *others], rows=2)
+    niv2_folder(root / "niv2", dict.fromkeys(TEST[:2], niv2_record()), test=TEST)
+    return root
+
+
+TEST = list(catalogued("niv2"))[5:1500:498]
+
+
+@pytest.mark.parametrize(
+    ("count", "cot"),
+    [*((count, True) for count in (0, 9, 89, 282, 1836)), *((count, False) for count in (0, 80, 273, 1827))],
+)
+def test_every_stage_of_the_paper_is_the_catalogue_s_own(
+    whole: Path, count: int, cot: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    cell = ["model=nano", "collection=rendered", "tokenizer=bytes", "mixture=paper_a", "evaluation=niv2"]
+    cell += [f"data.root={whole}", f"paths.cache={whole / 'cache'}", f"mixture.count={count}", f"cot={cot}"]
+    config = resolve(Composer().compose([*cell, "mixture.allow_missing=true"]))
+
+    chosen = select_tasks(open_training(config), config.mixture, cot=config.cot)
+
+    places = [name for group in COUNTS if cot or group != "cot" for name in catalogued(group)][:count]
+    assert chosen == [name for name in places if name not in NEVER_RENDERED and name not in TEST]
+    assert len(chosen) == count - (8 if count > 9 else 0) - (len(TEST) if count > 1800 else 0)
+    assert "leaves out the group cot" not in caplog.text
+
+
+def test_what_a_stage_lacks_is_named_before_what_nobody_has(whole: Path, tmp_path: Path) -> None:
+    names = collection_names()
+    lacking = [task for task in catalogued("t0sf") if task.startswith(("duorc", "quoref", "ropes"))]
+    rendered_folder(tmp_path / "data", [of for task, of in names.items() if task not in lacking])
+    complete = Rendered(whole / "rendered", 9, cache=whole / "cache")
+
+    wanted = select_tasks(complete, MixtureConfig(282, allow_missing=True), cot=True)
+    less = select_tasks(opened(tmp_path), MixtureConfig(282, allow_missing=True), cot=True)
+
+    assert less == [task for task in wanted if task not in lacking]
+    assert len(lacking) > 30
+    told = rf"{len(lacking) + 8} have no data: {len(lacking)} \(duorc.*, …\): no rows of it in .*; 6 \(dmcc_python, .*"
+    with pytest.raises(DataError, match=rf"{told}; 2 for other reasons; `flanscale tasks list --missing`"):
+        select_tasks(opened(tmp_path), MixtureConfig(282), cot=True)
 
 
 @pytest.mark.parametrize("without_cot", ["answers", "leave_out"])
@@ -193,6 +239,9 @@ def test_rationales_cannot_be_taken_off_so_their_tasks_are_out_without_chain_of_
 
     assert chosen == rendered.groups["muffin"]
     assert ("cot=false leaves out the group cot of rendered" in caplog.text) == (without_cot == "answers")
+    caplog.clear()
+    assert select_tasks(rendered, MixtureConfig(count=0), cot=False) == []
+    assert not caplog.text
 
 
 def test_a_cell_that_niv2_asks_learns_the_same_stages(tmp_path: Path) -> None:
@@ -268,6 +317,17 @@ def test_a_task_name_from_the_data_is_safe_in_paths(tmp_path: Path, name: str) -
     assert len(opened(tmp_path).task(task).examples) == 1
 
 
+def test_a_task_name_from_the_data_is_told_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ["\x1b[2Jnew\ntask \u202e", "new  task", "other"]
+    write(tmp_path / "data" / "a.jsonl", [row(i, "Flan2021", name) for i, name in enumerate(names)])
+
+    told = opened(tmp_path).uncatalogued
+
+    assert all(text.isprintable() for text in told.values())
+    assert told["_2Jnew_task_"].endswith("named [2Jnew task")
+    assert "no such tasks: 3 rows, names: 3 (" in caplog.text
+
+
 def test_the_limit_keeps_rows_from_everywhere_and_copies_few(tmp_path: Path) -> None:
     rows = [row(i, kind=["fs_noopt", "fs_opt", "zs_noopt", "zs_opt"][i // 2350]) for i in range(9400)]
     write(tmp_path / "data" / "a.jsonl.gz", rows[:5000])
@@ -306,6 +366,9 @@ def test_a_file_that_changes_under_a_running_job_is_an_error_not_other_text(tmp_
 
     with pytest.raises(DataError, match=r"a\.jsonl: changed since it was indexed"):
         examples[8]
+    write(path, [row(i + 1) for i in range(9)])  # as long, other text
+    with pytest.raises(DataError, match=r"a\.jsonl: changed since it was indexed"):
+        examples[0]
     with pytest.raises(IndexError):
         examples[9]
 
@@ -350,7 +413,7 @@ def test_folders_without_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no \.parquet, \.jsonl, \.jsonl\.gz file"):
         _ = opened(tmp_path).groups
     (tmp_path / "data" / "a.jsonl").touch()
-    with pytest.raises(DataError, match="no rows in its 1 files"):
+    with pytest.raises(DataError, match=r"a\.jsonl: no rows in it; mixture\.skip_bad=true leaves"):
         _ = opened(tmp_path).groups
     write(tmp_path / "data" / "a.jsonl", [row(1)])
     with pytest.raises(DataError, match=r"no task 'sciq_Direct' in .*did you mean sciq_Direct_Question"):
@@ -365,6 +428,77 @@ def test_a_damaged_index_says_what_to_delete(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=rf"{index.name}: damaged index .*delete this folder"):
         _ = opened(tmp_path).groups
+
+
+def test_one_index_serves_those_that_may_skip_bad_rows_and_those_that_may_not(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.jsonl", [row(1), row(2)])
+    for allowed in (True, False):
+        assert opened(tmp_path, skips=Skips(allowed)).groups == {"t0sf": ["sciq_Direct_Question"]}
+    assert len(list((tmp_path / "cache" / "rendered").iterdir())) == 1
+
+    write(tmp_path / "data" / "a.jsonl", [row(1), "[]", row(2), "{"])
+    assert opened(tmp_path, skips=Skips(True)).groups == {"t0sf": ["sciq_Direct_Question"]}
+    with pytest.raises(DataError, match=r"a\.jsonl:2: a JSON list, expected an object; mixture\.skip_bad=true"):
+        _ = opened(tmp_path).groups
+    assert len(list((tmp_path / "cache" / "rendered").iterdir())) == 2
+
+
+@pytest.mark.parametrize("twin", ["b.jsonl", "b.jsonl.gz", "b/part.0.parquet"])
+def test_two_files_with_the_same_rows_are_refused(tmp_path: Path, twin: str) -> None:
+    rows = [row(1), row(2, name="quarel_logic_test")]
+    write(tmp_path / "data" / "a.jsonl", rows)
+    write(tmp_path / "data" / twin, rows)
+
+    with pytest.raises(DataError, match=rf"{twin}: the same rows as .*a\.jsonl, which would count twice"):
+        _ = opened(tmp_path, skips=Skips(allowed=True)).groups
+
+    write(tmp_path / "data" / twin, [*rows, row(3)])
+    assert len(opened(tmp_path).task("sciq_Direct_Question").examples) == 3
+
+
+@pytest.mark.parametrize("file", ["b.jsonl", "b.jsonl.gz", "b.parquet"])
+def test_a_file_without_rows_is_a_bad_one(tmp_path: Path, file: str) -> None:
+    write(tmp_path / "data" / "a.jsonl", [row(1)])
+    if file.endswith(".parquet"):
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.table({"inputs": pyarrow.array([], pyarrow.string())}), tmp_path / "data" / file)
+    else:
+        (tmp_path / "data" / file).touch()
+
+    with pytest.raises(DataError, match=rf"{file}: no rows in it; mixture\.skip_bad=true"):
+        _ = opened(tmp_path).groups
+    skips = Skips(allowed=True)
+    assert opened(tmp_path, skips=skips).groups == {"t0sf": ["sciq_Direct_Question"]}
+    assert dict(skips.counts) == {"no rows in it": 1}
+
+
+def test_what_a_killed_process_left_of_an_index_goes_a_day_later(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.jsonl", [row(1)])
+    cache = tmp_path / "cache" / "rendered"
+    for name in ("building-old", "building-new"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "rows.jsonl").write_text("half")
+    long_ago = time.time() - ABANDONED_AFTER - 60
+    for path in (cache / "building-old" / "rows.jsonl", cache / "building-old"):
+        os.utime(path, (long_ago, long_ago))
+
+    _ = opened(tmp_path).groups
+
+    assert [path.name for path in cache.glob("building-*")] == ["building-new"]
+
+
+def test_a_long_reading_is_told_of_before_it_begins_and_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "data" / "a.jsonl", [row(1)])
+    monkeypatch.setattr("flanscale.tasks.rendered_index.TOLD_BYTES", 0)
+    for _ in range(2):
+        _ = opened(tmp_path).groups
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'data'}: indexing 1 files, 0.0 GB; once, until one changes"
+    ]
 
 
 def test_processes_that_index_at_the_same_moment_agree(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def check(overrides: Overrides = None) -> None:
     from flanscale.tasks.registry import open_collection
 
     run = compose_loosely(overrides or [])
-    collection = open_collection(run.collection, run.data, skip_bad=True)
+    collection = open_collection(run.collection, run.data, skip_bad=True, cache=run.paths.cache)
     names = _names(collection)
     wrong = list(faults(collection, names))
     print("\n".join([*wrong, f"{len(names):,} tasks of {collection.name}, {len(wrong):,} faults"]))
@@ -163,7 +163,7 @@ def _on_disk(run: RunConfig) -> dict[str, Found]:
 
     flan = open_collection(CollectionConfig(name="flan"), run.data, skip_bad=True)
     found = {task: Found(PRESENT) for tasks in flan.groups.values() for task in tasks}
-    found |= {task: Found(HELD_OUT, why) for task, why in getattr(flan, "reserved", {}).items()}
+    found |= {task: Found(HELD_OUT if task in flan.held_out else MISSING, why) for task, why in flan.reserved.items()}
     found |= {task: Found(MISSING, why) for task, why in flan.missing.items()}
     flan.skips.log_to(log)
     return found
@@ -214,8 +214,8 @@ def _find(name: str, run: RunConfig, overrides: Sequence[str]) -> tuple[CatalogR
             return row, None
         config = dataclasses.replace(run.collection, name=row.collection, split="flan")
         return row, open_collection(config, run.data, skip_bad=skip_bad)
-    collection = open_collection(run.collection, run.data, skip_bad=skip_bad)
-    known = [*_names(collection), *getattr(collection, "uncatalogued", ())]
+    collection = open_collection(run.collection, run.data, skip_bad=skip_bad, cache=run.paths.cache)
+    known = [*_names(collection), *collection.uncatalogued]
     if name not in known and name not in collection.missing:
         others = [] if chosen else [row.task for row in read_catalog()]
         where = f"of {collection.name}" if chosen else f"in the catalogue or of {collection.name}"
@@ -287,7 +287,7 @@ def _facts(task: Task, collection: Collection, row: CatalogRow | None) -> dict[s
 
 
 def _state(name: str, collection: Collection) -> str:
-    if why := getattr(collection, "uncatalogued", {}).get(name):
+    if why := collection.uncatalogued.get(name):
         return f"{UNCATALOGUED}: {why}"
     return HELD_OUT if name in collection.held_out else PRESENT
 

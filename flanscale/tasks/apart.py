@@ -33,18 +33,17 @@ class Apart:
 
     @property
     def reserved(self) -> dict[str, str]:
-        """Its tasks that are not trained on → why."""
         known = {task for tasks in self.whole.groups.values() for task in tasks} | set(self.whole.missing)
         here = {task: why for task, why in self.kept_out.items() if task in known}
-        return {**getattr(self.whole, "reserved", {}), **here}
+        return {**self.whole.reserved, **here}
 
     @property
     def fixed_rationales(self) -> bool:
-        return getattr(self.whole, "fixed_rationales", False)
+        return self.whole.fixed_rationales
 
     @property
     def uncatalogued(self) -> Mapping[str, str]:
-        return getattr(self.whole, "uncatalogued", {})
+        return self.whole.uncatalogued
 
     @cached_property
     def missing(self) -> dict[str, str]:

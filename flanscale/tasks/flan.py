@@ -1,7 +1,7 @@
 """What is the whole of Flan 2022 as the paper finetunes on it? CoT, Muffin, T0-SF and NIV2 under one roof.
 
-The official default test tasks of Super-NaturalInstructions are held out and leave the training groups, where their
-data is here: a study needs tasks that it never trains on. The paper itself trains on all 1,836 and evaluates on
+The official default test tasks of Super-NaturalInstructions are held out and leave the training groups, their data
+here or not: a study needs tasks that it never trains on. The paper itself trains on all 1,836 and evaluates on
 benchmarks instead (Chung et al. 2022, section 2.3). Every task of the catalogue is in exactly one of `groups`,
 `reserved` and `missing`.
 """
@@ -15,11 +15,11 @@ from functools import cached_property
 from flanscale.errors import DataError, nearest
 from flanscale.tasks.catalog import COUNTS, catalogued, read_catalog
 from flanscale.tasks.on_disk import no_folder
-from flanscale.tasks.task import Collection, Skips, Task
+from flanscale.tasks.task import Collection, Ordinary, Skips, Task
 
 
 @dataclass(frozen=True)
-class Flan:
+class Flan(Ordinary):
     """The union of collections of the catalogue; those not among the members count as missing."""
 
     members: Sequence[Collection]
@@ -56,8 +56,7 @@ class Flan:
 
     @property
     def reserved(self) -> dict[str, str]:
-        """Tasks of the catalogue that are held out and therefore not trained on → why."""
-        return {task: why for member in self._ordered for task, why in getattr(member, "reserved", {}).items()}
+        return {task: why for member in self._ordered for task, why in member.reserved.items()}
 
     @cached_property
     def missing(self) -> dict[str, str]:

@@ -26,7 +26,7 @@ from flanscale.tasks.reading import (
     safe_name,
     text_lines,
 )
-from flanscale.tasks.task import Example, Skips, Task
+from flanscale.tasks.task import Example, Ordinary, Skips, Task
 
 FACTS = ("instruction", "category", "licence", "dataset", "style")
 """Keys of a header, all texts and all optional."""
@@ -44,7 +44,7 @@ SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True)
-class Jsonl:
+class Jsonl(Ordinary):
     """The collection: all files of a folder, in name order, or those that its lists name, in list order."""
 
     folder: Path

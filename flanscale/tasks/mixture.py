@@ -18,7 +18,7 @@ import numpy as np
 
 from flanscale.errors import DataError
 from flanscale.schema import MixtureConfig
-from flanscale.tasks.selection import check_proportions, group_of, select_tasks
+from flanscale.tasks.selection import check_proportions, group_of, select_tasks, some_of
 from flanscale.tasks.task import Collection, Example, Task
 from flanscale.tasks.validation import split_validation
 
@@ -75,7 +75,7 @@ def weigh(collection: Collection, names: Sequence[str], sizes: Sequence[int], co
     group = group_of(collection)
     empty = [name for name, size in zip(names, sizes, strict=True) if not size]
     if empty:
-        told = f"{len(empty)} of {len(names)} tasks of {collection.name} have no training examples: {_some(empty)}"
+        told = f"{len(empty)} of {len(names)} tasks of {collection.name} have no training examples: {some_of(empty)}"
         if not config.allow_missing:
             raise DataError(f"{told}; set mixture.allow_missing=true to go on without them")
         log.warning("%s; going on without them", told)
@@ -198,7 +198,7 @@ class MixtureTable:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def logged(self) -> dict[str, float]:
-        """The keys of the logging contract; `mixture/tasks` is the realised count, the x-axis of a study."""
+        """The keys of the logging contract; `mixture/tasks` is the realised count."""
         return {
             "mixture/tasks": sum(total.tasks for total in self.totals),
             "mixture/tasks_requested": self.mixture.requested,
@@ -242,7 +242,3 @@ def _line(total: GroupTotal) -> str:
         f"  {total.group:<12}{total.tasks:>6,} tasks{total.examples:>12,} examples{total.share:>8.2%}"
         f"{total.draws:>14,.0f} draws{tokens}  at most {total.max_epochs:.3g} epochs"
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -4,7 +4,7 @@ Wang et al. 2022 (arXiv 2204.07705). The folder holds `tasks/<task>.json[.gz]` a
 and `test_tasks.txt`, one task name a line. Tasks of one's own work the same: write them in this format.
 
 The split `flan` is the paper's 1,554 tasks instead of an official list. It has no test list: the official default test
-tasks are held out of it, where their data is here. Tasks made from the same sources as those stay in training, as they
+tasks are held out of it, their data here or not. Tasks made from the same sources as those stay in training, as they
 do in the paper; the official default split leaves them out of both sides.
 """
 
@@ -29,16 +29,15 @@ from flanscale.tasks.reading import (
     sound,
 )
 from flanscale.tasks.sources import to_fetch
-from flanscale.tasks.task import Example, Skips, Task
+from flanscale.tasks.task import Example, Ordinary, Skips, Task
 
 FLAN_SPLIT = "flan"
 TEST_INSTANCES = 100
 """A task's first instances, which the authors put there, balanced by label: its official test set."""
-HELD_OUT = "held out for evaluation: it is in the official default test split"
 
 
 @dataclass(frozen=True)
-class Niv2:
+class Niv2(Ordinary):
     """The collection under one split: an official one by its folder's name, or `flan`."""
 
     folder: Path
@@ -71,29 +70,42 @@ class Niv2:
 
     @cached_property
     def held_out(self) -> list[str]:
-        listed = self._listed("default" if self.split == FLAN_SPLIT else self.split, "test")
-        return [task for task in listed if task in self.files]
+        return [task for task in self._test_tasks if task in self.files]
 
     @property
     def reserved(self) -> dict[str, str]:
-        """Training tasks by the list that are held out instead → why."""
-        return {task: HELD_OUT for task in self.held_out if self.split == FLAN_SPLIT and task in catalogued(self.name)}
+        why = f"held out for evaluation: it is in the official {self._test_split} test split"
+        return {
+            task: why if task in self.files else f"{why}; {self._no_file(task)}"
+            for task in self._test_tasks
+            if task in catalogued(self.name)
+        }
 
     @cached_property
     def missing(self) -> dict[str, str]:
-        how = to_fetch("niv2", self.folder)
-        return {
-            task: f"no file {self.folder / 'tasks' / task}.json or .json.gz: {how}"
-            for task in self._training
-            if task not in self.files
-        }
+        return {task: self._no_file(task) for task in self._training if task not in self.files}
+
+    def _no_file(self, task: str) -> str:
+        return f"no file {self.folder / 'tasks' / task}.json or .json.gz: {self._to_fetch}"
+
+    @cached_property
+    def _to_fetch(self) -> str:
+        return to_fetch("niv2", self.folder)
 
     @cached_property
     def _training(self) -> list[str]:
         if self.split != FLAN_SPLIT:
             return self._listed(self.split, "train")
-        held_out = set(self.held_out)
-        return [task for task in catalogued(self.name) if task not in held_out]
+        test_tasks = set(self._test_tasks)
+        return [task for task in catalogued(self.name) if task not in test_tasks]
+
+    @property
+    def _test_split(self) -> str:
+        return "default" if self.split == FLAN_SPLIT else self.split
+
+    @cached_property
+    def _test_tasks(self) -> list[str]:
+        return self._listed(self._test_split, "test")
 
     def _listed(self, split: str, part: str) -> list[str]:
         """Task names of one official list."""

@@ -13,7 +13,7 @@ from flanscale.errors import DataError, nearest
 from flanscale.schema import DataConfig
 from flanscale.tasks.catalog import CatalogRow, catalogued
 from flanscale.tasks.sources import read_sources, to_fetch
-from flanscale.tasks.task import Example, Skips, Task
+from flanscale.tasks.task import Example, Ordinary, Skips, Task
 
 FOLDERS = {
     "cot": "cot",
@@ -32,7 +32,7 @@ Source = TypeVar("Source")
 
 
 @dataclass(frozen=True)
-class OnDisk(Generic[Source]):
+class OnDisk(Ordinary, Generic[Source]):
     """A group of the catalogue, named as there, in a folder; tasks without data are missing, and the rest go on."""
 
     folder: Path

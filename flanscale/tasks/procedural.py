@@ -27,7 +27,7 @@ from typing import Any
 
 from flanscale.errors import DataError
 from flanscale.tasks.primitives import DOMAINS, Domain, primitives, symbols
-from flanscale.tasks.task import Example, Skips, Task
+from flanscale.tasks.task import Example, Ordinary, Skips, Task
 
 __all__ = ["GROUP_SIZES", "Procedural", "primitives", "symbols"]
 
@@ -38,7 +38,7 @@ _FINGERPRINTED = 8  # examples
 
 
 @dataclass(frozen=True)
-class Procedural:
+class Procedural(Ordinary):
     """The collection.
 
     Args:

@@ -22,7 +22,7 @@ ASKED_BY_NIV2 = ("cot", "muffin", "t0sf", "rendered")
 
 
 def open_training(config: RunConfig) -> Collection:
-    """What a cell learns from: its collection, less the tasks that another one asks it.
+    """What a cell learns from: its collection, less the tasks that another one asks it or keeps for that.
 
     Raises:
         DataError: as `open_collection`, or as `open_evaluation` where anything is asked.
@@ -32,8 +32,9 @@ def open_training(config: RunConfig) -> Collection:
         return whole
     if not config.evaluation.settings and not _is_here(name, config.data):
         return whole  # asks nothing, and nobody knows what others would
+    asked = open_evaluation(config)
     why = f"held out for evaluation: {name} asks it"
-    return Apart(whole, dict.fromkeys(open_evaluation(config).held_out, why))
+    return Apart(whole, {**asked.reserved, **dict.fromkeys(asked.held_out, why)})
 
 
 def open_evaluation(config: RunConfig) -> Collection:

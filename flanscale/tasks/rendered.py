@@ -14,6 +14,7 @@ group `cot` is left out whole: `fixed_rationales`.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,14 +27,14 @@ from flanscale.errors import DataError, nearest
 from flanscale.tasks.catalog import COUNTS, catalogued
 from flanscale.tasks.flan_names import NEVER_RENDERED
 from flanscale.tasks.reading import BadRecord, json_object
-from flanscale.tasks.rendered_index import Index, example_of, index_rows
-from flanscale.tasks.task import Example, Skips, Task
+from flanscale.tasks.rendered_index import Index, Stamp, example_of, index_rows, stamp
+from flanscale.tasks.task import Example, Ordinary, Skips, Task
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Rendered:
+class Rendered(Ordinary):
     """The collection; the first question about its tasks builds the index."""
 
     folder: Path
@@ -41,7 +42,10 @@ class Rendered:
     skips: Skips = field(default_factory=Skips)
     cache: Path = Path("~/.cache/flanscale")
     name: str = "rendered"
-    fixed_rationales: bool = field(default=True, init=False)
+
+    @property
+    def fixed_rationales(self) -> bool:
+        return True
 
     @cached_property
     def index(self) -> Index:
@@ -53,7 +57,7 @@ class Rendered:
                 " `flanscale tasks list collection=rendered data.rendered=…` lists them",
                 self.folder,
                 f"{sum(index.tasks[name]['rows'] for name in others):,}",
-                len(others),
+                sum(len(index.tasks[name]["names"]) for name in others),
                 ", ".join(sorted(others)[:3]) + (", …" if len(others) > 3 else ""),
             )
         return index
@@ -101,7 +105,7 @@ class Rendered:
             collection=self.name,
             category=self.category(name),
             instruction="",
-            examples=_Rows(self.index.files, self.index.places(name)),
+            examples=_Rows(self.index.files, self.index.stamps, self.index.places(name)),
             licence=row.licence if row and row.licence else "unknown",
             dataset=row.dataset if row else name,
             style="rendered",
@@ -121,8 +125,8 @@ class Rendered:
 class _Rows(Sequence[Example]):
     """The examples of one task, each read when asked for."""
 
-    def __init__(self, files: Sequence[Path], places: np.ndarray) -> None:
-        self._files, self._places = files, places
+    def __init__(self, files: Sequence[Path], stamps: Sequence[Stamp], places: np.ndarray) -> None:
+        self._files, self._stamps, self._places = files, stamps, places
 
     def __len__(self) -> int:
         return len(self._places)
@@ -133,6 +137,8 @@ class _Rows(Sequence[Example]):
         number, start, length = map(int, self._places[index])
         try:
             with self._files[number].open("rb") as stream:
+                if stamp(os.fstat(stream.fileno())) != self._stamps[number]:
+                    raise BadRecord("other size or time")
                 stream.seek(start)
                 return example_of(json_object(stream.read(length).decode("utf-8-sig")))
         except (OSError, UnicodeDecodeError, BadRecord) as error:

@@ -12,6 +12,7 @@ Tasks are mixed in every file, so the folder is read once, row by row. What is k
 
 Names, sizes and times of the files are the index's key: a changed file means a new index. Memory holds one batch of
 rows and 24 bytes for each row that the index keeps. NIV2's copies of MMLU are left out (Chung et al. 2022, §2.1).
+A file without rows is a bad record, and two files with the same rows are refused: a copy would count twice.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import tempfile
+import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from flanscale.errors import DataError
-from flanscale.folders import entries
+from flanscale.folders import files_below
 from flanscale.tasks.catalog import COUNTS, catalogued
 from flanscale.tasks.flan_names import catalogue_name
 from flanscale.tasks.reading import BadRecord, byte_lines, existing_folder, is_gzip, json_object, safe_name, sound
@@ -57,7 +61,15 @@ INPUTS = ("inputs_pretokenized", "inputs", "source", "prompt")
 TARGETS = ("targets_pretokenized", "targets", "target", "completion")
 _FACTS = ("task_source", "task_name", "template_type")
 _COLUMNS = (*INPUTS, *TARGETS, *_FACTS, *(f"_{name}" for name in _FACTS))
-_FORM = 2  # of the index: change it with what is stored
+_FORM = 3  # of the index: change it with what is stored
+TOLD_BYTES = 1 << 30
+"""Of files that are read long enough to be told of."""
+BUILDING = "building-"
+ABANDONED_AFTER = 24 * 3600  # seconds
+
+
+Stamp = tuple[int, int]
+"""A file's size in bytes and when it was last written, in ns."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,8 @@ class Index:
     """Task → group, source, fingerprint, whether the catalogue has it, names (as rows have them), rows (all), first and
     kept (its slice of `places`)."""
     files: list[Path]
+    stamps: list[Stamp]
+    """Of the files, as they were read."""
     path: Path
 
     def places(self, name: str) -> np.ndarray:
@@ -81,19 +95,22 @@ def index_rows(folder: Path, limit: int, skips: Skips, cache: Path) -> Index:
     Raises:
         DataError: no folder, no file, a bad row that may not be skipped, or an index that was tampered with.
     """
-    paths = [
-        path
-        for path in entries(existing_folder(folder, "rendered"), "**/*")
-        if path.name.endswith(SUFFIXES) and path.is_file()
-    ]
+    paths = files_below(existing_folder(folder, "rendered"), SUFFIXES)
     if not paths:
         raise DataError(f"data.rendered={folder}: no {', '.join(SUFFIXES)} file there or below")
-    stats = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    key = hashlib.sha256(json.dumps([_FORM, limit, skips.allowed, stats]).encode()).hexdigest()[:16]
+    stamps = [stamp(path.stat()) for path in paths]
+    files = [(str(path.relative_to(folder)), *known) for path, known in zip(paths, stamps, strict=True)]
+    key = hashlib.sha256(json.dumps([_FORM, limit, files]).encode()).hexdigest()[:16]
     if not (cache / key).is_dir():
+        size = sum(size for size, _ in stamps)
+        if size > TOLD_BYTES:
+            log.warning(
+                "%s: indexing %s files, %.1f GB; once, until one changes", folder, f"{len(paths):,}", size / 1e9
+            )
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            building = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
+            _clear_abandoned(cache)
+            building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=cache))
         except OSError as error:
             raise DataError(
                 f"paths.cache: {cache} cannot be written ({error.strerror}); name another folder"
@@ -108,11 +125,25 @@ def index_rows(folder: Path, limit: int, skips: Skips, cache: Path) -> Index:
             shutil.rmtree(building, ignore_errors=True)
     try:
         facts = json.loads((cache / key / "index.json").read_text(encoding="utf-8"))
-        skips.add(facts["left_out"], facts["first_left_out"])
-        tasks = facts["tasks"]
+        tasks, left_out, first = facts["tasks"], facts["left_out"], facts["first_left_out"]
+        copies = cache / key / "rows.jsonl"
+        index = Index(tasks, [copies, *paths], [stamp(copies.stat()), *stamps], cache / key / "places.npy")
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{cache / key}: damaged index ({error}); delete this folder") from error
-    return Index(tasks, [cache / key / "rows.jsonl", *paths], cache / key / "places.npy")
+    skips.add(left_out, first)
+    return index
+
+
+def stamp(status: os.stat_result) -> Stamp:
+    return status.st_size, status.st_mtime_ns
+
+
+def _clear_abandoned(cache: Path) -> None:
+    """Delete what a process that was killed had built of an index, a day after it last wrote."""
+    for building in cache.glob(f"{BUILDING}*"):
+        with suppress(FileNotFoundError):  # another is clearing as well, or has just finished
+            if time.time() - max(path.stat().st_mtime for path in (building, *building.iterdir())) > ABANDONED_AFTER:
+                shutil.rmtree(building, ignore_errors=True)
 
 
 def example_of(record: Mapping[str, Any]) -> Example:
@@ -167,11 +198,14 @@ class _Kept:
 def _build(folder: Path, paths: Sequence[Path], limit: int, skips: Skips, into: Path) -> None:
     kept: dict[str, _Kept] = {}
     left_out: set[str] = set()
+    contents: dict[bytes, Path] = {}
     copied = 0
     with (into / "rows.jsonl").open("wb") as copy:
         for number, path in enumerate(paths, start=1):
             log.info("indexing %s (%d of %d)", path.relative_to(folder), number, len(paths))
+            empty, content = True, hashlib.blake2b()
             for place, span, record in _records(path, skips):
+                empty = False
                 try:
                     example = sound(example_of(record))
                     source, raw = _fact(record, "task_source"), _fact(record, "task_name")
@@ -179,6 +213,7 @@ def _build(folder: Path, paths: Sequence[Path], limit: int, skips: Skips, into: 
                 except BadRecord as error:
                     skips.bad(path, place, str(error))
                     continue
+                content.update(f"{raw}\0{example.id}\n".encode())
                 if group == "niv2" and "_mmmlu_" in raw:
                     left_out.add(raw)
                     continue
@@ -198,6 +233,10 @@ def _build(folder: Path, paths: Sequence[Path], limit: int, skips: Skips, into: 
                         task.add((number, *span))
                 task.rows += 1
                 task.digest.update(example.id.encode())
+            if empty:
+                skips.bad(path, None, "no rows in it")
+            elif (other := contents.setdefault(content.digest(), path)) != path:
+                raise DataError(f"{path}: the same rows as {other}, which would count twice; delete one of them")
     if not kept:
         raise DataError(f"data.rendered={folder}: no rows in its {len(paths)} files")
     if left_out:
@@ -207,7 +246,7 @@ def _build(folder: Path, paths: Sequence[Path], limit: int, skips: Skips, into: 
     for name, task in kept.items():
         tables.append(task.chosen())
         facts[name] = {"group": task.group, "source": task.source, "fingerprint": task.digest.hexdigest()}
-        facts[name] |= {"catalogued": task.catalogued, "names": sorted(task.names)}
+        facts[name] |= {"catalogued": task.catalogued, "names": sorted({_shown(raw) for raw in task.names})}
         facts[name] |= {"rows": task.rows, "first": first, "kept": len(tables[-1])}
         first += len(tables[-1])
     np.save(into / "places.npy", np.concatenate(tables))
@@ -237,6 +276,11 @@ def _records(path: Path, skips: Skips) -> Iterator[tuple[int | str, tuple[int, i
 
 def _row(example: Example) -> dict[str, str]:
     return {"inputs": example.input, "targets": example.target, **example.fields}
+
+
+def _shown(raw: str) -> str:
+    """A name from the data as it may be printed: whatever it holds, in one line and without control characters."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in raw).split())
 
 
 def _fact(record: Mapping[str, Any], name: str) -> str:

@@ -36,9 +36,8 @@ def select_tasks(collection: Collection, config: MixtureConfig, *, cot: bool) ->
     """
     groups, missing = dict(collection.groups), collection.missing
     _check_group_names(collection.name, groups, config)
-    inseparable = getattr(collection, "fixed_rationales", False)
-    leave_out = not cot and (inseparable or config.without_cot == "leave_out")
-    if leave_out and config.without_cot != "leave_out":
+    leave_out = not cot and (collection.fixed_rationales or config.without_cot == "leave_out")
+    if leave_out and config.without_cot != "leave_out" and config.count:
         log.warning(
             "cot=false leaves out the group %s of %s, whose texts are fixed with their rationales in them, as"
             " mixture.without_cot=leave_out does",
@@ -124,16 +123,35 @@ def _shortage(
     text = f"mixture.count={config.count}, but {collection.name} has {here} training tasks for it here"
     if left_out:
         text += f" (its {len(left_out)} chain-of-thought tasks are out at cot=false)"
-    reserved = getattr(collection, "reserved", {})  # the catalogue's tasks that are for evaluation
-    if reserved and here + len(lacking) < config.count:
+    if (reserved := collection.reserved) and here + len(lacking) < config.count:
         text += f"; {len(reserved)} are held out"
-    if others := getattr(collection, "uncatalogued", {}):
+    if others := collection.uncatalogued:
         text += f"; names here that mean none of the paper's tasks: {len(others)}, e.g. {', '.join(list(others)[:3])}"
     if lacking := lacking or list(collection.missing):
-        reason = collection.missing[lacking[0]]
-        alike = [name for name in lacking if collection.missing[name] == reason]
-        text += f"; {len(lacking)} have no data, e.g. {', '.join(alike[:3])}: {reason}"
+        text += f"; {len(lacking)} have no data{_reasons(lacking, collection.missing)}"
     return text
+
+
+def _reasons(lacking: Sequence[str], missing: Mapping[str, str]) -> str:
+    """Why tasks are missing: the two commonest reasons, each as it is said of its first task, and where all stand."""
+    alike: dict[str, list[str]] = {}
+    for name in lacking:
+        alike.setdefault(missing[name].replace(name, "…"), []).append(name)
+    told = sorted(alike.values(), key=len, reverse=True)
+    if len(told) == 1:
+        text = [f" ({some_of(lacking)}): {missing[lacking[0]]}"]
+    else:
+        text = [": " + "; ".join(f"{len(names)} ({some_of(names)}): {missing[names[0]]}" for names in told[:2])]
+    if others := sum(map(len, told[2:])):
+        text.append(f"{others} for other reasons")
+    if len(lacking) > 3:
+        text.append("`flanscale tasks list --missing` with this data names them all")
+    return "; ".join(text)
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first three names."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _check_group_names(collection: str, groups: Iterable[str], config: MixtureConfig) -> None:

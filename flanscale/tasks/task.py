@@ -59,11 +59,23 @@ class Collection(Protocol):
 
     @property
     def held_out(self) -> list[str]:
-        """Tasks that no mixture ever contains."""
+        """Tasks that no mixture ever contains, with data here: what is asked."""
+
+    @property
+    def reserved(self) -> Mapping[str, str]:
+        """Tasks of the paper's catalogue that no mixture contains, their data here or not → why."""
 
     @property
     def missing(self) -> Mapping[str, str]:
         """Training tasks of the collection whose data is not here → why, and what to do about it."""
+
+    @property
+    def uncatalogued(self) -> Mapping[str, str]:
+        """What is here of a collection of the catalogue's tasks and means none of them, so in no mixture → why."""
+
+    @property
+    def fixed_rationales(self) -> bool:
+        """Whether the texts of its group of chain of thought hold their rationales for good."""
 
     @property
     def skips(self) -> Skips:
@@ -83,6 +95,22 @@ class Collection(Protocol):
         """
 
 
+class Ordinary:
+    """What is so of most collections; the others say otherwise."""
+
+    @property
+    def reserved(self) -> Mapping[str, str]:
+        return {}
+
+    @property
+    def uncatalogued(self) -> Mapping[str, str]:
+        return {}
+
+    @property
+    def fixed_rationales(self) -> bool:
+        return False
+
+
 class Skips:
     """What was left out: the first bad record is an error, unless going on is allowed; then they are counted."""
 
@@ -97,16 +125,19 @@ class Skips:
         Raises:
             DataError: going on is not allowed.
         """
-        where = f"{path}:{place}" if place else f"{path}"
-        if not self.allowed:
-            raise DataError(f"{where}: {why}; mixture.skip_bad=true leaves bad records out and counts them")
-        self.counts[why] += 1
-        self.first.setdefault(why, where)
+        self.add({why: 1}, {why: f"{path}:{place}" if place else f"{path}"})
 
     def add(self, counts: Mapping[str, int], first: Mapping[str, str]) -> None:
-        """Count what an earlier reading of the same files left out."""
+        """Count what an earlier reading of the same files left out, its kinds in the order in which they were found.
+
+        Raises:
+            DataError: going on is not allowed.
+        """
+        for why, where in first.items():
+            if not self.allowed:
+                raise DataError(f"{where}: {why}; mixture.skip_bad=true leaves bad records out and counts them")
+            self.first.setdefault(why, where)
         self.counts.update(counts)
-        self.first = {**first, **self.first}
 
     def forget(self) -> None:
         """Begin to count anew."""

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flanscale.errors import DataError, nearest
-from flanscale.folders import entries
+from flanscale.folders import files_below
 from flanscale.tasks.reading import (
     BadRecord,
     check_characters,
@@ -23,7 +23,7 @@ from flanscale.tasks.reading import (
     text_lines,
     text_of,
 )
-from flanscale.tasks.task import Example, Skips, Task
+from flanscale.tasks.task import Example, Ordinary, Skips, Task
 
 SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz")
 PIECE_CHARS = 1 << 14
@@ -31,7 +31,7 @@ PIECE_CHARS = 1 << 14
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(Ordinary):
     """The collection: all files under a folder, in the order of their names; one task in all, or one a file."""
 
     folder: Path
@@ -44,7 +44,7 @@ class Text:
     def files(self) -> dict[str, list[Path]]:
         """Task name → its files."""
         folder = existing_folder(self.folder, "text")
-        found = [path for path in entries(folder, "**/*") if path.name.endswith(SUFFIXES) and path.is_file()]
+        found = files_below(folder, SUFFIXES)
         if not found:
             raise DataError(f"data.text={self.folder}: no file there that ends in {', '.join(SUFFIXES)}")
         if not self.task_per_file:

@@ -33,16 +33,20 @@ KEYS = [field.name for field in fields(Answered) if field.name != "benchmark"]
 def some_answers(run_dir: Path, most: int) -> list[Answered]:
     """So many, the same ones each time: wrong ones first, then right ones, evenly spread over tasks and settings.
 
+    An answer that several metrics score is shown once, under the one that gives it most.
+
     Raises:
         ConfigError: a file of predictions is damaged.
     """
-    every = [
-        Answered(benchmark, **row)
-        for benchmark, path in predictions(run_dir).items()
-        for row in read_predictions(path, KEYS)
-    ]
-    wrong = [one for one in every if one.score < RIGHT]
-    right = [one for one in every if one.score >= RIGHT]
+    best: dict[tuple[str, ...], Answered] = {}
+    for benchmark, path in predictions(run_dir).items():
+        for row in read_predictions(path, KEYS):
+            one = Answered(benchmark, **row)
+            which = one.setting, one.task, one.id, one.prompt_hash
+            if one.score >= best.setdefault(which, one).score:
+                best[which] = one
+    wrong = [one for one in best.values() if one.score < RIGHT]
+    right = [one for one in best.values() if one.score >= RIGHT]
     of_right = min(len(right), max(most - len(wrong), round(most * (1 - MOST_WRONG))))
     return [*_spread(wrong, most - of_right), *_spread(right, of_right)]
 
