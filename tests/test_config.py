@@ -14,6 +14,7 @@ from flanscale.config.compose import Composer, load, save
 from flanscale.config.places import available, conf_path
 from flanscale.errors import ConfigError
 from flanscale.identity import identity, resolve, run_name
+from flanscale.orchestration.planning.resources import resources_of
 from flanscale.schema import ModelConfig, RunConfig
 from flanscale.sizing.architecture import check_model
 
@@ -158,6 +159,20 @@ def test_a_text_is_kept_as_it_was_typed(written: str) -> None:
     assert (run.cluster.account, run.tracker.tags, run.cluster.environment["A"]) == (written, [written], written)
     assert compose(f"cluster.environment={{A: {written}}}").cluster.environment == {"A": written}
     assert compose("cluster.account=null").cluster.account is None
+
+
+@pytest.mark.parametrize("written", ["2024_117", "1.10", "1e3", "12"])
+def test_a_number_is_kept_as_it_was_typed_where_its_type_is_told_later(written: str) -> None:
+    assert compose(f"cluster.sbatch={{reservation: {written}, exclusive: true}}").cluster.sbatch == {
+        "reservation": written,
+        "exclusive": True,
+    }
+    run = compose(
+        f"cluster.sbatch.reservation={written}", f"cluster.by_model={{micro: {{account: {written}, cpus: 2}}}}"
+    )
+    assert run.cluster.sbatch["reservation"] == written
+    cluster = resources_of(run)
+    assert (cluster.account, cluster.cpus) == (written, 2)
 
 
 def test_a_mapping_takes_the_place_of_the_one_before_and_a_single_key_changes_one() -> None:

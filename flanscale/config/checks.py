@@ -23,6 +23,7 @@ GROUPS = (
     *("optimizer", "trainer", "evaluation", "tracker", "cluster"),
 )
 WITHOUT_RATIONALES = ("niv2", "t0sf", "muffin")
+TYPED_LATER = ("cluster.sbatch", "cluster.by_model")  # by sbatch, and by the keys of cluster
 
 
 def check_key(key: str) -> None:
@@ -202,6 +203,11 @@ def is_text(key: str) -> bool:
     """Whether the values of a knob are texts."""
     known = not is_section(key) and (is_free_form(key) or key in fields())
     return known and kind_of(key) == "str"
+
+
+def keeps_digits(key: str) -> bool:
+    """Whether a number that is written there may be a text, such as the account 2024_117."""
+    return is_text(key) or (not is_section(key) and mapping_of(key) in TYPED_LATER)
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
