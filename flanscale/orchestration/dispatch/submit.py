@@ -45,7 +45,7 @@ class Submitted:
         shown = [*self.jobs[:SHOWN], *([f"{len(self.jobs) - SHOWN} more"] if len(self.jobs) > SHOWN else [])]
         count = f"{self.cells} of {self.cells + self.left}" if self.left else f"{self.cells}"
         rest = f"; the rest follow by job {self.follower} when there is room" if self.left and self.follower else ""
-        packed = f" in {self.elements} jobs" if self.elements < self.cells else ""
+        packed = f" in {self.elements} job{'s' * (self.elements > 1)}" if self.elements < self.cells else ""
         jobs = f": job{'s' * (len(self.jobs) > 1)} {', '.join(shown)}" if shown else ""
         told = [f"submitted {count} cells to Slurm{packed}{jobs}{rest}"]
         return [*(told if self.cells or self.follower else []), *held_up_words(self.held_up)]
