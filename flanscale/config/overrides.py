@@ -132,6 +132,13 @@ def _unreadable(text: str) -> str:
     odd = sorted({c for c in value if c not in BARE and not (c.isascii() and c.isalnum())})
     if not equals or not odd:
         return f"{text!r} is not an override; expected key=value, e.g. trainer.steps=500, or key=value,value"
+    inside = [c for c in odd if c not in "[]{}"]
+    if inside and value[0] + value[-1] in ("[]", "{}"):
+        example = '["a=b"]' if value[0] == "[" else '{a: "a=b"}'
+        return (
+            f"{text!r} is not an override: a text with {' '.join(inside)} in it must stand in quotes of its own,"
+            f" e.g. '{key}={example}'"
+        )
     quote = "'" if '"' in value else '"'
     shell = "'" if quote == '"' else '"'
     return (
