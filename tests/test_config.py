@@ -133,6 +133,7 @@ def test_every_shipped_model_fits_the_schema() -> None:
         (["data.root=a(b"], "( must stand in quotes: 'data.root=\"a(b\"'"),
         (["data.root=/träger"], "ä must stand in quotes: 'data.root=\"/träger\"'"),
         (["init.hf=a=b"], "= must stand in quotes: 'init.hf=\"a=b\"'"),
+        (["data.root='~nosuchuser/x'"], "data.root=~nosuchuser/x: there is no user of this name"),
         (["cluster.setup=[export A=1]"], "in quotes of its own, e.g. 'cluster.setup=[\"a=b\"]'"),
         (["cluster.environment={A: b=c}"], "in quotes of its own, e.g. 'cluster.environment={a: \"a=b\"}'"),
         (["evaluation.settings=[zero]"], "evaluation.settings=zero: must be one of direct, cot"),

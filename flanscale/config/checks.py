@@ -11,6 +11,7 @@ import re
 import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from flanscale.errors import ConfigError, closest, did_you_mean, nearest
@@ -155,7 +156,17 @@ def _model(run: RunConfig) -> Iterator[str]:
         yield str(error)
 
 
-_RULES = (_denoisers, _plain_texts, _objective, _collection, _mixture, _evaluation, _training, _model)
+def _homes(run: RunConfig) -> Iterator[str]:
+    for section in ("paths", "data", "init", "tokenizer"):
+        for name, _, value in leaves(getattr(run, section), f"{section}."):
+            if isinstance(value, str) and value.startswith("~"):
+                try:
+                    Path(value).expanduser()
+                except RuntimeError:
+                    yield f"{name}={value}: there is no user of this name here, whose home folder ~ would be"
+
+
+_RULES = (_homes, _denoisers, _plain_texts, _objective, _collection, _mixture, _evaluation, _training, _model)
 
 
 # --- walking the schema -----------------------------------------------------------------------------------------------
