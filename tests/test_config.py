@@ -14,6 +14,7 @@ from flanscale.config.compose import Composer, load, save
 from flanscale.config.places import available, conf_path
 from flanscale.errors import ConfigError
 from flanscale.identity import identity, resolve, run_name
+from flanscale.orchestration.planning.resources import resources_of
 from flanscale.schema import ModelConfig, RunConfig
 from flanscale.sizing.architecture import check_model
 
@@ -132,6 +133,9 @@ def test_every_shipped_model_fits_the_schema() -> None:
         (["data.root=a(b"], "( must stand in quotes: 'data.root=\"a(b\"'"),
         (["data.root=/träger"], "ä must stand in quotes: 'data.root=\"/träger\"'"),
         (["init.hf=a=b"], "= must stand in quotes: 'init.hf=\"a=b\"'"),
+        (["data.root='~nosuchuser/x'"], "data.root=~nosuchuser/x: there is no user of this name"),
+        (["cluster.setup=[export A=1]"], "in quotes of its own, e.g. 'cluster.setup=[\"a=b\"]'"),
+        (["cluster.environment={A: b=c}"], "in quotes of its own, e.g. 'cluster.environment={a: \"a=b\"}'"),
         (["evaluation.settings=[zero]"], "evaluation.settings=zero: must be one of direct, cot"),
         (["evaluation.average=[rouge_l]"], "must be some of evaluation.metrics"),
         (["model.head_dim=15"], "rotary positions need an even number"),
@@ -158,6 +162,20 @@ def test_a_text_is_kept_as_it_was_typed(written: str) -> None:
     assert (run.cluster.account, run.tracker.tags, run.cluster.environment["A"]) == (written, [written], written)
     assert compose(f"cluster.environment={{A: {written}}}").cluster.environment == {"A": written}
     assert compose("cluster.account=null").cluster.account is None
+
+
+@pytest.mark.parametrize("written", ["2024_117", "1.10", "1e3", "12"])
+def test_a_number_is_kept_as_it_was_typed_where_its_type_is_told_later(written: str) -> None:
+    assert compose(f"cluster.sbatch={{reservation: {written}, exclusive: true}}").cluster.sbatch == {
+        "reservation": written,
+        "exclusive": True,
+    }
+    run = compose(
+        f"cluster.sbatch.reservation={written}", f"cluster.by_model={{micro: {{account: {written}, cpus: 2}}}}"
+    )
+    assert run.cluster.sbatch["reservation"] == written
+    cluster = resources_of(run)
+    assert (cluster.account, cluster.cpus) == (written, 2)
 
 
 def test_a_mapping_takes_the_place_of_the_one_before_and_a_single_key_changes_one() -> None:

@@ -12,6 +12,7 @@ import typer
 
 from flanscale.cli.main import app
 from flanscale.config.compose import Composer
+from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.preview import make_plan
 from flanscale.orchestration.planning.study import available_studies
 
@@ -72,3 +73,12 @@ def test_there_are_commands_of_every_verb() -> None:
     assert len(printed()) >= 50
     for verb in ("plan", "launch", "status", "logs", "retry", "cancel", "prune", "report", "rerun", "sync", "doctor"):
         assert f"flanscale {verb}" in text, verb
+
+
+def test_the_mistake_that_the_readme_shows_is_told_in_these_words() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\$ flanscale launch quickstart (\S+)\nflanscale: (.+)$", readme, re.MULTILINE)
+    assert len(shown) == 1
+    for override, words in shown:
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            Composer().compose([override])

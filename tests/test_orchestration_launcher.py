@@ -69,6 +69,7 @@ def test_further_options_have_one_spelling_and_flags_are_flags(
         ({"cpus-per-task": 4}, r"cluster\.sbatch\.cpus-per-task=4: .* use cluster\.cpus"),
         ({"ntasks_per_node": 4}, r"use cluster\.tasks_per_node"),
         ({"time": 60}, r"use cluster\.timeout_minutes"),
+        ({"part": "big"}, r"cluster\.sbatch\.part=big: short for partition; write the option in full"),
         ({"array": "0-3"}, r"cluster\.sbatch\.array=0-3: flanscale sets this option itself; leave it out"),
         ({"requeue": False}, r"cluster\.sbatch\.requeue=False: a preempted or lost cell goes on because"),
         ({"no-requeue": True}, r"its job is requeued"),

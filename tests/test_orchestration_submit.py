@@ -240,20 +240,20 @@ def test_what_slurm_has_no_room_for_follows_by_a_job_that_comes_back_until_nothi
     slurm.limit(4, words)
     plan = place.plan(*SLURM, "seed=0,1,2", "cluster.parallelism=4")
     said = submit(plan, report=closing.print_report)
-    assert said.startswith("submitted 3 of 6 cells to Slurm: job 101; the rest follow by job 102 when there is room\n")
+    assert said.startswith("submitted 3 of 6 cells to Slurm: job 102; the rest follow by job 101 when there is room\n")
     assert "the report" not in said
-    assert slurm.option(101, "array") == "0-2%2"
-    assert slurm.option(102, "dependency") == "afterany:101"
+    assert slurm.option(102, "array") == "0-2%2"
+    assert slurm.option(101, "begin") == "now+300"
     assert sorted(place.statuses().values()) == ["planned"] * 3 + ["queued"] * 3
-    rest = its_rest(plan, 102)
-    assert "JAX_PLATFORMS" not in slurm.scripts()[1]  # else the cells that it submits would inherit it
+    rest = its_rest(plan, 101)
+    assert "JAX_PLATFORMS" not in slurm.scripts()[0]  # else the cells that it submits would inherit it
 
     put_back: list[str] = []
-    monkeypatch.setattr(running_slurm, "current_job", lambda: "102")
+    monkeypatch.setattr(running_slurm, "current_job", lambda: "101")
     monkeypatch.setattr(repeat, "put_back", lambda job, seconds: not put_back.append(job))
     with pytest.raises(SystemExit):  # the queue is as full as before
         follow.go_on(rest)
-    assert (put_back, len(slurm.scripts())) == (["102"], 2)
+    assert (put_back, len(slurm.scripts())) == (["101"], 2)
 
     slurm.empty()
     finished = [cell for cell in plan.cells if read_state(plan.directory(cell)).state == "queued"]
@@ -267,7 +267,7 @@ def test_what_slurm_has_no_room_for_follows_by_a_job_that_comes_back_until_nothi
     assert "submitted 2 of 3 cells" in capsys.readouterr().out
     slurm.limit(4, words)
     follow.go_on(rest)
-    assert put_back == ["102", "102"]
+    assert put_back == ["101", "101"]
     assert sorted(place.statuses().values()) == ["failed", "finished", "finished", "queued", "queued", "queued"]
     assert slurm.option(105, "dependency") == "afterany:103:104"  # the report
 
@@ -280,20 +280,33 @@ def test_cells_that_were_cancelled_before_there_was_room_are_left_alone(place: W
     for cell in plan.cells:
         withhold(plan.directory(cell))
     before = len(slurm.scripts())
-    follow.go_on(its_rest(plan, 102))
+    follow.go_on(its_rest(plan, 101))
     assert len(slurm.scripts()) == before
 
 
-@pytest.mark.parametrize("full", [0, 1])
-def test_where_there_is_no_room_for_the_job_that_follows_the_rest_is_left_for_a_launch(
-    place: Workplace, slurm: FakeSlurm, full: int
-) -> None:
-    slurm.limit(full, "QOSMaxSubmitJobPerUserLimit")
+def test_where_there_is_no_room_for_the_job_that_follows_nothing_is_made(place: Workplace, slurm: FakeSlurm) -> None:
+    slurm.limit(0, "QOSMaxSubmitJobPerUserLimit")
     with pytest.raises(ConfigError, match="QOSMaxSubmitJobPerUserLimit; your limit of queued jobs may be reached"):
         launch(place.plan(*SLURM), Console(file=io.StringIO()), again="again")
-    assert len(place.runs()) == full
-    assert (place.folder / "studies" / "little.json").exists() == bool(full)
-    assert len(list((place.folder / "runs" / ".submitit").iterdir())) == full
+    assert place.runs() == []
+    assert not (place.folder / "studies" / "little.json").exists()
+    assert list((place.folder / "runs" / ".submitit").iterdir()) == []
+
+
+@pytest.mark.parametrize(("room", "now"), [(1, 0), (2, 1), (3, 2)])
+def test_however_little_room_there_is_the_job_that_follows_has_its_place(
+    place: Workplace, slurm: FakeSlurm, room: int, now: int
+) -> None:
+    slurm.limit(room, "QOSMaxSubmitJobPerUserLimit")
+    plan = place.plan(*SLURM)
+    said = submit(plan).splitlines()[0]
+    assert said.startswith(f"submitted {now} of 4 cells to Slurm")
+    assert said.endswith("; the rest follow by job 101 when there is room")
+    slurm.empty()
+    slurm.limit(9, "")
+    follow.go_on(its_rest(plan, 101))
+    assert set(place.statuses().values()) == {"queued"}, "each is submitted once"
+    assert len({read_state(run).job for run in place.runs()}) == 4
 
 
 def test_a_silent_controller_is_asked_again_and_then_told_of(

@@ -143,3 +143,5 @@ def test_a_run_is_found_by_any_of_its_names(tmp_path: Path) -> None:
         find_run("othr-s1", tmp_path)
     with pytest.raises(ConfigError, match=r"far/aa11: no such run directory$"):
         find_run("far/aa11", tmp_path)
+    with pytest.raises(ConfigError, match=r"~nosuchuser: no such run among the 3"):
+        find_run("~nosuchuser", tmp_path)

@@ -11,6 +11,7 @@ import re
 import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from flanscale.errors import ConfigError, closest, did_you_mean, nearest
@@ -23,6 +24,7 @@ GROUPS = (
     *("optimizer", "trainer", "evaluation", "tracker", "cluster"),
 )
 WITHOUT_RATIONALES = ("niv2", "t0sf", "muffin")
+TYPED_LATER = ("cluster.sbatch", "cluster.by_model")  # by sbatch, and by the keys of cluster
 
 
 def check_key(key: str) -> None:
@@ -154,7 +156,17 @@ def _model(run: RunConfig) -> Iterator[str]:
         yield str(error)
 
 
-_RULES = (_denoisers, _plain_texts, _objective, _collection, _mixture, _evaluation, _training, _model)
+def _homes(run: RunConfig) -> Iterator[str]:
+    for section in ("paths", "data", "init", "tokenizer"):
+        for name, _, value in leaves(getattr(run, section), f"{section}."):
+            if isinstance(value, str) and value.startswith("~"):
+                try:
+                    Path(value).expanduser()
+                except RuntimeError:
+                    yield f"{name}={value}: there is no user of this name here, whose home folder ~ would be"
+
+
+_RULES = (_homes, _denoisers, _plain_texts, _objective, _collection, _mixture, _evaluation, _training, _model)
 
 
 # --- walking the schema -----------------------------------------------------------------------------------------------
@@ -202,6 +214,11 @@ def is_text(key: str) -> bool:
     """Whether the values of a knob are texts."""
     known = not is_section(key) and (is_free_form(key) or key in fields())
     return known and kind_of(key) == "str"
+
+
+def keeps_digits(key: str) -> bool:
+    """Whether a number that is written there may be a text, such as the account 2024_117."""
+    return is_text(key) or (not is_section(key) and mapping_of(key) in TYPED_LATER)
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:

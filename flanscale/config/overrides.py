@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flanscale.config.assignment import typed
-from flanscale.config.checks import check_key, is_text
+from flanscale.config.checks import check_key, is_text, keeps_digits
 from flanscale.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,23 +97,24 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def _parse(text: str) -> Override:
-    """As Hydra's parser does, but of a key of texts the text is kept: 1.10 is no number there, and true no truth."""
+    """As Hydra's parser does, but where texts may stand the text is kept: 1.10 is no number there, nor true a truth."""
     from hydra.core.override_parser.overrides_parser import create_functions
     from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
     from hydra.grammar.gen.OverrideLexer import CommonTokenStream, InputStream, OverrideLexer
     from hydra.grammar.gen.OverrideParser import OverrideParser
 
     class Visitor(HydraOverrideVisitor):
-        keeps_text = False
+        key = ""
 
         def visitKey(self, ctx: Any) -> Any:
             key = super().visitKey(ctx)
-            self.keeps_text = is_text(key.key_or_group)
+            self.key = key.key_or_group
             return key
 
         def visitPrimitive(self, ctx: Any) -> Any:
             value = super().visitPrimitive(ctx)
-            return ctx.getText().strip() if self.keeps_text and isinstance(value, int | float) else value
+            keeps = is_text if isinstance(value, bool) else keeps_digits
+            return ctx.getText().strip() if isinstance(value, int | float) and keeps(self.key) else value
 
     lexer = OverrideLexer(InputStream(text))
     parser = OverrideParser(CommonTokenStream(lexer))
@@ -131,6 +132,13 @@ def _unreadable(text: str) -> str:
     odd = sorted({c for c in value if c not in BARE and not (c.isascii() and c.isalnum())})
     if not equals or not odd:
         return f"{text!r} is not an override; expected key=value, e.g. trainer.steps=500, or key=value,value"
+    inside = [c for c in odd if c not in "[]{}"]
+    if inside and value[0] + value[-1] in ("[]", "{}"):
+        example = '["a=b"]' if value[0] == "[" else '{a: "a=b"}'
+        return (
+            f"{text!r} is not an override: a text with {' '.join(inside)} in it must stand in quotes of its own,"
+            f" e.g. '{key}={example}'"
+        )
     quote = "'" if '"' in value else '"'
     shell = "'" if quote == '"' else '"'
     return (

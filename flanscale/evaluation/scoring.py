@@ -5,7 +5,7 @@ lower-casing and removing punctuation, which is SQuAD's normalisation (Rajpurkar
 the F-measure of ROUGE-L with stemming. That normalisation is made for words, where punctuation says little; what is
 part of a number, or the whole of an answer, is kept here:
 
-- the minus of a negative number and the point of a decimal one: -5 is not 5, nor 2.5 25;
+- the minus of a negative number or exponent and the point of a decimal one: -5 is not 5, 1e-5 not 1e5, nor 2.5 25;
 - an operator between two numbers, also with spaces, and a colon: 3/4, 10:30 and 2 + 3 are not 34, 1030 and 2 3;
 - commas inside a number are thousands (1,000 is 1000), others between digits part them (1,2 is 1 2 and not 12);
 - an answer of punctuation alone: * is neither + nor nothing.
@@ -24,6 +24,7 @@ from typing import Any
 _OF_NUMBERS = (
     r"(?<=\d)\s*[-+*/^=<>]+\s*(?=[-.]?\d)",  # an operator
     r"(?<=\d)[.:](?=\d)",
+    r"(?<=\de)-(?=\d)",  # of an exponent
     r"(?<![\w.-])-(?=\.?\d)",  # a sign
     r"(?<![\w.])\.(?=\d)",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from flanscale.errors import ConfigError, closest, did_you_mean
@@ -23,7 +24,9 @@ def find_run(name: str, runs: Path, elsewhere: Mapping[str, Path] | None = None)
     Raises:
         ConfigError: there is none, or several; the message names the nearest.
     """
-    path = Path(name).expanduser()
+    path = Path(name)
+    with suppress(RuntimeError):  # ~ before what is no user's name
+        path = path.expanduser()
     if is_run(path):
         return path.absolute()
     if os.sep in name:

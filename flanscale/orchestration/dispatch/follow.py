@@ -1,7 +1,8 @@
 """What becomes of cells that Slurm had no room for? A small job submits them, bit by bit, and the report after them.
 
 How many jobs a user may have is Slurm's to say: an array that is refused for it is offered in smaller parts, and what
-is left when nothing more is taken is this job's, which comes back until nothing is left.
+is left when nothing more is taken is this job's, which comes back until nothing is left. It is submitted before the
+parts, which may take all the room there is.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Rest:
 
 
 def leave_rest(rest: Rest, jobs: Collection[str]) -> str:
-    """Submit the job that goes on with the rest when these jobs have ended; returns its id.
+    """Submit the job that goes on with the rest, some minutes later and when these jobs have ended; returns its id.
 
     It has no environment of its own, since the jobs that it submits inherit it.
 
@@ -55,7 +56,8 @@ def leave_rest(rest: Rest, jobs: Collection[str]) -> str:
         ConfigError: as `launcher.submit_slurm`.
     """
     cluster, name = rest.plan.clusters[0], f"{rest.plan.study.name}-rest"
-    return launcher.submit_after(list(jobs), (go_on, rest), rest.plan.runs, cluster, name, rest.snapshot, {})
+    call, runs = (go_on, rest), rest.plan.runs
+    return launcher.submit_after(list(jobs), call, runs, cluster, name, rest.snapshot, {}, AGAIN_SECONDS)
 
 
 def go_on(rest: Rest) -> None:

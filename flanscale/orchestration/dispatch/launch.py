@@ -155,7 +155,7 @@ def _submit(
     try:
         copy = put(made)
     except BaseException as error:
-        if not made.cells:
+        if not made.cells and not made.follower:
             raise
         refused = error
     write_index()

@@ -78,10 +78,12 @@ def submit_after(
     name: str,
     snapshot: Snapshot | None = None,
     environment: Mapping[str, str] | None = None,
+    seconds: float = 0.0,
 ) -> str:
     """Submit one small job, a function with its arguments, for when other jobs have ended; returns its id.
 
-    Its environment is that of a cell, without an accelerator, unless another is given.
+    Its environment is that of a cell, without an accelerator, unless another is given. It starts in so many seconds at
+    the earliest.
 
     Raises:
         ConfigError: as `submit_slurm`.
@@ -91,7 +93,9 @@ def submit_after(
     small.environment = without_accelerator if environment is None else dict(environment)
     small.memory_gb = CLOSING_GB if cluster.memory_gb else None
     small.sbatch = {key: value for key, value in further_options(cluster).items() if key in OF_THE_USER}
-    parameters = slurm_parameters(small, name, 1, f"afterany:{':'.join(jobs)}", snapshot)
+    if seconds:
+        small.sbatch["begin"] = f"now+{seconds:.0f}"
+    parameters = slurm_parameters(small, name, 1, f"afterany:{':'.join(jobs)}" if jobs else "", snapshot)
     return _submitted([call], runs, cluster, name, parameters)[0]
 
 

@@ -24,6 +24,7 @@ OF_FLANSCALE = (  # how jobs are told apart, told to stop, and found again
     *("parsable", "signal", "test_only", "wait", "wrap"),
 )
 GPUS = "gpus_per_node"
+WHOLE = (*INSTEAD, *MEMORY, *OF_FLANSCALE, GPUS, "gres", "no_requeue", "requeue")
 
 
 def further_options(cluster: ClusterConfig) -> dict[str, Any]:
@@ -42,6 +43,8 @@ def further_options(cluster: ClusterConfig) -> dict[str, Any]:
 
 
 def _value(name: str, value: Any, given: str, cluster: ClusterConfig) -> Any:
+    if name not in WHOLE and (meant := [whole for whole in WHOLE if whole.startswith(name)]):
+        raise ConfigError(f"{given}: short for {' or '.join(meant).replace('_', '-')}; write the option in full")
     if name in INSTEAD:
         raise ConfigError(f"{given}: flanscale sets this option itself; use {INSTEAD[name]}")
     if name in OF_FLANSCALE:

@@ -45,9 +45,10 @@ class Submitted:
         shown = [*self.jobs[:SHOWN], *([f"{len(self.jobs) - SHOWN} more"] if len(self.jobs) > SHOWN else [])]
         count = f"{self.cells} of {self.cells + self.left}" if self.left else f"{self.cells}"
         rest = f"; the rest follow by job {self.follower} when there is room" if self.left and self.follower else ""
-        packed = f" in {self.elements} jobs" if self.elements < self.cells else ""
-        told = [f"submitted {count} cells to Slurm{packed}: job{'s' * (len(self.jobs) > 1)} {', '.join(shown)}{rest}"]
-        return [*(told if self.cells else []), *held_up_words(self.held_up)]
+        packed = f" in {self.elements} job{'s' * (self.elements > 1)}" if self.elements < self.cells else ""
+        jobs = f": job{'s' * (len(self.jobs) > 1)} {', '.join(shown)}" if shown else ""
+        told = [f"submitted {count} cells to Slurm{packed}{jobs}{rest}"]
+        return [*(told if self.cells or self.follower else []), *held_up_words(self.held_up)]
 
 
 def held_up_words(held_up: Counter[str]) -> list[str]:
@@ -95,7 +96,7 @@ def submit(
         retry: classes of failure that are tried again, see `repeat.decide`.
         made: filled in as it goes, so that it tells what was submitted before an error.
         leave_rest: submits the job that goes on with cells, by id, when the jobs given have ended, and returns its id.
-            Asked as soon as Slurm has refused an array for want of room, while there is some left for this job.
+            Asked as soon as Slurm has refused an array for want of room, before a part takes what there is.
         only: ids of the cells to submit; None: all.
         snapshot_given: the copy of the sources that the jobs run; None: one is made.
 
@@ -103,7 +104,7 @@ def submit(
         The copy of the sources that the jobs run; None when there was nothing to submit.
 
     Raises:
-        NoRoom: Slurm takes not a single job, or has none left for the one that submits the rest.
+        NoRoom: Slurm takes not a single job, not even the one that submits the rest.
         ConfigError: Slurm refuses; what was reserved for it has been given back.
     """
     waiting = _Waiting(plan, only)
@@ -147,9 +148,8 @@ class _Submission:
                 for array in _cut(level, parents, self.waiting.jobs_before(level), self.sizes, largest):
                     self._in_parts(array)
         except NoRoom:
-            if not self.made.cells:
+            if not self.made.follower and (self.leave_rest or not self.made.cells):
                 raise
-            self._leave()
             self.made.left = len(taken)
 
     def _in_parts(self, array: Array) -> None:
@@ -159,14 +159,13 @@ class _Submission:
             try:
                 self._hand_over(array, rest[:size])
             except NoRoom:
+                self._leave()  # before a part takes the room for this job
                 size = min(size, len(rest))
                 if size == 1 or array.dependency.startswith(ONE_TO_ONE):  # a part would be numbered from 0 again
                     raise
                 size = (size + 1) // 2
                 continue
             rest = rest[size:]
-            if rest:
-                self._leave()  # as long as there is room for this job
 
     def _hand_over(self, array: Array, units: Sequence[Unit]) -> None:
         directories = [[self.plan.directory(cell) for cell in unit] for unit in units]
