@@ -145,6 +145,20 @@ def test_a_cell_that_was_cut_off_waits_for_its_time_while_the_others_run(place: 
     assert f"update JobId={JOB} StartTime=now+" in asked
 
 
+def test_a_damaged_record_costs_the_others_nothing_and_one_out_of_reach_is_tried_again(
+    place: Workplace, slurm: FakeSlurm
+) -> None:
+    runs = queued(place)
+    (runs[0] / "state.json").write_text("{")
+    assert start(runs).wait() == 1
+    assert states(runs[1:]) == ["finished"] * 3
+    assert put_back(slurm) == 0
+    (runs[0] / "state.json").unlink()
+    (runs[0] / "state.json").mkdir()  # reading it is an error of the system's
+    assert start(runs).wait() == 75
+    assert put_back(slurm) == 1
+
+
 def test_a_process_that_cannot_even_begin_is_told_and_started_once(
     place: Workplace, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

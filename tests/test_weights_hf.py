@@ -224,6 +224,14 @@ def test_a_head_that_repeats_a_tied_table_is_no_head_of_its_own(tmp_path):
     loaded("smollm2", folder)
 
 
+def test_a_table_of_one_side_of_t5_is_the_shared_one_or_refused(tmp_path):
+    folder, name = golden_folder("t5_v1_1", tmp_path), "encoder.embed_tokens.weight"
+    change_tensors(folder, lambda t: t.update({name: t["shared.weight"].copy()}))
+    loaded("t5_v1_1", folder)
+    change_tensors(folder, lambda t: t[name].reshape(-1).__setitem__(3, 7.0))
+    fails(folder, rf"tensor {name} is another table than shared\.weight, and T5 has one for both sides", "t5_v1_1")
+
+
 def test_a_half_downloaded_file_is_refused_before_anything_is_read(folder):
     file = folder / SINGLE
     whole = file.read_bytes()

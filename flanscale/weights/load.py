@@ -17,7 +17,7 @@ from flanscale.errors import WeightsError
 from flanscale.models import Model, Params
 from flanscale.models.stack import LAYERS
 from flanscale.weights.config_json import check_config, check_head, family_of
-from flanscale.weights.names import Home, home_of, homes, is_buffer
+from flanscale.weights.names import SAME_TABLE, Home, home_of, homes, is_buffer
 from flanscale.weights.source import Index, Source
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,13 @@ def check(source: Source, model: Model, abstract: Params, known: dict[str, Home]
             raise WeightsError(
                 f"{source.path}: tensor {tensor} is {found}, but model={model.config.name} needs {list(shape)}"
             )
-    extra = [name for name in source.tensors if name not in expected and name != head and not is_buffer(name)]
+    again = [name for name in SAME_TABLE if name in source.tensors]
+    if other := next((name for name in again if not _same(source, name, table)), None):
+        raise WeightsError(
+            f"{source.path}: tensor {other} is another table than {table}, and T5 has one for both sides"
+        )
+    known_names = {*expected, head, *again}
+    extra = [name for name in source.tensors if name not in known_names and not is_buffer(name)]
     if extra:
         more = f" and {len(extra) - 3:,} more" if len(extra) > 3 else ""
         logger.warning("%s: not used: %s%s", source.path, ", ".join(sorted(extra)[:3]), more)

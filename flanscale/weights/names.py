@@ -45,12 +45,13 @@ def home_of(parameter: str, known: dict[str, Home], family: str) -> Home:
     return known[parameter]
 
 
+SAME_TABLE = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+"""What older files of T5 call its one table besides `shared.weight`."""
+
+
 def is_buffer(tensor: str) -> bool:
     """Whether a tensor is one that older files hold beside the parameters, and that follows from the configuration."""
-    return tensor.endswith((".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias")) or tensor in (
-        "encoder.embed_tokens.weight",
-        "decoder.embed_tokens.weight",
-    )
+    return tensor.endswith((".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias"))
 
 
 def _llama(block: str) -> dict[str, Home]:

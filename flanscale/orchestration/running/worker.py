@@ -189,6 +189,10 @@ class _Work:
         return state
 
     def _give_up(self, directory: Path, error: Exception) -> None:
+        """A record that is out of reach may come back; a damaged one does not mend itself."""
         print(f"{directory}: {error}", flush=True)
-        self.unrecorded = True
-        self.left[directory] = 0.0
+        if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+            self.unrecorded = True
+            self.left[directory] = self.cluster.backoff_seconds
+        else:
+            self.failed += 1
