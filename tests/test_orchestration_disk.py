@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from little_study import PATIENCE, Workplace, attempts, open_workplace, wait_unt
 from test_orchestration_job import make_run, start, start_with
 
 from flanscale.orchestration.running.liveness import look
+from flanscale.orchestration.running.logs import logging_to
 from flanscale.run_directory import Failure, read_state
 
 LONG = ("trainer.steps=100",)  # two seconds
@@ -157,3 +159,11 @@ def test_an_attempt_begins_its_words_on_a_line_of_its_own(tmp_path: Path) -> Non
     first, second, third = log.read_text().splitlines()
     assert (first, second) == ("a word that was cut o", "printed")
     assert third.endswith("logged")
+
+
+def test_a_process_that_goes_on_after_a_job_logs_as_before(tmp_path: Path) -> None:
+    loggers = [logging.getLogger(), logging.getLogger("flanscale")]
+    before = [(logger.level, logger.handlers[:]) for logger in loggers]
+    with logging_to(tmp_path / "log.txt", echo=True):
+        assert loggers[1].level == logging.INFO
+    assert [(logger.level, logger.handlers) for logger in loggers] == before

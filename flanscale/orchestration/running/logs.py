@@ -88,15 +88,16 @@ def _opened(path: Path) -> TextIO:
 
 @contextmanager
 def _root_handlers(handlers: list[logging.Handler]) -> Iterator[None]:
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+    root, own = logging.getLogger(), logging.getLogger("flanscale")
+    before, levels = root.handlers[:], (root.level, own.level)
     for handler in handlers:
         handler.setFormatter(logging.Formatter(LINE))
     root.handlers[:] = handlers
     root.setLevel(logging.WARNING)  # of libraries: Orbax alone writes a hundred lines for every checkpoint
-    logging.getLogger("flanscale").setLevel(logging.INFO)
+    own.setLevel(logging.INFO)
     try:
         yield
     finally:
         root.handlers[:] = before
-        root.setLevel(level)
+        for logger, level in zip((root, own), levels, strict=True):
+            logger.setLevel(level)
