@@ -22,7 +22,7 @@ class Chip:
     gib: float  # memory
     peak_flops: float  # dense bfloat16
     kinds: tuple[str, ...]  # starts of its `device_kind`
-    topology: str | None = None  # a TPU's name and smallest slice, as its compiler knows them
+    topology: str | None = None  # its compiler's name for it, and of a TPU the smallest slice
 
     @property
     def memory(self) -> float:
@@ -34,7 +34,7 @@ CHIPS = {
     "b200": Chip(179, 2250e12, ("NVIDIA B200",)),
     "gh200": Chip(95.6, 989.4e12, ("NVIDIA GH200",)),
     "h200": Chip(140.4, 989.4e12, ("NVIDIA H200",)),
-    "h100": Chip(79.6, 989.4e12, ("NVIDIA H100",)),  # SXM: "NVIDIA H100 80GB HBM3"
+    "h100": Chip(79.6, 989.4e12, ("NVIDIA H100",), "h100"),  # SXM: "NVIDIA H100 80GB HBM3"
     "h100_pcie": Chip(79.6, 756e12, ("NVIDIA H100 PCIe",)),
     "h100_nvl": Chip(93.6, 835e12, ("NVIDIA H100 NVL",)),
     "a100": Chip(80, 312e12, ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe", "NVIDIA A100-PCIE-80GB")),

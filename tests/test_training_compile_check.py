@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
+from flanscale.chips import GIB
 from flanscale.config.compose import Composer
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.cost import rows_of_embedding
-from flanscale.orchestration.planning.memory import Compiled, compiled_memory, footprint_of
+from flanscale.orchestration.planning.display_plan import compiled_line
+from flanscale.orchestration.planning.memory import CUDA_PLUGINS, Compiled, compiled_memory, footprint_of, hosts_of
 from flanscale.schema import RunConfig
 from flanscale.sizing.memory import footprint
 
@@ -64,3 +68,34 @@ def test_what_cannot_be_compiled_is_said_in_one_line() -> None:
     with pytest.raises(ConfigError, match="the step cannot be compiled for 3 virtual CPU devices: ") as caught:
         compiled_memory(config)
     assert "\n" not in str(caught.value)
+
+
+def test_gpus_are_named_by_hosts_of_at_most_eight() -> None:
+    assert [hosts_of("h100", count) for count in (1, 4, 8, 16, 64)] == [
+        "h100:1x1x1",
+        "h100:1x1x4",
+        "h100:1x1x8",
+        "h100:1x2x8",
+        "h100:1x8x8",
+    ]
+
+
+def test_what_a_gpus_compiler_plans_beyond_its_memory_is_said() -> None:
+    planned = Compiled(arguments=14 * GIB, output=14 * GIB, alias=14 * GIB, temporary=86 * GIB, seconds=4, compiler="c")
+    taken = footprint_of(cell(*SMALL))
+    assert "100 GiB on each device, more than the 79.6 there are: " in compiled_line(planned, taken, 79.6 * GIB)
+    assert "100 GiB on each device: " in compiled_line(planned, taken, 140 * GIB)
+
+
+@pytest.mark.aot
+@pytest.mark.parametrize(("mesh", "named"), [(1, "h100:1x1x1"), (8, "h100:1x1x8"), (16, "h100:1x2x8")])
+def test_an_h100_is_compiled_for_where_there_is_none(mesh: int, named: str) -> None:
+    if not any(importlib.util.find_spec(plugin) for plugin in CUDA_PLUGINS):
+        pytest.skip("JAX's CUDA plug-in is not installed: pip install '.[aot]'")
+    overrides = (f"trainer.mesh.fsdp={mesh}", "trainer.batch_rows=16", "trainer.precision=bfloat16", "model.remat=full")
+    config = cell(*SMALL, *LONG, *overrides, "cluster.chip=h100")
+    compiled = compiled_memory(config)
+    assert compiled.compiler == f"XLA for {named}"
+    taken = footprint_of(config)
+    assert compiled.arguments == pytest.approx(taken.state + taken.rows, rel=0.02)
+    assert compiled.temporary > 0

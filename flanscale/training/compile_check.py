@@ -2,7 +2,8 @@
 
 A program for `flanscale plan --compile`, which imports no JAX: one JSON object on standard input, one on standard
 output. The caller sets JAX_PLATFORMS=cpu and, in XLA_FLAGS, as many host devices as the mesh has. Nothing is allocated:
-parameters and rows are shapes. With libtpu installed, a TPU's own compiler plans for a slice that is nowhere near.
+parameters and rows are shapes. With libtpu installed, a TPU's own compiler plans for a slice that is nowhere near, and
+with JAX's CUDA plug-in XLA and ptxas do so for GPUs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from jax.sharding import AxisType, Mesh
 from flanscale.models import batch_sharding, build_mesh, build_model
 from flanscale.schema import MeshConfig, ModelConfig, OptimizerConfig, TrainerConfig
 from flanscale.training.footprint import abstract_rows
+from flanscale.training.gpu_targets import TARGETS
 from flanscale.training.optimizers import build_optimizer
 from flanscale.training.step import abstract_state, build_step
 
@@ -45,7 +47,8 @@ def compiled_memory(
     `temporary`: everything in between.
 
     Args:
-        topology: of a TPU slice, such as v4:8x8x8; None compiles for the devices of this process.
+        topology: of a TPU slice, such as v4:8x8x8, or of GPUs by partitions × hosts × GPUs, such as h100:1x2x8;
+            None compiles for the devices of this process.
     """
     made = build_model(model, vocab_size, trainer.precision)
     mesh = slice_mesh(trainer.mesh, topology) if topology else build_mesh(trainer.mesh)
@@ -70,12 +73,20 @@ def compiled_memory(
 
 
 def slice_mesh(config: MeshConfig, topology: str) -> Mesh:
-    """A mesh over the first chips of a TPU slice that need not exist; needs libtpu."""
+    """A mesh over the first chips of a TPU slice, or the first GPUs of some hosts, that need not exist.
+
+    Needs libtpu, or JAX's CUDA plug-in.
+    """
     from jax.experimental import topologies
 
-    os.environ.update(NO_HOST)
-    whole = {"chip_config_name": "megacore"} if topology.startswith(("v4", "v5p")) else {}  # a chip is one device
-    found = topologies.get_topology_desc(platform="tpu", topology_name=topology, **whole).devices
+    name, _, sides = topology.partition(":")
+    if name in TARGETS:
+        described = topologies.get_topology_desc(platform="cuda", target_config=TARGETS[name], topology=sides)
+    else:
+        os.environ.update(NO_HOST)
+        whole = {"chip_config_name": "megacore"} if name in ("v4", "v5p") else {}  # a chip is one device
+        described = topologies.get_topology_desc(platform="tpu", topology_name=topology, **whole)
+    found = described.devices
     shape = (config.data, config.fsdp, config.tensor)
     devices: Any = np.array(found[: int(np.prod(shape))]).reshape(shape)
     return Mesh(devices, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)

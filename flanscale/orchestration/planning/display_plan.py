@@ -164,11 +164,12 @@ def _overrides(fit: Fit) -> str:
     return f"trainer.mesh.data={mesh.data} trainer.mesh.fsdp={mesh.fsdp} trainer.mesh.tensor={mesh.tensor}"
 
 
-def compiled_line(compiled: Compiled, taken: Footprint) -> str:
-    """The compiler's plan beside the estimate."""
+def compiled_line(compiled: Compiled, taken: Footprint, memory: float) -> str:
+    """The compiler's plan beside the estimate, on devices of so many bytes; a GPU's plans more without a word."""
     off = taken.total / compiled.total - 1
+    beyond = f", more than the {gib(memory)} there are" if compiled.total > memory else ""
     return (
-        f"  compiler ({compiled.compiler}, {compiled.seconds:.0f} s): {gib(compiled.total)} GiB on each device:"
+        f"  compiler ({compiled.compiler}, {compiled.seconds:.0f} s): {gib(compiled.total)} GiB on each device{beyond}:"
         f" arguments {gib(compiled.arguments)}, output {gib(compiled.output)} of which {gib(compiled.alias)} in place,"
         f" temporary {gib(compiled.temporary)}; the estimate is {off:+.0%} off"
     )

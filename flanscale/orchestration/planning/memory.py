@@ -20,6 +20,8 @@ from flanscale.sizing.memory import Footprint, footprint
 
 MOST_DEVICES = 8192
 COMPILE_SECONDS = 1800
+GPUS_OF_A_HOST = 8
+CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 # Orders instructions to save memory, as the compilers of accelerators do, instead of for parallel threads.
 SAVING = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
@@ -126,13 +128,14 @@ class Compiled:
 def compiled_memory(config: RunConfig) -> Compiled:
     """Compiles a cell's step in a process of its own, without any accelerator.
 
-    For a TPU by its own compiler where libtpu is installed, else for as many virtual CPU devices as the mesh has.
+    For a TPU by its own compiler where libtpu is installed, for an H100 by XLA's for CUDA where JAX's plug-in is, else
+    for as many virtual CPU devices as the mesh has.
 
     Raises:
         ConfigError: it cannot be compiled, on a TPU also because its memory is too small; with the compiler's words.
     """
     count, chip = devices(config), CHIPS.get(config.cluster.chip or "")
-    topology = slice_of(chip.topology, count) if chip and chip.topology and _has_libtpu() else None
+    topology = _topology(chip.topology, count) if chip and chip.topology else None
     given: dict[str, Any] = {
         "model": asdict(config.model),
         "vocab_size": rows_of_embedding(config),
@@ -147,7 +150,7 @@ def compiled_memory(config: RunConfig) -> Compiled:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it ended without a word"]
         said = next((line for line in reversed(lines) if "RESOURCE_EXHAUSTED" in line), lines[-1])
         raise ConfigError(f"the step cannot be compiled for {topology or f'{count} virtual CPU devices'}: {said}")
-    where = f"libtpu, {topology}" if topology else f"CPU backend, {count} virtual device{'s' * (count > 1)}"
+    where = f"XLA for {topology}" if topology else f"CPU backend, {count} virtual device{'s' * (count > 1)}"
     return Compiled(**json.loads(done.stdout.splitlines()[-1]), compiler=where)
 
 
@@ -177,5 +180,15 @@ def slice_of(topology: str, count: int) -> str:
     return f"{name}:{'x'.join(map(str, sides))}"
 
 
-def _has_libtpu() -> bool:
-    return importlib.util.find_spec("libtpu") is not None
+def hosts_of(name: str, count: int) -> str:
+    """So many GPUs as the compiler names them: one partition, hosts of at most eight, GPUs of each."""
+    each = min(count, GPUS_OF_A_HOST)
+    return f"{name}:1x{math.ceil(count / each)}x{each}"
+
+
+def _topology(name: str, count: int) -> str | None:
+    """The devices as their own compiler names them; None where it is not installed."""
+    if ":" in name:
+        return slice_of(name, count) if importlib.util.find_spec("libtpu") else None
+    plugged = any(importlib.util.find_spec(plugin) for plugin in CUDA_PLUGINS)
+    return hosts_of(name, count) if plugged else None

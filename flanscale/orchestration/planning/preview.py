@@ -220,7 +220,8 @@ def _print_memory(config: RunConfig, console: Console, *, compiled: bool) -> Non
     for line in memory_lines(config, taken, other):
         console.print(line, highlight=False, soft_wrap=True)
     if compiled:
-        console.print(compiled_line(memory.compiled_memory(config), taken), highlight=False, soft_wrap=True)
+        line = compiled_line(memory.compiled_memory(config), taken, _memory(config))
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 # --- in all -----------------------------------------------------------------------------------------------------------
