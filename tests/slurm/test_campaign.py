@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slurm
 def test_a_study_under_random_faults_ends_as_if_there_had_been_none(
     tmp_path: Path, machines: Machines, shared: tuple[str, ...]
 ) -> None:
-    given = fault_campaign.parsed(["--cells", "24", "--minutes", "8", *shared])
+    given = fault_campaign.parsed(["--cells", "24", "--minutes", "15", *shared])
     assert fault_campaign.campaign(given, tmp_path / "campaign", machines) == 0
 
 
