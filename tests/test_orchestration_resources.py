@@ -9,6 +9,7 @@ import pytest
 from flanscale.config.compose import Composer
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.resources import resources_of, rounds
+from flanscale.orchestration.running.sharing import environment_of
 from flanscale.schema import ClusterConfig, RunConfig
 
 
@@ -93,13 +94,13 @@ def test_what_fits_together_passes() -> None:
 def test_cells_side_by_side_share_cores_and_a_gpus_memory() -> None:
     many = ("cluster.cells_per_job=8", "cluster.cells_at_once=4")
     cores = resources_of(cell("cluster=slurm_cpu", "cluster.cpus=8", *many))
-    assert {cores.environment[name] for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")} == {"2"}
+    assert {environment_of(cores)[name] for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")} == {"2"}
     one = resources_of(cell("cluster=slurm", *many))
-    assert one.environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.230"
+    assert environment_of(one)["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.230"
     each = resources_of(cell("cluster=slurm", "cluster.gpus=4", *many))
-    assert each.environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.92"
+    assert environment_of(each)["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.92"
     two_each = resources_of(cell("cluster=slurm", "cluster.gpus=8", "trainer.mesh.data=2", *many))
-    assert (two_each.gpus, rounds(two_each), rounds(resources_of(cell("cluster=slurm")))) == (8, 2, 1)
+    assert (two_each.gpus, rounds(two_each, 8), rounds(resources_of(cell("cluster=slurm")), 1)) == (8, 2, 1)
 
 
 @pytest.mark.parametrize(

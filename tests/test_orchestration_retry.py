@@ -10,10 +10,10 @@ import pytest
 from little_study import attempts
 from steering import Steering, failed, record
 
-from flanscale.config.compose import load
+from flanscale.config.compose import load, save
 from flanscale.identity import identity
 from flanscale.orchestration.planning.ledger import read_ledger
-from flanscale.orchestration.planning.resources import THREADS
+from flanscale.orchestration.running.sharing import THREADS, environment_of
 from flanscale.orchestration.steering.retry import make_retry
 from flanscale.orchestration.steering.targets import Target, look_at
 from flanscale.orchestration.watching.selection import Filter
@@ -105,6 +105,20 @@ def test_a_cluster_by_name_replaces_the_whole_section_and_single_keys_come_after
     (_, plan), *_ = make_retry(cells, ["cluster.cpus=2"]).plans
     assert {plan.cells[0].config.cluster.environment[name] for name in THREADS} == {"2"}
     assert identity(cell.config) == cell.id
+
+
+def test_what_a_cell_has_of_a_shared_gpu_is_the_same_when_it_is_retried(steering: Steering) -> None:
+    run = record(steering.place.run("-9-direct-s0"), failed("out_of_memory"))
+    ledger = read_ledger(Path("studies/little.json"))
+    cells = look_at(Target(ledger, ledger.entries), Filter(), set)
+    shared = ["cluster=slurm", "cluster.cells_per_job=4", "cluster.cells_at_once=4"]
+    (_, plan), *_ = make_retry(cells, shared).plans
+    save(plan.cells[0].config, run)
+    (_, again), *_ = make_retry(cells, ["cluster.timeout_minutes=77"]).plans
+    fractions = [
+        environment_of(made.cells[0].config.cluster)["XLA_PYTHON_CLIENT_MEM_FRACTION"] for made in (plan, again)
+    ]
+    assert fractions == ["0.230", "0.230"]
 
 
 def test_a_run_that_no_study_has_is_retried_alone(steering: Steering) -> None:

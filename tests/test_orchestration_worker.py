@@ -15,6 +15,7 @@ from little_study import PATH_OF_PROCESSES, Workplace, attempts, begun, kill, op
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.running import child, worker
 from flanscale.orchestration.running.liveness import look
+from flanscale.orchestration.running.sharing import visible_gpus
 from flanscale.orchestration.running.withheld import withhold
 from flanscale.run_directory import read_state, write_state
 
@@ -185,6 +186,6 @@ def test_a_process_that_cannot_even_begin_is_told_and_started_once(
 )
 def test_cells_side_by_side_share_the_gpus_of_their_job(gpus: str, slots: int, seen: list[str]) -> None:
     environment = {"CUDA_VISIBLE_DEVICES": gpus}
-    found = [worker.visible_gpus(environment, slot, slots)["CUDA_VISIBLE_DEVICES"] for slot in range(slots)]
+    found = [visible_gpus(environment, slot, slots)["CUDA_VISIBLE_DEVICES"] for slot in range(slots)]
     assert found == seen
-    assert worker.visible_gpus({}, 0, slots) == {}
+    assert visible_gpus({}, 0, slots) == {}

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from flanscale.run_directory.files import write_atomically
@@ -30,10 +31,15 @@ log = logging.getLogger(__name__)
 class _Kept:
     """Path → [what the file system says of it, digest of its content]."""
 
-    known: dict[str, list[str]]
+    path: Path
     read: int = 0
     """Bytes that were hashed because nothing was known of them."""
     new: dict[str, list[str]] = field(default_factory=dict)
+
+    @cached_property
+    def known(self) -> dict[str, list[str]]:
+        """Read when a file is asked for: a plan hashes for its first cells and asks nothing for the others."""
+        return _read(self.path)
 
 
 _kept: contextvars.ContextVar[_Kept | None] = contextvars.ContextVar("kept", default=None)
@@ -42,15 +48,14 @@ _kept: contextvars.ContextVar[_Kept | None] = contextvars.ContextVar("kept", def
 @contextmanager
 def kept_in(cache: Path) -> Iterator[None]:
     """Within it `digest` takes what an earlier plan or job has left in the folder, and leaves there what it reads."""
-    path = cache / KEPT_FILE
-    kept = _Kept(_read(path))
+    kept = _Kept(cache / KEPT_FILE)
     token = _kept.set(kept)
     try:
         yield
     finally:
         _kept.reset(token)
         if kept.read >= WORTH_KEEPING:
-            _write(path, kept.new)
+            _write(kept.path, kept.new)
 
 
 def digest(path: Path) -> str:

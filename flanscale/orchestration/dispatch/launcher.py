@@ -6,7 +6,6 @@ A job is `job.start` with a run directory's path: no closures travel, so what a 
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shlex
@@ -23,6 +22,7 @@ from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.options import further_options
 from flanscale.orchestration.dispatch.request import refusal
 from flanscale.orchestration.dispatch.snapshot import Snapshot
+from flanscale.orchestration.planning.resources import rounds
 from flanscale.orchestration.running import job, worker
 from flanscale.orchestration.running.child import notice_seconds
 from flanscale.orchestration.running.logs import JOBS_FOLDER
@@ -65,8 +65,8 @@ def submit_slurm(
         else (job.start, str(*unit), runner)
         for unit in units
     ]
-    rounds = math.ceil(max(map(len, units)) / cluster.cells_at_once)
-    parameters = slurm_parameters(cluster, name, len(units), dependency, snapshot, rounds)
+    longest = rounds(cluster, max(map(len, units)))
+    parameters = slurm_parameters(cluster, name, len(units), dependency, snapshot, longest)
     return _submitted(calls, units[0][0].parent, cluster, name, parameters)
 
 
@@ -133,9 +133,9 @@ def slurm_parameters(
     jobs: int,
     dependency: str = "",
     snapshot: Snapshot | None = None,
-    rounds: int = 1,
+    one_after_another: int = 1,
 ) -> dict[str, Any]:
-    """What submitit's Slurm executor is told, of jobs that run so many rounds of cells one after another."""
+    """What submitit's Slurm executor is told, of jobs that run so many cells one after another."""
     exports = [f"export {key}={shlex.quote(value)}" for key, value in cluster.environment.items()]
     waits = {"dependency": dependency, "kill-on-invalid-dep": "yes"} if dependency else {}
     parameters: dict[str, Any] = {
@@ -143,7 +143,7 @@ def slurm_parameters(
         "nodes": cluster.nodes,
         "tasks_per_node": cluster.tasks_per_node,
         "cpus_per_task": max(1, cluster.cpus // cluster.tasks_per_node),
-        "timeout_min": cluster.timeout_minutes * rounds,
+        "timeout_min": cluster.timeout_minutes * one_after_another,
         "slurm_array_parallelism": cluster.parallelism or jobs,
         "slurm_signal_delay_s": notice_seconds(cluster),
         "slurm_setup": [*exports, *cluster.setup, *(snapshot.exports() if snapshot else [])],

@@ -26,8 +26,9 @@ def check_request(cluster: ClusterConfig, known: Sequence[Nodes]) -> None:
         return
     where, there = _partition(cluster, known)
     limits = [nodes.minutes for nodes in there]
-    if None not in limits and cluster.timeout_minutes * rounds(cluster) > (limit := max(n or 0 for n in limits)):
-        each = f" for each of {rounds(cluster)} cells one after another" if rounds(cluster) > 1 else ""
+    count = rounds(cluster, cluster.cells_per_job)
+    if None not in limits and cluster.timeout_minutes * count > (limit := max(n or 0 for n in limits)):
+        each = f" for each of {count} cells one after another" if count > 1 else ""
         given = f"cluster.timeout_minutes={cluster.timeout_minutes}{each}"
         raise ConfigError(f"{given}: {where} ends jobs after {limit} minutes")
     for key, asked, unit, most in (
@@ -37,12 +38,12 @@ def check_request(cluster: ClusterConfig, known: Sequence[Nodes]) -> None:
     ):
         if asked > most:
             raise ConfigError(f"cluster.{key}={asked}: no node of {where} has more than {most} {unit}")
-    count = sum(nodes.count for nodes in there if _has_all(nodes, cluster))
-    if count == 0:
+    fitting = sum(nodes.count for nodes in there if _has_all(nodes, cluster))
+    if fitting == 0:
         asked_for = f"cluster.cpus={cluster.cpus}, cluster.gpus={cluster.gpus}, cluster.memory_gb={cluster.memory_gb}"
         raise ConfigError(f"{asked_for}: no node of {where} has all of these together")
-    if cluster.nodes > count:
-        raise ConfigError(f"cluster.nodes={cluster.nodes}: {where} has {count} with these resources")
+    if cluster.nodes > fitting:
+        raise ConfigError(f"cluster.nodes={cluster.nodes}: {where} has {fitting} with these resources")
 
 
 def _partition(cluster: ClusterConfig, known: Sequence[Nodes]) -> tuple[str, list[Nodes]]:

@@ -16,12 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 from flanscale.config.checks import check_value
 from flanscale.config.places import group_files
 from flanscale.errors import ConfigError, nearest, one_line
+from flanscale.orchestration.running.sharing import following
 from flanscale.schema import ClusterConfig, MeshConfig, RunConfig
 
 FOR_ALL = ("name", "by_model", "notify")  # of the study, not of a model
-THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # follow cluster.cpus where conf/ sets them to it
 PLATFORM = "JAX_PLATFORMS"
-GPU_MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
 def resources_of(config: RunConfig) -> ClusterConfig:
@@ -37,28 +36,15 @@ def resources_of(config: RunConfig) -> ClusterConfig:
         if _name_of(model) == config.model.name or model == config.model.name:
             cluster = _changed(cluster, model, values)
     _check(cluster, config.trainer.mesh)
-    environment = _shared(cluster)
+    environment = dict(cluster.environment)
     if cluster.name == "slurm" and cluster.gpus:
         environment.setdefault(PLATFORM, "cuda")
     return dataclasses.replace(cluster, by_model={}, environment=environment)
 
 
-def rounds(cluster: ClusterConfig) -> int:
-    """How many cells of a job run one after another: each may take `timeout_minutes`."""
-    return math.ceil(cluster.cells_per_job / cluster.cells_at_once)
-
-
-def _shared(cluster: ClusterConfig) -> dict[str, str]:
-    """The environment of one of the cells that share a job's cores, and a GPU's memory where there are more of them."""
-    environment, together = dict(cluster.environment), cluster.cells_at_once
-    if together == 1:
-        return environment
-    follows = {key for key in THREADS if environment.get(key) == str(cluster.cpus)}
-    environment |= dict.fromkeys(sorted(follows), str(cluster.cpus // together))
-    if together > cluster.gpus > 0:
-        whole = float(environment.get(GPU_MEMORY, "0.9"))
-        environment[GPU_MEMORY] = f"{whole * cluster.gpus / together:.3f}"
-    return environment
+def rounds(cluster: ClusterConfig, cells: int) -> int:
+    """How many of a job's cells run one after another: each may take `timeout_minutes`."""
+    return math.ceil(cells / cluster.cells_at_once)
 
 
 @cache
@@ -90,8 +76,8 @@ def _changed(cluster: ClusterConfig, model: str, values: Any) -> ClusterConfig:
         check_value(f"{section}.{key}", known[key].metadata, getattr(OmegaConf.to_object(merged), key))
     changed = typing.cast(ClusterConfig, OmegaConf.to_object(merged))
     given = values.get("environment", {})
-    follows = {key for key in THREADS if cluster.environment.get(key) == str(cluster.cpus) and key not in given}
-    changed.environment |= dict.fromkeys(sorted(follows), str(changed.cpus))
+    threads = following(cluster.environment, cluster.cpus, changed.cpus)
+    changed.environment |= {key: count for key, count in threads.items() if key not in given}
     return changed
 
 

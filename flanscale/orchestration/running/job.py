@@ -25,6 +25,7 @@ from flanscale.orchestration.running.failure import failure_of, file_system_trou
 from flanscale.orchestration.running.liveness import HEARTBEAT_SECONDS, SILENCE_SECONDS, this_host, this_process
 from flanscale.orchestration.running.logs import logging_to
 from flanscale.orchestration.running.ranks import announce, follow, this_rank
+from flanscale.orchestration.running.sharing import environment_of
 from flanscale.orchestration.running.stop import StopRequest, leaving_within, stop_requests
 from flanscale.run_directory import LOG_FILE, STATE_FILE, Failure, RunState, read_state, write_state
 from flanscale.schema import ClusterConfig, RunConfig
@@ -200,7 +201,7 @@ class _Attempt:
 
 
 def _run(cell: RunConfig, directory: Path, runner: str, attempt: int, stop: StopRequest) -> None:
-    os.environ.update(cell.cluster.environment)  # before JAX is imported, which reads it once
+    os.environ.update(environment_of(cell.cluster))  # before JAX is imported, which reads it once
     provenance.record_attempt(directory, attempt)
     log.info("attempt %d of %s on %s, process %d", attempt, directory.name, this_host(), os.getpid())
     identity.verify(cell)

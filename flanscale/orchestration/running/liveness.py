@@ -24,6 +24,7 @@ BIRTH_TOLERANCE = 2.0  # seconds; it took longer until the same pid was given ou
 
 # Jobs that are pending or running: id → why it waits, in Slurm's words; None where that is unknown.
 KnownJobs = Callable[[], Mapping[str, str] | None]
+OF_A_JOB = ("queued", "running", "preempted")  # states of a run that its Slurm job, where it has one, may go on with
 LOST = ("failed", "interrupted", "preempted")  # how a run stands that ended without a result
 HELD = re.compile("held", re.IGNORECASE)  # in the words for a job that does not start until somebody releases it
 
@@ -120,7 +121,7 @@ def look(run_dir: Path, known_jobs: KnownJobs = slurm.known_jobs) -> View:
         ConfigError: the record is damaged.
     """
     state = read_state(run_dir)
-    in_slurm = state.job and state.state in ("queued", "running", "preempted") and _ours(run_dir)
+    in_slurm = state.job and state.state in OF_A_JOB and _ours(run_dir)
     if in_slurm and (jobs := known_jobs()) is not None:
         waits = jobs.get(state.job or "", "")
         return View(state, state.job in jobs, waits if HELD.search(waits) else None)

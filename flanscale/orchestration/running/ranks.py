@@ -18,6 +18,7 @@ from pathlib import Path
 from flanscale.config.compose import load
 from flanscale.orchestration.running.failure import classify
 from flanscale.orchestration.running.logs import logging_to
+from flanscale.orchestration.running.sharing import environment_of
 from flanscale.orchestration.running.stop import StopRequest, stop_requests
 from flanscale.processes import Rank, this_rank
 from flanscale.run_directory import write_atomically
@@ -59,7 +60,7 @@ def follow(run_dir: Path, runner: str, rank: Rank) -> None:
             return
         try:
             cell = load(run_dir)
-            os.environ.update(cell.cluster.environment)  # before JAX is imported, which reads it once
+            os.environ.update(environment_of(cell.cluster))  # before JAX is imported, which reads it once
             log.info("attempt %d of %s: process %d of %d", attempt, run_dir.name, rank.index, rank.count)
             importlib.import_module(runner).run(cell, run_dir, attempt=attempt, should_stop=stop)
         except BaseException as error:

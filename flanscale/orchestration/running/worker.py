@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from flanscale.errors import ConfigError
 from flanscale.orchestration.running import child, repeat, slurm
 from flanscale.orchestration.running.claim import claim
 from flanscale.orchestration.running.job import EXIT_FAILED, EXIT_PREEMPTED, RUNNER
+from flanscale.orchestration.running.liveness import OF_A_JOB
+from flanscale.orchestration.running.sharing import visible_gpus
 from flanscale.orchestration.running.stop import StopRequest, stop_requests
 from flanscale.orchestration.running.withheld import withheld
 from flanscale.run_directory import Failure, RunState, read_state, write_state
@@ -27,8 +29,6 @@ from flanscale.schema import ClusterConfig
 
 POLL_SECONDS = 0.2
 MARK_SECONDS = 5.0  # between two looks at which cells have been cancelled
-GPU_LISTS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
-UNFINISHED = ("queued", "running", "preempted")
 
 
 def start_several(run_dirs: Sequence[str], runner: str = RUNNER) -> None:
@@ -50,18 +50,6 @@ def start_several(run_dirs: Sequence[str], runner: str = RUNNER) -> None:
         while work.turn(stop):
             time.sleep(POLL_SECONDS)
         work.conclude()
-
-
-def visible_gpus(environment: Mapping[str, str], slot: int, slots: int) -> dict[str, str]:
-    """The GPUs of one of several cells side by side: its own where there are enough, else one that some share."""
-    found = {}
-    for name in GPU_LISTS:
-        gpus = [number for number in environment.get(name, "").split(",") if number]
-        if gpus:
-            each = len(gpus) // slots
-            mine = gpus[slot * each : (slot + 1) * each] if each else [gpus[slot % len(gpus)]]
-            found[name] = ",".join(mine)
-    return found
 
 
 def _cluster(directories: Sequence[Path]) -> ClusterConfig:
@@ -150,7 +138,7 @@ class _Work:
     def _ours(self, state: RunState) -> bool:
         """Whether a run is this job's; one that has just been submitted may not yet say whose it is."""
         fresh = state.job is None and state.state == "queued"
-        return state.state in UNFINISHED and (fresh or state.job == self.job)
+        return state.state in OF_A_JOB and (fresh or state.job == self.job)
 
     def _tell(self, number: signal.Signals, cells: Sequence[_Running]) -> None:
         for cell in cells:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flanscale.errors import ConfigError
 from flanscale.orchestration.dispatch.reserve import give_back
-from flanscale.orchestration.running.liveness import View, asking_rarely, look, this_host
+from flanscale.orchestration.running.liveness import OF_A_JOB, View, asking_rarely, look, this_host
 from flanscale.orchestration.running.slurm import cancel_jobs, jobs_of
 from flanscale.orchestration.running.withheld import withhold
 from flanscale.orchestration.steering.targets import Seen
@@ -127,7 +127,7 @@ def _shared_with_others(cells: Sequence[tuple[Seen, View]]) -> set[str]:
     entries = [(ledger, entry) for ledger in ledgers.values() for entry in (*ledger.entries, *ledger.removed)]
     others = {ledger.directory(entry) for ledger, entry in entries} - chosen
     states = [read_state(directory) for directory in others]
-    return {s.job for s in states if s.job in jobs and s.job and s.state in ("queued", "running", "preempted")}
+    return {s.job for s in states if s.job in jobs and s.job and s.state in OF_A_JOB}
 
 
 def _wait_until_gone(jobs: Set[str | None], runs: Path) -> None:

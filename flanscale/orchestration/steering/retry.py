@@ -20,11 +20,12 @@ from flanscale.orchestration.dispatch.launch import Report, launch
 from flanscale.orchestration.planning.cost import cost_of
 from flanscale.orchestration.planning.ledger import Ledger
 from flanscale.orchestration.planning.plan import Cell, Plan
-from flanscale.orchestration.planning.resources import THREADS, resources_of
+from flanscale.orchestration.planning.resources import resources_of
 from flanscale.orchestration.planning.study import Study
 from flanscale.orchestration.running.claim import claim
 from flanscale.orchestration.running.job import RUNNER
 from flanscale.orchestration.running.liveness import look
+from flanscale.orchestration.running.sharing import following
 from flanscale.orchestration.steering.targets import Seen
 from flanscale.orchestration.watching.selection import failure_class
 from flanscale.run_directory import read_state, write_state
@@ -181,8 +182,7 @@ def _changed(kept: RunConfig, changes: Sequence[tuple[str, Any]]) -> RunConfig:
 
 def _with_threads(before: ClusterConfig, now: ClusterConfig) -> ClusterConfig:
     """Threads of libraries follow the cores where they did so before."""
-    follow = {key for key in THREADS if now.environment.get(key) == str(before.cpus)}
-    return replace(now, environment=now.environment | dict.fromkeys(sorted(follow), str(now.cpus)))
+    return replace(now, environment=now.environment | following(now.environment, before.cpus, now.cpus))
 
 
 def _plan(ledger: Ledger, cells: Sequence[Cell], overrides: Sequence[str]) -> Plan:
