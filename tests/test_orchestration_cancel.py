@@ -40,7 +40,7 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
 
 def test_a_cancelled_cell_saves_and_is_not_taken_up_again_while_the_others_go_on(steering: Steering) -> None:
     place = steering.place
-    with place.launch("little", "trainer.steps=100", "cluster.parallelism=2", "mixture.count=9", "seed=0,1,2") as queue:
+    with place.launch("little", "trainer.steps=300", "cluster.parallelism=2", "mixture.count=9", "seed=0,1,2") as queue:
         wait_until(lambda: sum(begun(run) for run in place.runs()) == 2)
         first, second = (run for run in place.runs() if begun(run))
         code, out, _ = steering.type("cancel", first.name[:10])

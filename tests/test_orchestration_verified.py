@@ -11,7 +11,7 @@ from steering import Steering, failed, record
 
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.running.job import start
-from flanscale.run_directory import read_state
+from flanscale.run_directory import Failure, read_state
 from flanscale.tasks import settling
 
 OWN = """
@@ -32,6 +32,15 @@ def write_task(*outputs: object) -> None:
     lines = [json.dumps({"input": f"question {number}", "output": output}) for number, output in enumerate(outputs)]
     Path("own/sums.jsonl").write_text("\n".join(lines))
     forget()
+
+
+def refused(run: Path) -> Failure:
+    """Why a job of the run ends at once."""
+    with pytest.raises(SystemExit):
+        start(str(run), "fake_cells")
+    failure = read_state(run).failure
+    assert failure is not None
+    return failure
 
 
 def forget() -> None:
@@ -55,10 +64,7 @@ def test_a_task_that_was_changed_after_planning_is_not_trained_on(steering: Stee
     )
     code, out, _ = steering.type("retry", "little")
     assert (code, out) == (0, f"starts nothing again; leaves 1: 1 {told}\n")
-    with pytest.raises(SystemExit):
-        start(str(run), "fake_cells")
-    failure = read_state(run).failure
-    assert failure is not None
+    failure = refused(run)
     assert (failure.kind, failure.message) == ("data", told)
     assert not (run / "attempts.log").exists()
 
@@ -76,10 +82,7 @@ def test_a_row_that_was_changed_after_planning_is_not_trained_on(steering: Steer
     run = create_run_dir(steering.place.plan().cells[0].config)
     rendered_folder(Path("own"), [("CoT", "cot_gsm8k")], rows=2)
     forget()
-    with pytest.raises(SystemExit):
-        start(str(run), "fake_cells")
-    failure = read_state(run).failure
-    assert failure is not None
+    failure = refused(run)
     assert failure.kind == "data"
     assert failure.message.startswith("tasks: not the content with which this cell was planned")
 
@@ -89,18 +92,12 @@ def test_a_task_that_has_gone_is_named_and_so_is_a_bad_one(steering: Steering) -
     write_task("1", "2")
     run = create_run_dir(steering.place.plan().cells[0].config)
     write_task("1", 2)
-    with pytest.raises(SystemExit):
-        start(str(run), "fake_cells")
-    failure = read_state(run).failure
-    assert failure is not None
+    failure = refused(run)
     assert failure.kind == "data"
     assert "sums.jsonl:2: " in failure.message
     Path("own/sums.jsonl").unlink()
     forget()
-    with pytest.raises(SystemExit):
-        start(str(run), "fake_cells")
-    failure = read_state(run).failure
-    assert failure is not None
+    failure = refused(run)
     assert failure.kind == "data"
     assert "data.jsonl" in failure.message
 
