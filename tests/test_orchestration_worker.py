@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -26,6 +27,11 @@ import sys
 from flanscale.orchestration.running import worker
 worker.MARK_SECONDS = 0.1
 worker.start_several(sys.argv[1:], "fake_cells")
+"""
+NOSY = """
+import json, os
+def run(config, run_dir, **_):
+    (run_dir / "seen").write_text(json.dumps(dict(os.environ)))
 """
 
 
@@ -158,6 +164,21 @@ def test_a_damaged_record_costs_the_others_nothing_and_one_out_of_reach_is_tried
     (runs[0] / "state.json").mkdir()  # reading it is an error of the system's
     assert start(runs).wait() == 75
     assert put_back(slurm) == 1
+
+
+def test_a_cell_starts_with_its_part_of_the_jobs_cores_and_gpus(
+    place: Workplace, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.folder / "nosy.py").write_text(NOSY)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place.folder), PATH_OF_PROCESSES]))
+    for name, value in (OF_THE_JOB | {"CUDA_VISIBLE_DEVICES": "4,6"}).items():
+        monkeypatch.setenv(name, value)
+    cores = ("cluster.cpus=8", "cluster.environment.NPROC=8", "cluster.environment.JAX_PLATFORMS=cpu")
+    runs = queued(place, *cores, at_once=2)
+    worker.start_several([str(run) for run in runs], "nosy")
+    seen = [json.loads((run / "seen").read_text()) for run in runs]
+    assert {environment["NPROC"] for environment in seen} == {"4"}
+    assert {environment["CUDA_VISIBLE_DEVICES"] for environment in seen} == {"4", "6"}
 
 
 def test_a_process_that_cannot_even_begin_is_told_and_started_once(
