@@ -57,6 +57,7 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
     from flanscale.tasks.mixture import realised
     from flanscale.training.compilation import enable_compilation_cache
     from flanscale.training.distributed import AnyProcess, host_of
+    from flanscale.training.footprint import Setting, with_least_remat
     from flanscale.training.loop import train
     from flanscale.training.memory import keep_freed_memory
     from flanscale.training.validation import held_in_rows
@@ -67,6 +68,7 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
     tokenizer = load_tokenizer(config.tokenizer)
     trainer = config.trainer
     model = build_model(config.model, embedding_rows(config.model, tokenizer), trainer.precision)
+    model = with_least_remat(Setting(model, config.optimizer, trainer))
     mesh = build_mesh(trainer.mesh)
     first = jax.process_index() == 0  # the only process that writes into the run directory, but for checkpoints
     tracked = _tracked(run_dir, config, attempt) if first else nullcontext(_log_nothing)

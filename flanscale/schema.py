@@ -130,9 +130,16 @@ class ModelConfig:
         False, help="compile one layer for all instead of each by itself; for deep models", changes_result=False
     )
     remat: str = knob(
-        "none",
-        help="what the backward pass computes again: nothing, all but products of kernels, or everything",
-        choices=("none", "dots", "full"),
+        "auto",
+        help="what the backward pass computes again: nothing, all but kernels' products (dots), the feed-forward's too"
+        " (attention), everything (full), or the least with which a step fits into memory",
+        choices=("auto", "none", "dots", "attention", "full"),
+        changes_result=False,
+    )
+    attention: str = knob(
+        "auto",
+        help="who computes it: XLA, cuDNN (GPUs), Pallas' splash kernel (TPUs), or the fastest that can",
+        choices=("auto", "xla", "cudnn", "splash"),
         changes_result=False,
     )
 

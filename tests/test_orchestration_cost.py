@@ -157,7 +157,7 @@ def test_a_single_cell_is_planned_without_data_or_study(place: Workplace) -> Non
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "540 G parameters; 20,000 steps" in text
     rows = [line.split() for line in text.splitlines() if line.startswith("tpu_v4")]
-    assert rows[0][:3] == ["tpu_v4", "full", "512"]
+    assert rows[0][:3] == ["tpu_v4", "full", "256"]
 
 
 # --- the budget -------------------------------------------------------------------------------------------------------

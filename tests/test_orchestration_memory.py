@@ -43,12 +43,17 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-REMATS, PRECISIONS = ("none", "dots", "full"), ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16")
 CORNERS = {("t5", "none", "float32"), ("t5", "dots", "bfloat16"), ("neox", "full", "bfloat16")}
-CORNERS |= {("palm", "none", "bfloat16"), ("gemma2", "dots", "float32"), ("gemma2", "full", "float32")}
+CORNERS |= {
+    ("llama", "attention", "bfloat16"),
+    ("palm", "none", "bfloat16"),
+    ("gemma2", "dots", "float32"),
+    ("gemma2", "full", "float32"),
+}
 GRID = [
     pytest.param(*case, marks=() if case in CORNERS else pytest.mark.slow)
-    for case in product(FAMILIES, REMATS, PRECISIONS)
+    for case in product(FAMILIES, memory.REMATS, PRECISIONS)
 ]
 
 
@@ -60,8 +65,8 @@ def trainer(**changes: Any) -> TrainerConfig:
     return TrainerConfig(**{"steps": 10, "batch_rows": 16, "input_tokens": 80, "target_tokens": 48, **changes})
 
 
-def of(model: ModelConfig, optimizer: str = "adamw", **changes: Any) -> Footprint:
-    return footprint(model, VOCAB, OptimizerConfig(optimizer, 1e-3), trainer(**changes))
+def of(model: ModelConfig, optimizer: str = "adamw", attention: str = "xla", **changes: Any) -> Footprint:
+    return footprint(model, VOCAB, OptimizerConfig(optimizer, 1e-3), trainer(**changes), attention)
 
 
 def cell(*overrides: str) -> RunConfig:
@@ -113,14 +118,14 @@ def test_every_size_has_the_parameters_that_are_counted(name: str) -> None:
 def test_what_saves_memory_saves_it_where_it_should() -> None:
     plain = family("llama", scan=True)
     now = of(plain)
-    none, dots, full = (of(replace(plain, remat=remat)).activations for remat in ("none", "dots", "full"))
-    assert none > dots > full
+    none, dots, attention, full = (of(replace(plain, remat=remat)).activations for remat in memory.REMATS)
+    assert none > dots > attention > full
     assert of(plain, microbatches=4).activations == pytest.approx(now.activations / 4)
     assert of(plain, mesh=MeshConfig(fsdp=4)).parameters < now.parameters / 3.5
     assert of(plain, mesh=MeshConfig(tensor=2)).activations < now.activations
     assert of(plain, "adafactor").optimizer < now.optimizer / 2
     assert of(plain, precision="bfloat16").activations < now.activations
-    assert of(replace(plain, scan=False)).activations < now.activations
+    assert of(plain, attention="cudnn").activations < now.activations
 
 
 def test_the_loss_goes_in_the_chunks_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +136,7 @@ def test_the_loss_goes_in_the_chunks_that_are_counted(monkeypatch: pytest.Monkey
         monkeypatch.setattr(memory, "LOGITS_AT_ONCE", logits := 16 * length * VOCAB)
         assert of(config).logits == memory.LOGITS_COPIES * FLOAT32 * logits
         program = jax.jit(lambda params, batch: loss_sums(model, params, batch, None)).lower(*given).as_text()
-        assert {n for n in (128, 64, 32, 16) if f"tensor<16x{n}x{VOCAB}xf32>" in program} == {length}
+        assert {n for n in (128, 64, 32, 16) if f"tensor<{16 * n}x{VOCAB}xf32>" in program} == {length}
 
 
 # --- which mesh fits ----------------------------------------------------------------------------------------------
@@ -146,7 +151,7 @@ def test_the_smallest_mesh_that_fits_divides_rows_and_heads_and_half_of_it_does_
     assert found.footprint.total <= CHIPS["tpu_v4"].memory * (1 - RESERVE)
     check_heads(config.model, found.mesh.tensor)
     assert config.trainer.batch_rows % (found.mesh.data * found.mesh.fsdp) == 0
-    config.trainer.mesh = found.mesh
+    config.trainer.mesh, config.cluster.chip = found.mesh, "tpu_v4"
     assert footprint_of(config) == found.footprint
     assert all(fit.devices >= found.devices for fit in fits(config, ["tpu_v4"]))
 

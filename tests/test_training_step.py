@@ -34,13 +34,13 @@ def batch_of(architecture: str) -> dict[str, np.ndarray]:
 def test_the_sums_are_those_of_every_weighted_target_token(architecture: str) -> None:
     tiny, batch = model(architecture, n_layers=1), batch_of(architecture)
     batch["decoder_loss_weights"] *= np.linspace(0, 2, 4, dtype=np.float32)[:, None]
-    nll, squares, tokens = jax.jit(loss_sums, static_argnums=0)(tiny, moved(tiny), batch, None)
+    objective, nll, tokens = jax.jit(loss_sums, static_argnums=(0, 4))(tiny, moved(tiny), batch, None, 0.5)
     scores = logits(tiny, moved(tiny), batch).astype(np.float64)
     log_z = np.log(np.exp(scores).sum(axis=-1))
     chosen = np.take_along_axis(scores, batch["decoder_target_tokens"][..., None], -1)[..., 0]
     weights = batch["decoder_loss_weights"].astype(np.float64)
     assert float(nll) == pytest.approx(((log_z - chosen) * weights).sum(), rel=1e-5)
-    assert float(squares) == pytest.approx((log_z**2 * weights).sum(), rel=1e-5)
+    assert float(objective) == pytest.approx(float(nll) + 0.5 * (log_z**2 * weights).sum(), rel=1e-5)
     assert float(tokens) == pytest.approx(weights.sum())
 
 
@@ -63,9 +63,10 @@ def test_a_loss_computed_in_pieces_has_the_same_value_and_gradient(
 def test_the_pieces_never_hold_more_logits_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny, batch = model("decoder", n_layers=1), batch_of("decoder")
     monkeypatch.setattr(memory, "LOGITS_AT_ONCE", 4 * 8 * VOCAB)
-    program = jax.jit(lambda p: loss_sums(tiny, p, batch, None)).lower(shapes(tiny)).as_text()
-    assert f"tensor<4x8x{VOCAB}xf32>" in program
-    assert f"tensor<4x32x{VOCAB}xf32>" not in program
+    for ask in (loss_sums, jax.grad(lambda *given: loss_sums(*given)[0], argnums=1)):
+        program = jax.jit(ask, static_argnums=0).lower(tiny, shapes(tiny), batch, None).as_text()
+        assert f"tensor<{4 * 8}x{VOCAB}xf32>" in program
+        assert f"tensor<{4 * 32}x{VOCAB}xf32>" not in program
 
 
 @cache
@@ -85,8 +86,10 @@ def test_a_step_descends_the_mean_loss_and_the_weighted_square_of_log_z(z_loss: 
     after, outcome = step(state, batch, jax.random.key(0))
 
     def objective(p: dict) -> jax.Array:
-        nll, squares, tokens = loss_sums(tiny, p, batch, None)
-        return (nll + z_loss * squares) / tokens
+        log_p = jax.nn.log_softmax(scores := tiny.apply(p, batch))
+        nll = -jnp.take_along_axis(log_p, batch["decoder_target_tokens"][..., None], -1)[..., 0]
+        weights = batch["decoder_loss_weights"]
+        return ((nll + z_loss * jax.nn.logsumexp(scores, axis=-1) ** 2) * weights).sum() / weights.sum()
 
     norm = np.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(jax.jit(jax.grad(objective))(params))))
     assert float(after.sums.gradient_norm) == pytest.approx(norm, rel=1e-4)

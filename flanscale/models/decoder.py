@@ -6,6 +6,8 @@ head, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,9 +16,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from flanscale.models.attend import Attend, Reference, prepare
 from flanscale.models.attention import Attention, KeysValues, Past
 from flanscale.models.layers import FeedForward, Norm, Vocabulary
-from flanscale.models.positions import Rotation, as_bias, segment_mask
+from flanscale.models.masks import Mask, as_bias
+from flanscale.models.positions import Rotation
 from flanscale.models.stack import Layers, run_layers, stacked_params
 from flanscale.schema import ModelConfig
 from flanscale.sizing.architecture import check_row
@@ -25,7 +29,7 @@ from flanscale.sizing.architecture import check_row
 class View(NamedTuple):
     """What a layer sees: whom each position may attend to, and how positions turn queries and keys."""
 
-    bias: Float[Array, "B 1 T S"]
+    attend: Attend
     rotation: Rotation
 
 
@@ -64,7 +68,7 @@ class Block(nn.Module):
         keys_values = self.attention.keys_values(h, view.rotation)
         if past is not None:
             keys_values = past.append(keys_values)
-        y = self.attention(h, keys_values, view.bias, view.rotation, deterministic)
+        y = self.attention(h, keys_values, view.attend, view.rotation, deterministic)
         if block.startswith("parallel"):
             g = h if block == "parallel" else self.feed_forward_norm(x)
             z = self.feed_forward(g, deterministic)
@@ -85,12 +89,13 @@ class Decoder(nn.Module):
     config: ModelConfig
     vocab_size: int
     dtype: str
+    implementation: str  # of attention
 
     def setup(self) -> None:
         c = self.config
         self.vocabulary = Vocabulary(c, self.vocab_size, self.dtype)
         self.block = Block(c, self.dtype, parent=None)
-        view = View(jnp.zeros((1, 1, 1, 1)), Rotation.at(jnp.zeros((1, 1), jnp.int32), 1, c, c.rope_theta))
+        view = View(Reference(jnp.zeros((1, 1, 1, 1))), Rotation.at(jnp.zeros((1, 1), jnp.int32), 1, c, c.rope_theta))
         example = jnp.zeros((1, 1, c.d_model), self.dtype), view, None, True
         self.layers = stacked_params(self, self.block, c.n_layers, *example)
         self.final_norm = Norm(c, self.dtype)
@@ -108,12 +113,9 @@ class Decoder(nn.Module):
         segments = batch["decoder_segment_ids"]
         prefix = batch["decoder_prefix"] if self.config.prefix_lm else None
         check_row(self.config, segments.shape[1])
-        mask = segment_mask(segments, segments, causal=True, prefix_BxS=prefix)
-        t = jnp.arange(segments.shape[1])
-        distances = t[:, None] - t[None, :]
-        return self._run(
-            batch["decoder_input_tokens"], batch["decoder_positions"], mask, distances, None, deterministic
-        )[0]
+        mask = Mask.packed(segments, segments, causal=True, prefix=prefix)
+        tokens, positions = batch["decoder_input_tokens"], batch["decoder_positions"]
+        return self._run(tokens, positions, segments.shape[1], self._sights(mask), None, deterministic)[0]
 
     def logits(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         return self.vocabulary.logits(x)
@@ -128,12 +130,11 @@ class Decoder(nn.Module):
             lengths_B = lengths_B + 1
         rows, width = prompt_BxP.shape
         slots = jnp.arange(width)
-        distances = slots[:, None] - slots[None, :]
         real = slots < lengths_B[:, None]
-        mask = (distances >= 0)[None, None]  # padding lies right of all that is read
-        if self.config.prefix_lm:
-            mask = mask | real[:, None, None, :]
-        x, layers = self._run(prompt_BxP, jnp.broadcast_to(slots, (rows, width)), mask, distances)
+        prefix = real.astype(jnp.int32) if self.config.prefix_lm else None
+        mask = Mask(width, width, causal=True, prefix=prefix)  # padding lies right of all that is read
+        positions = jnp.broadcast_to(slots, (rows, width))
+        x, layers = self._run(prompt_BxP, positions, width, self._sights(mask))
         free = ((0, 0), (0, max_new_tokens), (0, 0))
         cache = Cache(
             # The heads, or in a stack the layers, stand before the rest.
@@ -146,36 +147,45 @@ class Decoder(nn.Module):
 
     def decode_step(self, cache: Cache, tokens_B: Int[Array, " B"]) -> tuple[Float[Array, "B V"], Cache]:
         visible = cache.visible | (jnp.arange(cache.visible.shape[1]) == cache.slot)
-        distances = cache.positions[:, None] - (jnp.cumsum(visible, axis=1) - 1)
-        mask = visible[:, None, None, :]
-        x, layers = self._run(tokens_B[:, None], cache.positions[:, None], mask, distances[:, None, None, :], cache)
+        masks = [visible]
+        if self.config.window is not None:
+            back = cache.positions[:, None] - (jnp.cumsum(visible, axis=1) - 1)
+            masks.append(visible & (back < self.config.window))
+        sights = [Reference(as_bias(mask)[:, None, None, :], self.config.attention_cap) for mask in masks]
+        length = visible.shape[1]
+        x, layers = self._run(tokens_B[:, None], cache.positions[:, None], length, sights, cache)
         return self.logits(x[:, 0]), Cache(layers, visible, cache.slot + 1, cache.positions + 1)
+
+    def _sights(self, mask: Mask) -> list[Attend]:
+        """Attention of layers that see everything and, with a window, of those that do not."""
+        c = self.config
+        masks = [mask] if c.window is None else [mask, replace(mask, window=c.window)]
+        return [prepare(self.implementation, c, mask) for mask in masks]
 
     def _run(
         self,
         tokens: Array,
         positions: Array,
-        mask: Array,
-        distances: Array,
+        length: int,
+        sights: Sequence[Attend],
         cache: Cache | None = None,
         deterministic: bool = True,
     ) -> tuple[Array, Layers]:
+        """All layers, on positions below `length`."""
         c = self.config
-        length = tokens.shape[1] if cache is None else cache.visible.shape[1]
-        far = View(as_bias(mask), Rotation.at(positions, length, c, c.rope_theta))
-        near = far
-        if c.window is not None:
-            theta = c.window_rope_theta or c.rope_theta
-            near = View(as_bias(mask & (distances < c.window)), Rotation.at(positions, length, c, theta))
+        thetas = (c.rope_theta, c.window_rope_theta or c.rope_theta)
+        views = [
+            View(sight, Rotation.at(positions, length, c, theta)) for sight, theta in zip(sights, thetas, strict=False)
+        ]
         x = self.dropout(self.vocabulary.embed(tokens), deterministic=deterministic)
         key = None if deterministic or not c.dropout else self.make_rng("dropout")
 
         def step(x: Array, own: tuple[Any, ...]) -> tuple[Array, KeysValues]:
             number, params, keys_values = own
-            view = far
-            if c.window is not None:
-                local = True if c.global_every is None else (number + 1) % c.global_every != 0
-                view = jax.tree.map(partial(jnp.where, local), near, far)
+            view = views[-1]
+            if c.window is not None and c.global_every is not None:
+                local = (number + 1) % c.global_every != 0
+                view = jax.tree.map(partial(jnp.where, local), views[-1], views[0])
             past = None if cache is None else Past(keys_values, cache.slot)
             rngs = None if key is None else {"dropout": jax.random.fold_in(key, number)}
             return self.block.apply({"params": params}, x, view, past, key is None, rngs=rngs)

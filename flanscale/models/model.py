@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from flanscale.models.attend import choose
 from flanscale.models.decoder import Decoder
+from flanscale.models.layers import head_of
+from flanscale.models.loss import cross_entropy
 from flanscale.models.stack import params_apart
 from flanscale.models.t5 import T5
 from flanscale.schema import ModelConfig
 from flanscale.sizing.architecture import check_model
+from flanscale.sizing.memory import logit_chunks
 
 Batch = dict[str, Array]
 Params = dict[str, Any]
@@ -33,13 +39,14 @@ class Model:
     config: ModelConfig
     vocab_size: int
     dtype: str = "float32"
+    implementation: str = "xla"  # of attention
 
     def __hash__(self) -> int:
-        return hash((dataclasses.astuple(self.config), self.vocab_size, self.dtype))
+        return hash((dataclasses.astuple(self.config), self.vocab_size, self.dtype, self.implementation))
 
     @cached_property
     def _module(self) -> Any:
-        return ARCHITECTURES[self.config.architecture](self.config, self.vocab_size, self.dtype)
+        return ARCHITECTURES[self.config.architecture](self.config, self.vocab_size, self.dtype, self.implementation)
 
     def init(self, key: Array) -> Params:
         """Fresh float32 parameters."""
@@ -58,6 +65,15 @@ class Model:
 
     def logits(self, params: Params, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         return self._call(params, "logits", x)
+
+    def loss(
+        self, params: Params, x: Float[Array, "B T D"], targets: Int[Array, "B T"], weights: Array, z_loss: float
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """`cross_entropy` of hidden states, in as many stretches as keep the logits small."""
+        head, mesh = head_of(self.config), jax.sharding.get_abstract_mesh().shape
+        table = params["vocabulary"]["embedding" if head.tied else "head"]
+        stretches = logit_chunks(math.ceil(len(x) / math.prod(mesh.values())), x.shape[1], self.vocab_size)
+        return cross_entropy(x, table, targets, weights, head, z_loss, stretches)
 
     def for_decoding(self, params: Params) -> Params:
         """The parameters as a loop over `decode_step` takes them fastest; `prefill` and `decode_step` take either."""
@@ -82,14 +98,17 @@ class Model:
         return self._module.apply({"params": params}, *args, method=method, rngs=rngs)
 
 
-def build_model(config: ModelConfig, vocab_size: int, dtype: str = "float32") -> Model:
+def build_model(config: ModelConfig, vocab_size: int, dtype: str = "float32", platform: str | None = None) -> Model:
     """The model of a configuration; `dtype` is that of activations and matrix products.
 
     Args:
         vocab_size: rows of the table where the configuration does not say.
+        platform: for which it will be compiled; None: that of this process.
 
     Raises:
         ValueError: options that exclude each other.
+        ConfigError: an implementation of attention is named that cannot serve this model.
     """
     check_model(config)
-    return Model(dataclasses.replace(config), config.vocab_size or vocab_size, dtype)
+    implementation = choose(config, dtype, platform or jax.default_backend())
+    return Model(dataclasses.replace(config), config.vocab_size or vocab_size, dtype, implementation)

@@ -1,4 +1,4 @@
-"""Where is a token, and whom may it see? Rotary positions, T5's relative bias, and masks of packed rows.
+"""Where is a token? Rotary positions and T5's relative bias.
 
 Dimensions: B rows, T query positions, S key positions, H heads, K width of a head, R its rotated part.
 """
@@ -9,15 +9,11 @@ import math
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from flanscale.schema import ModelConfig
-
-MASKED = -1e9  # finite, so that a row that may attend to nothing averages instead of turning into NaN
-
 
 # --- rotary -----------------------------------------------------------------------------------------------------
 
@@ -104,25 +100,3 @@ def _distance_buckets(buckets: int, max_distance: int) -> Int[Array, " distance"
     growth = np.log(np.maximum(distance, exact) / exact) / math.log(max_distance / exact)
     far = exact + (growth * (buckets - exact) + 1e-9).astype(np.int32)
     return jnp.asarray(np.where(distance < exact, distance, np.minimum(far, buckets - 1)), jnp.int32)
-
-
-# --- masks ------------------------------------------------------------------------------------------------------
-
-
-def segment_mask(
-    queries_BxT: Int[Array, "B T"],
-    keys_BxS: Int[Array, "B S"],
-    causal: bool = False,
-    prefix_BxS: Int[Array, "B S"] | None = None,
-) -> Bool[Array, "B 1 T S"]:
-    """Who may see whom in packed rows: the same segment and, if causal, no later position outside of the prefix."""
-    mask = queries_BxT[:, None, :, None] == keys_BxS[:, None, None, :]
-    if causal:
-        t = jnp.arange(queries_BxT.shape[1])
-        seen = t[:, None] >= t[None, :]
-        mask &= seen if prefix_BxS is None else seen | (prefix_BxS[:, None, None, :] > 0)
-    return mask
-
-
-def as_bias(mask: Bool[Array, "..."]) -> Float[Array, "..."]:
-    return jax.numpy.where(mask, 0.0, MASKED)

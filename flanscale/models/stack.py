@@ -32,7 +32,18 @@ class Apart:
     layers: tuple[Any, ...]
 
 
-_SAVED = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
+_SAVED = {"dots": ("attention", "feed_forward"), "attention": ("attention",), "full": ()}  # names of products
+
+
+def _policy(remat: str) -> Callable[..., Any]:
+    """Whether a value is kept: products of these names, and what a fused attention gives beside its output."""
+    names = _SAVED[remat]
+    named = jax.checkpoint_policies.save_only_these_names(*names)
+
+    def keep(primitive: Any, *avals: Any, **params: Any) -> Any:
+        return ("attention" in names and "attention_fwd" in primitive.name) or named(primitive, *avals, **params)
+
+    return keep
 
 
 def stacked_params(parent: nn.Module, block: nn.Module, count: int, *example: Any) -> Layers:
@@ -51,8 +62,8 @@ def run_layers(step: Step, x: Array, parts: tuple[Layers, ...], config: ModelCon
 
     `step` gets a layer's number and its share of each of `parts`.
     """
-    if config.remat != "none":
-        step = jax.checkpoint(step, policy=_SAVED[config.remat], prevent_cse=not config.scan)
+    if config.remat in _SAVED:
+        step = jax.checkpoint(step, policy=_policy(config.remat), prevent_cse=not config.scan)
     count = config.n_layers
     if config.scan:
         return jax.lax.scan(step, x, (np.arange(count), *parts))

@@ -17,9 +17,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from flanscale.models.attend import Attend, Reference, prepare
 from flanscale.models.attention import Attention, KeysValues, Past
 from flanscale.models.layers import FeedForward, Norm, Vocabulary
-from flanscale.models.positions import RelativeBias, as_bias, segment_mask
+from flanscale.models.masks import Mask, as_bias
+from flanscale.models.positions import RelativeBias
 from flanscale.models.stack import Layers, run_layers, stacked_params
 from flanscale.schema import ModelConfig
 
@@ -38,11 +40,11 @@ class EncoderBlock(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B S D"], bias: Array, deterministic: bool) -> Float[Array, "B S D"]:
+    def __call__(self, x: Float[Array, "B S D"], attend: Attend, deterministic: bool) -> Float[Array, "B S D"]:
         attention = Attention(self.config, self.dtype, 1.0, name="attention")
         dropout = nn.Dropout(self.config.dropout, broadcast_dims=(-2,), deterministic=deterministic)
         h = Norm(self.config, self.dtype, name="attention_norm")(x)
-        x = x + dropout(attention(h, attention.keys_values(h), bias, deterministic=deterministic))
+        x = x + dropout(attention(h, attention.keys_values(h), attend, deterministic=deterministic))
         h = Norm(self.config, self.dtype, name="feed_forward_norm")(x)
         return x + dropout(FeedForward(self.config, self.dtype, name="feed_forward")(h, deterministic))
 
@@ -64,9 +66,9 @@ class DecoderBlock(nn.Module):
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        bias: Array,
+        attend: Attend,
         encoded: KeysValues | Float[Array, "B S D"],
-        encoded_bias: Array,
+        cross: Attend,
         past: Past | None,
         deterministic: bool,
     ) -> tuple[Array, KeysValues]:
@@ -78,9 +80,9 @@ class DecoderBlock(nn.Module):
         keys_values = self.attention.keys_values(h)
         if past is not None:
             keys_values = past.append(keys_values)
-        x = x + self.dropout(self.attention(h, keys_values, bias, None, deterministic), deterministic=deterministic)
+        x = x + self.dropout(self.attention(h, keys_values, attend, None, deterministic), deterministic=deterministic)
         seen = encoded if isinstance(encoded, tuple) else self.encoded_keys_values(encoded)
-        y = self.cross_attention(self.cross_attention_norm(x), seen, encoded_bias, None, deterministic)
+        y = self.cross_attention(self.cross_attention_norm(x), seen, cross, None, deterministic)
         x = x + self.dropout(y, deterministic=deterministic)
         y = self.feed_forward(self.feed_forward_norm(x), deterministic)
         return x + self.dropout(y, deterministic=deterministic), keys_values
@@ -92,22 +94,23 @@ class DecoderBlock(nn.Module):
 class Encoder(nn.Module):
     config: ModelConfig
     dtype: str
+    implementation: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "B S D"], segments_BxS: Array, deterministic: bool) -> Float[Array, "B S D"]:
         c = self.config
         s = jnp.arange(x.shape[1])
         bias = RelativeBias(c, bidirectional=True, name="position")(s[None, :] - s[:, None])
-        bias = bias + as_bias(segment_mask(segments_BxS, segments_BxS))
+        attend = prepare(self.implementation, c, Mask.packed(segments_BxS, segments_BxS), bias)
         dropout = nn.Dropout(c.dropout, broadcast_dims=(-2,), deterministic=deterministic)
         block = EncoderBlock(c, self.dtype, parent=None)
-        layers = stacked_params(self, block, c.n_layers, x[:1, :1], bias[:1, :, :1, :1], True)
+        layers = stacked_params(self, block, c.n_layers, x[:1, :1], Reference(bias[:1, :, :1, :1]), True)
         key = None if deterministic or not c.dropout else self.make_rng("dropout")
 
         def step(x: Array, own: tuple[Any, ...]) -> tuple[Array, None]:
             number, params = own
             rngs = None if key is None else {"dropout": jax.random.fold_in(key, number)}
-            return block.apply({"params": params}, x, bias, key is None, rngs=rngs), None
+            return block.apply({"params": params}, x, attend, key is None, rngs=rngs), None
 
         x, _ = run_layers(step, dropout(x), (layers,), c)
         return dropout(Norm(c, self.dtype, name="final_norm")(x))
@@ -121,17 +124,17 @@ class Decoder(nn.Module):
         c = self.config
         self.position = RelativeBias(c, bidirectional=False)
         self.block = DecoderBlock(c, self.dtype, parent=None)
-        x, bias = jnp.zeros((1, 1, c.d_model), self.dtype), jnp.zeros((1, 1, 1, 1))
-        self.layers = stacked_params(self, self.block, c.n_layers, x, bias, x, bias, None, True)
+        x, attend = jnp.zeros((1, 1, c.d_model), self.dtype), Reference(jnp.zeros((1, 1, 1, 1)))
+        self.layers = stacked_params(self, self.block, c.n_layers, x, attend, x, attend, None, True)
         self.final_norm = Norm(c, self.dtype)
         self.dropout = nn.Dropout(c.dropout, broadcast_dims=(-2,))
 
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        bias: Array,
+        attend: Attend,
         encoded_BxSxD: Float[Array, "B S D"] | None,
-        encoded_bias: Array,
+        cross: Attend,
         cache: Cache | None = None,
         deterministic: bool = True,
     ) -> tuple[Array, Layers]:
@@ -145,7 +148,7 @@ class Decoder(nn.Module):
             rngs = None if key is None else {"dropout": jax.random.fold_in(key, number)}
             past = None if cache is None else Past(keys_values, cache.slot)
             seen = encoded_BxSxD if cache is None else encoded
-            x, new = self.block.apply({"params": params}, x, bias, seen, encoded_bias, past, key is None, rngs=rngs)
+            x, new = self.block.apply({"params": params}, x, attend, seen, cross, past, key is None, rngs=rngs)
             return x, None if cache is None else new
 
         own, encoded = (None, None) if cache is None else (cache.own, cache.encoded)
@@ -165,10 +168,11 @@ class T5(nn.Module):
     config: ModelConfig
     vocab_size: int
     dtype: str
+    implementation: str  # of attention
 
     def setup(self) -> None:
         self.vocabulary = Vocabulary(self.config, self.vocab_size, self.dtype)
-        self.encoder = Encoder(self.config, self.dtype)
+        self.encoder = Encoder(self.config, self.dtype, self.implementation)
         self.decoder = Decoder(self.config, self.dtype)
 
     def __call__(self, batch: dict[str, Array], deterministic: bool = True) -> Float[Array, "B T V"]:
@@ -179,10 +183,11 @@ class T5(nn.Module):
         sources, targets = batch["encoder_segment_ids"], batch["decoder_segment_ids"]
         x = self.encoder(self.vocabulary.embed(batch["encoder_input_tokens"]), sources, deterministic)
         t = jnp.arange(targets.shape[1])
-        bias = self.decoder.position(t[None, :] - t[:, None]) + as_bias(segment_mask(targets, targets, causal=True))
-        encoded_bias = as_bias(segment_mask(targets, sources))
+        bias = self.decoder.position(t[None, :] - t[:, None])
+        attend = prepare(self.implementation, self.config, Mask.packed(targets, targets, causal=True), bias)
+        cross = prepare(self.implementation, self.config, Mask.packed(targets, sources))
         y = self.vocabulary.embed(batch["decoder_input_tokens"])
-        return self.decoder(y, bias, x, encoded_bias, deterministic=deterministic)[0]
+        return self.decoder(y, attend, x, cross, deterministic=deterministic)[0]
 
     def logits(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         return self.vocabulary.logits(x)
@@ -213,5 +218,5 @@ class T5(nn.Module):
         slots = jnp.arange(jax.tree.leaves(cache.own)[0].shape[-2])
         bias = self.decoder.position((slots - cache.slot)[None, :]) + as_bias(slots <= cache.slot)
         x = self.vocabulary.embed(tokens_B[:, None])
-        x, own = self.decoder(x, bias, None, cache.encoded_bias, cache)
+        x, own = self.decoder(x, Reference(bias), None, Reference(cache.encoded_bias), cache)
         return self.logits(x[:, 0]), cache._replace(own=own, slot=cache.slot + 1)

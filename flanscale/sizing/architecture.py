@@ -46,6 +46,45 @@ def _faults(config: ModelConfig) -> Iterator[str]:
         yield "model.window and model.prefix_lm exclude each other: a window looks backwards only"
 
 
+CODE_WIDTH = 16  # columns that tell cuDNN the segments of packed rows (`flanscale.models.attend`)
+WIDEST_HEAD = 128  # of cuDNN's attention on every GPU since Ampere
+FUSED = {"gpu": "cudnn", "cuda": "cudnn", "tpu": "splash"}  # of a platform; elsewhere XLA alone
+
+
+def attention_of(config: ModelConfig, precision: str, platform: str) -> tuple[str, str | None]:
+    """Who computes attention: what `model.attention` names, or the platform's fused kernel where it can.
+
+    Gives "xla", "cudnn" or "splash", and why the fused kernel that was asked for cannot serve.
+    """
+    wanted = FUSED.get(platform, "xla") if config.attention == "auto" else config.attention
+    reason = next(_refusals(wanted, config, precision), None)
+    return ("xla" if reason else wanted), reason
+
+
+def coded(config: ModelConfig) -> bool:
+    """Whether cuDNN is told segments by more columns of the heads; by a mask of [B, 1, T, S] otherwise."""
+    mixed = config.window is not None and config.global_every is not None  # layers choose between two masks
+    return not config.prefix_lm and not mixed and config.head_dim + CODE_WIDTH <= WIDEST_HEAD
+
+
+def _refusals(name: str, config: ModelConfig, precision: str) -> Iterator[str]:
+    if name == "cudnn":
+        if precision != "bfloat16":
+            yield f"cuDNN takes bfloat16, not trainer.precision={precision}"
+        most = WIDEST_HEAD - (CODE_WIDTH if config.architecture == "encoder_decoder" else 0)
+        if config.head_dim % 8 or config.head_dim > most:
+            yield f"cuDNN takes model.head_dim in multiples of 8 up to {most} here, not {config.head_dim}"
+        if config.attention_cap is not None:
+            yield "cuDNN has no model.attention_cap"
+    if name == "splash":
+        if config.architecture == "encoder_decoder":
+            yield "splash attention has no relative bias"
+        if config.prefix_lm:
+            yield "splash attention has no model.prefix_lm"
+        if config.global_every is not None:
+            yield "splash attention has one window for all layers, not model.global_every"
+
+
 def check_row(config: ModelConfig, tokens: int) -> None:
     """Raises `ValueError` where a packed row has more positions than the model."""
     if config.max_positions is not None and tokens > config.max_positions:

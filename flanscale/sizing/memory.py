@@ -12,14 +12,15 @@ K width of a head, N key and value heads, V vocabulary.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flanscale.chips import GIB
 from flanscale.schema import MeshConfig, ModelConfig, OptimizerConfig, TrainerConfig
+from flanscale.sizing.architecture import CODE_WIDTH, coded
 from flanscale.sizing.flops import FLOAT32, NORMS, Tensor, bytes_on_device, gated, parameters, split_in
 
 RESERVE = 0.1  # of a device's memory: lost to fragments, to programs and to communication buffers
-LOGITS_AT_ONCE = 2**28  # elements: 1 GiB of float32 on all devices together; above it the loss goes in chunks
+LOGITS_AT_ONCE = 2**28  # elements: 1 GiB of float32 on a device; above it the loss goes in chunks
 LOGITS_COPIES = 2.5  # 2 on TPU, 3 on CPU
 LEAST_FACTORED = 128  # Adafactor factors a parameter where both sides are at least this
 
@@ -53,10 +54,39 @@ class Footprint:
         return ", ".join(f"{part} {getattr(self, part) / GIB:.3g}" for part in parts)
 
 
-def footprint(model: ModelConfig, vocab_size: int, optimizer: OptimizerConfig, trainer: TrainerConfig) -> Footprint:
-    """The memory of one training step.
+REMATS = ("none", "dots", "attention", "full")  # from that which computes least again to that which keeps least
 
-    `vocab_size` is what the tokenizer needs; the model's own, where it has one, goes before it.
+
+def least_remat(
+    model: ModelConfig,
+    vocab_size: int,
+    optimizer: OptimizerConfig,
+    trainer: TrainerConfig,
+    attention: str,
+    memory: float,
+) -> ModelConfig:
+    """The model with `model.remat=auto` made the first of `REMATS` that fits into so many bytes, or else full."""
+    if model.remat != "auto":
+        return model
+    for remat in REMATS:
+        chosen = replace(model, remat=remat)
+        if footprint(chosen, vocab_size, optimizer, trainer, attention).fits(memory):
+            break
+    return chosen
+
+
+def footprint(
+    model: ModelConfig,
+    vocab_size: int,
+    optimizer: OptimizerConfig,
+    trainer: TrainerConfig,
+    attention: str = "xla",
+) -> Footprint:
+    """The memory of one training step; `model.remat=auto` keeps everything here.
+
+    Args:
+        vocab_size: what the tokenizer needs; the model's own, where it has one, goes before it.
+        attention: who computes it (`architecture.attention_of`).
     """
     vocab, mesh, parts = model.vocab_size or vocab_size, trainer.mesh, trainer.microbatches
     tensors = list(parameters(model, vocab))
@@ -64,23 +94,24 @@ def footprint(model: ModelConfig, vocab_size: int, optimizer: OptimizerConfig, t
     layers = sum(size for size, tensor in zip(state, tensors, strict=True) if tensor.layers)
     held = sum(state)
     stacks = _stacks(model, trainer)
-    act = _Activations(model, mesh, width := 4 if trainer.precision == "float32" else 2)
+    act = _Activations(model, mesh, width := 4 if trainer.precision == "float32" else 2, attention)
     saved = sum(act.saved(stack) for stack in stacks) + sum(act.biases(stack) for stack in stacks)
     logits = _logits(model, vocab, trainer)
-    kernels = _kernels(model, mesh, layers, width) + _table(model, vocab, mesh, width)
+    kernels = _kernels(model, mesh, layers, width)
+    table = _table(model, vocab, mesh, width)
     working = max(act.working(stack) for stack in stacks)
     gradients = held if parts == 1 else 2 * held  # of the part, and their sum
     moments = sum(_moments(tensor, optimizer, mesh, model) for tensor in tensors)
     rows = 4 * sum(stack.rows * stack.tokens * (5 if stack.decodes else 3) for stack in stacks) * parts
     sums = held if parts > 1 else 0.0
-    at_the_logits = saved + kernels + logits + sums
+    at_the_logits = saved + kernels + logits + table + sums
     in_a_layer = saved + kernels + gradients + working
     in_the_update = gradients + max(state)
     return Footprint(
         parameters=held,
         optimizer=moments,
         gradients=gradients,
-        kernels=kernels,
+        kernels=kernels + table,
         activations=saved,
         logits=logits,
         working=working,
@@ -90,7 +121,7 @@ def footprint(model: ModelConfig, vocab_size: int, optimizer: OptimizerConfig, t
 
 
 def logit_chunks(rows: int, length: int, vocab: int) -> int:
-    """How many equal stretches of positions the loss of a batch is computed in, one at a time.
+    """How many equal stretches of positions the loss is computed in, one at a time, for a device's rows of a batch.
 
     A power of two that divides the length: the least with which no more than `LOGITS_AT_ONCE` logits are held, or the
     largest that there is. Positions are split because rows may lie on several devices.
@@ -133,9 +164,9 @@ def _stacks(model: ModelConfig, trainer: TrainerConfig) -> list[Stack]:
     return [Stack(rows, encoder, decodes=False), Stack(rows, decoder, seen=encoder)]
 
 
-# Values of width F from the products up to the last: all that the derivative asks for, and what it follows from.
-_INNER = {"relu": 1.5, "gelu": 6, "gelu_exact": 4, "geglu": 8, "swiglu": 6}
-_INNER_FUSED = {"relu": 1, "gelu": 2, "gelu_exact": 2, "geglu": 3, "swiglu": 3}
+# Values of width D that a layer's norms and products read or, behind a norm, give.
+_VECTORS = {"pre": 4, "parallel": 2, "parallel_two_norms": 3, "post": 4, "sandwich": 6}
+_INNER_FUSED = {"relu": 1, "gelu": 2, "gelu_exact": 2, "geglu": 3, "swiglu": 3}  # of width F
 
 
 @dataclass(frozen=True)
@@ -145,16 +176,23 @@ class _Activations:
     model: ModelConfig
     mesh: MeshConfig
     width: int
+    attention: str
 
     def saved(self, stack: Stack) -> float:
         """Over all layers, from the forward pass until the backward pass comes by."""
-        whole = self._everything if self.model.scan else self._fused
-        per_layer = {"none": whole, "dots": self._products, "full": self._input}[self.model.remat](stack)
-        return self.model.n_layers * stack.rows * per_layer
+        kept = {"dots": self._products, "attention": self._attended, "full": self._input}
+        return self.model.n_layers * stack.rows * kept.get(self.model.remat, self._everything)(stack)
 
     def biases(self, stack: Stack) -> float:
-        """Masks and relative positions, added to the scores of all layers: [B, 1, T, S] or [B, H, T, S], float32."""
+        """Masks and relative positions, added to the scores of all layers: [B, 1, T, S] or [B, H, T, S], float32.
+
+        A fused kernel has a relative bias of [1, H, T, S], or a mask in bytes and bfloat16.
+        """
         m, pairs = self.model, stack.rows * stack.tokens**2 * FLOAT32
+        if self.attention != "xla":
+            if m.architecture == "encoder_decoder":
+                return 4 * FLOAT32 * stack.tokens**2 * m.n_heads / split_in(m.n_heads, self.mesh.tensor)
+            return 0 if self.attention == "splash" or coded(m) else pairs
         if m.architecture == "decoder":
             groups = m.n_heads // m.kv_heads
             copies = 2 if m.window else 1
@@ -164,7 +202,7 @@ class _Activations:
 
     def working(self, stack: Stack) -> float:
         """While the backward pass is in a layer: what it computes again, and gradients of scores and of the halves."""
-        again = 0.0 if self.model.remat == "none" else stack.rows * self._fused(stack)
+        again = 0.0 if self.model.remat in ("none", "auto") else stack.rows * self._fused(stack)
         scores = 2 * stack.rows * self._scores(stack) * FLOAT32
         inner = 3 * stack.rows * stack.tokens * self._ff * self.width
         return again + max(scores, inner)
@@ -183,7 +221,9 @@ class _Activations:
         return self.model.kv_heads * self.model.head_dim / split_in(self.model.kv_heads, self.mesh.tensor)
 
     def _scores(self, stack: Stack) -> float:
-        """Pairs of one row: own and, in a T5 decoder, the encoder's."""
+        """Pairs of one row: own and, in a T5 decoder, the encoder's; fused kernels hold none."""
+        if self.attention != "xla":
+            return 0.0
         return (
             stack.tokens
             * (stack.tokens + stack.seen)
@@ -192,16 +232,26 @@ class _Activations:
         )
 
     def _everything(self, stack: Stack) -> float:
-        """Of one row of one layer of a scan: all that differentiation saves, though much follows from the rest."""
+        """Of one row of one layer of a scan: what norms, products, attention and nonlinearities are computed from."""
         m, wide, crosses = self.model, FLOAT32, self._crosses(stack)
-        inputs = 3 + (2 if gated(m) else 1) + crosses
-        d = m.d_model * (inputs * self.width + 2 * self._norms(stack) * wide)
-        attention = (1 + crosses) * self._heads * (2 * self.width + wide) + 2 * self._keys * self.width
+        vectors = (4 + 2 * crosses if m.architecture == "encoder_decoder" else _VECTORS[m.block]) * m.d_model
+        heads = self._heads * (2 if m.attention_cap is not None else 3)  # queries, output by heads and by positions
+        attention = (1 + crosses) * heads + 2 * self._keys
         if m.qk_norm != "none":
-            attention += 2 * (self._heads + self._keys) * wide
-        inner = _INNER[m.activation] * self._ff * self.width
+            attention += self._heads + self._keys
+        inner = (2 if gated(m) else 1) * self._ff
         scores = self._scores(stack) * (self.width if m.attention_cap is None else self.width + 3 * wide)
-        return stack.tokens * (d + attention + inner + self._masks(stack)) + scores + self._encoded(stack)
+        values = self.width * (vectors + attention + inner) + self._masks(stack) + self._beside(stack)
+        return stack.tokens * values + scores + self._encoded(stack)
+
+    def _beside(self, stack: Stack) -> float:
+        """Bytes of one token beside heads: the softmax's sums and, for cuDNN, columns that tell segments."""
+        m, times = self.model, 1 + self._crosses(stack)
+        heads = self._heads / m.head_dim
+        if self.attention == "xla":
+            return times * heads * FLOAT32
+        columns = CODE_WIDTH * self.width if self.attention == "cudnn" and coded(m) else 0
+        return times * (heads * (FLOAT32 + 2 * columns) + 2 * self._keys / m.head_dim * columns)
 
     def _fused(self, stack: Stack) -> float:
         """Of one row of one layer by itself: inputs and outputs of products; XLA computes what lies between again."""
@@ -226,36 +276,43 @@ class _Activations:
     def _masks(self, stack: Stack) -> float:
         """Bytes of dropout's for one token, one for each value."""
         m = self.model
-        return (2 + self._crosses(stack)) * m.d_model + self._ff + self._keys if m.dropout else 0.0
+        return (2 + self._crosses(stack)) * m.d_model + self._keys if m.dropout else 0.0
 
     def _encoded(self, stack: Stack) -> float:
         """Keys and values of what the encoder gave, for one row."""
         return stack.seen * 2 * self._keys * self.width
 
     def _products(self, stack: Stack) -> float:
-        """Of one row of one layer: its input, and the outputs of kernels that something other than a sum follows."""
+        """Of one row of one layer: what `_attended` has, and outputs of the feed-forward that something follows."""
+        m = self.model
+        last = m.d_model if m.block in ("post", "sandwich") else 0
+        return self._attended(stack) + self.width * stack.tokens * (last + (2 if gated(m) else 1) * self._ff)
+
+    def _attended(self, stack: Stack) -> float:
+        """Of one row of one layer: its input, and outputs of attention's products that something but a sum follows."""
         m, crosses = self.model, self._crosses(stack)
-        halves = {"pre": 1, "parallel": 0, "parallel_two_norms": 0, "post": 2, "sandwich": 2}[m.block]
-        products = (1 + halves + crosses) * m.d_model + (2 if gated(m) else 1) * self._ff
-        products += (1 + crosses) * self._heads + 2 * self._keys
-        return self.width * stack.tokens * products + self._encoded(stack)
+        followed = 0 if m.block in ("parallel", "parallel_two_norms") else 1
+        products = (1 + followed + crosses) * m.d_model + (1 + crosses) * self._heads + 2 * self._keys
+        fused = 0.0
+        if self.attention != "xla":  # its output, and what is kept beside it
+            columns = CODE_WIDTH if self.attention == "cudnn" and coded(m) else 0
+            per_head = self.width * (m.head_dim + columns) + FLOAT32
+            fused = (1 + crosses) * self._heads / m.head_dim * per_head
+        return stack.tokens * (self.width * products + fused) + self._encoded(stack)
 
     def _input(self, stack: Stack) -> float:
         return self.width * stack.tokens * self.model.d_model
 
 
 def _kernels(model: ModelConfig, mesh: MeshConfig, layers: float, width: int) -> float:
-    """Copies of the layers' kernels: in the precision of the products where saved, or gathered a layer at a time."""
+    """Copies of the layers' kernels: those gathered a layer at a time, or taken apart where there is no scan."""
     gathered = layers * mesh.fsdp / model.n_layers * (width + FLOAT32) / FLOAT32 if mesh.fsdp > 1 else 0.0
-    if model.remat != "none":
-        return gathered
-    copied = width < FLOAT32 or not model.scan  # layers that do not run in a scan are taken apart
-    return gathered + (layers * width / FLOAT32 if copied else 0.0)
+    return gathered + (0.0 if model.scan or model.remat not in ("none", "auto") else layers * width / FLOAT32)
 
 
 def _table(model: ModelConfig, vocab: int, mesh: MeshConfig, width: int) -> float:
-    """A copy of the table that makes logits and, where it is sharded, its gradient before it is scattered."""
-    return vocab * model.d_model / split_in(vocab, mesh.tensor) * (width + (FLOAT32 if mesh.fsdp > 1 else 0))
+    """A copy of the table that makes logits, and its gradient, which is made with the loss."""
+    return vocab * model.d_model / split_in(vocab, mesh.tensor) * (width + FLOAT32)
 
 
 def _logits(model: ModelConfig, vocab: int, trainer: TrainerConfig) -> float:
@@ -264,5 +321,5 @@ def _logits(model: ModelConfig, vocab: int, trainer: TrainerConfig) -> float:
     length = trainer.target_tokens + (trainer.input_tokens if model.architecture == "decoder" else 0)
     rows = math.ceil(trainer.batch_rows / trainer.microbatches)
     here = math.ceil(rows / (mesh.data * mesh.fsdp))
-    at_once = length // logit_chunks(rows, length, vocab)
+    at_once = length // logit_chunks(math.ceil(rows / (mesh.data * mesh.fsdp * mesh.tensor)), length, vocab)
     return LOGITS_COPIES * FLOAT32 * here * at_once * vocab / split_in(vocab, mesh.tensor)

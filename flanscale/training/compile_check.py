@@ -50,8 +50,8 @@ def compiled_memory(
         topology: of a TPU slice, such as v4:8x8x8, or of GPUs by partitions × hosts × GPUs, such as h100:1x2x8;
             None compiles for the devices of this process.
     """
-    made = build_model(model, vocab_size, trainer.precision)
     mesh = slice_mesh(trainer.mesh, topology) if topology else build_mesh(trainer.mesh)
+    made = build_model(model, vocab_size, trainer.precision, mesh.devices.flat[0].platform)
     rule = build_optimizer(optimizer, max(trainer.steps, 1))
     began = time.perf_counter()
     state, key = abstract_state(made, rule, mesh), jax.eval_shape(lambda: jax.random.key(0))

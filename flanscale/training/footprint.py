@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from flanscale.chips import GIB
 from flanscale.models import Model
 from flanscale.schema import ModelConfig, OptimizerConfig, TrainerConfig
 from flanscale.sizing import memory
+
+logger = logging.getLogger(__name__)
 
 MOST_DEVICES = 1024
 
@@ -36,7 +39,18 @@ def footprint(setting: Setting) -> memory.Footprint:
     """The memory of one step."""
     model = setting.model
     trainer = dataclasses.replace(setting.trainer, precision=model.dtype)
-    return memory.footprint(model.config, model.vocab_size, setting.optimizer, trainer)
+    return memory.footprint(model.config, model.vocab_size, setting.optimizer, trainer, model.implementation)
+
+
+def with_least_remat(setting: Setting) -> Model:
+    """The model with `model.remat=auto` made the least that fits into a device of this process."""
+    model, limit = setting.model, device_memory()
+    trainer = dataclasses.replace(setting.trainer, precision=model.dtype)
+    known = (model.config, model.vocab_size, setting.optimizer, trainer, model.implementation)
+    chosen = memory.least_remat(*known, limit)
+    if chosen is not model.config and chosen.remat != "none":
+        logger.info("model.remat=%s: the least that fits into a device's %.3g GiB", chosen.remat, limit / GIB)
+    return dataclasses.replace(model, config=chosen)
 
 
 @contextmanager

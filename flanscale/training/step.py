@@ -20,7 +20,6 @@ from jaxtyping import Array, Float, Int
 
 from flanscale.models import Batch, Model, Params, batch_sharding, parameter_shardings
 from flanscale.sizing.architecture import check_heads
-from flanscale.sizing.memory import logit_chunks
 from flanscale.training.optimizers import Optimizer
 
 
@@ -167,16 +166,17 @@ def loss_and_gradient(
     Every microbatch is divided by the tokens of the whole batch, so that the parts add up to the whole however
     unevenly their tokens lie; a mean of the parts' means would not.
     """
-    tokens = jnp.sum(batch["decoder_loss_weights"])
+    weights = batch["decoder_loss_weights"]
+    tokens = jnp.sum(weights)
+    batch = batch | {"decoder_loss_weights": weights / jnp.maximum(tokens, 1.0)}
 
     def objective(params: Params, part: Batch, key: Array | None) -> tuple[Array, Array]:
-        nll, squares, _ = loss_sums(model, params, part, key)
-        return (nll + z_loss * squares) / jnp.maximum(tokens, 1.0), nll
+        return loss_sums(model, params, part, key, z_loss)[:2]
 
     gradient = jax.value_and_grad(objective, has_aux=True)
     if microbatches == 1:
         (loss, nll), gradients = gradient(params, batch, dropout_key)
-        return (loss, nll, tokens), gradients
+        return (loss, nll * tokens, tokens), gradients
     spread = NamedSharding(rows.mesh, PartitionSpec(None, *rows.spec))
 
     def split(x_BxT: Array) -> Array:
@@ -192,27 +192,16 @@ def loss_and_gradient(
     zeros = jax.lax.with_sharding_constraint(jax.tree.map(jnp.zeros_like, params), params_shardings)
     parts = (jax.tree.map(split, batch), jnp.arange(microbatches))
     ((loss, nll), gradients), _ = jax.lax.scan(add, ((jnp.zeros(()), jnp.zeros(())), zeros), parts)
-    return (loss, nll, tokens), gradients
+    return (loss, nll * tokens, tokens), gradients
 
 
 def loss_sums(
-    model: Model, params: Params, batch: Batch, dropout_key: Array | None
+    model: Model, params: Params, batch: Batch, dropout_key: Array | None, z_loss: float = 0.0
 ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
-    """Sums over the batch's weighted target tokens: negative log-likelihood, log²Z, and the weights themselves."""
+    """Sums over the batch's weighted target tokens: -log p + z_loss · log²Z, -log p alone, and the weights themselves.
+
+    Only the first passes a gradient on.
+    """
     x_BxTxD = model.hidden(params, batch, dropout_key)
     targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-
-    def sums(x: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
-        logits = model.logits(params, x)
-        log_z = jax.nn.logsumexp(logits, axis=-1)
-        chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        return jnp.sum((log_z - chosen) * weights), jnp.sum(log_z**2 * weights)
-
-    rows, length = targets.shape
-    chunks = logit_chunks(rows, length, model.vocab_size)
-    if chunks == 1:
-        nll, squares = sums(x_BxTxD, targets, weights)
-    else:
-        split = [jnp.stack(jnp.split(a, chunks, axis=1)) for a in (x_BxTxD, targets, weights)]
-        nll, squares = jax.tree.map(jnp.sum, jax.lax.map(lambda a: jax.checkpoint(sums)(*a), tuple(split)))
-    return nll, squares, jnp.sum(weights)
+    return *model.loss(params, x_BxTxD, targets, weights, z_loss), jnp.sum(weights)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,8 @@ def check_ids(config: RunConfig) -> None:
 
 def _check_run(config: RunConfig, other: RunConfig) -> None:
     was, now = asdict(other.model), asdict(config.model)
-    scope = [name for name in now if name not in (*NOT_OF_THE_TREE, "scan", "remat") and was[name] != now[name]]
+    of_the_tree = [knob.name for knob in fields(config.model) if knob.metadata["changes_result"]]
+    scope = [name for name in of_the_tree if name not in NOT_OF_THE_TREE and was[name] != now[name]]
     if scope:
         told = ", ".join(f"model.{name} was {was[name]} and is {now[name]}" for name in scope[:3])
         raise WeightsError(f"init.run={config.init.run} trained another model: {told}")

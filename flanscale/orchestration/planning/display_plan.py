@@ -9,7 +9,7 @@ from flanscale.orchestration.planning.cost import Estimate
 from flanscale.orchestration.planning.figures import axis_title, axis_value, duration, quantity
 from flanscale.orchestration.planning.grid import Axes, matches, points
 from flanscale.orchestration.planning.ledger import Entry
-from flanscale.orchestration.planning.memory import Compiled, Fit
+from flanscale.orchestration.planning.memory import Compiled, Fit, model_of
 from flanscale.orchestration.planning.plan import Cell, Plan, Point
 from flanscale.orchestration.planning.sheet import Column, Place, Sheet
 from flanscale.orchestration.planning.study import Parent, Rule, described
@@ -144,8 +144,10 @@ def mesh_words(mesh: MeshConfig) -> str:
 def memory_lines(config: RunConfig, taken: Footprint, other: Fit | None) -> list[str]:
     """A step's footprint on the cell's own mesh in words and, where it does not fit, what would."""
     trainer, model, chip = config.trainer, config.model, config.cluster.chip
+    settled = model_of(config).remat
+    remat = model.remat if settled == model.remat else f"{model.remat} ({settled})"
     what = f"{model.name} on {mesh_words(trainer.mesh)}, {trainer.batch_rows} rows of {trainer.input_tokens} +"
-    how = f"{trainer.target_tokens} tokens, {trainer.precision}, {config.optimizer.name}, model.remat={model.remat}"
+    how = f"{trainer.target_tokens} tokens, {trainer.precision}, {config.optimizer.name}, model.remat={remat}"
     of = f" of {CHIPS[chip].gib:g} ({chip}; {RESERVE:.0%} of it in reserve)" if chip else ""
     fits = taken.fits(CHIPS[chip].memory) if chip else True
     lines = [

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from flanscale.chips import CHIPS, Chip
+from flanscale.chips import CHIPS
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.cost import devices, rows_of_embedding
 from flanscale.schema import MeshConfig, ModelConfig, RunConfig
-from flanscale.sizing.memory import Footprint, footprint
+from flanscale.sizing.architecture import attention_of
+from flanscale.sizing.memory import REMATS, Footprint, footprint, least_remat
 
 MOST_DEVICES = 8192
 COMPILE_SECONDS = 1800
@@ -27,8 +28,27 @@ SAVING = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 
 def footprint_of(config: RunConfig) -> Footprint:
-    """The memory of a cell's step on its own mesh."""
-    return footprint(config.model, rows_of_embedding(config), config.optimizer, config.trainer)
+    """The memory of a cell's step on its own mesh, with the `model.remat` of its chip."""
+    return _footprint(replace(config, model=model_of(config)), config.trainer.mesh, config.cluster.chip)
+
+
+def model_of(config: RunConfig) -> ModelConfig:
+    """A cell's model as it will be trained: `model.remat=auto` settled, where its chip is known."""
+    chip, vocab = config.cluster.chip, rows_of_embedding(config)
+    if chip is None:
+        return config.model
+    attention = _attention(config, chip)
+    return least_remat(config.model, vocab, config.optimizer, config.trainer, attention, CHIPS[chip].memory)
+
+
+def _attention(config: RunConfig, chip: str | None) -> str:
+    platform = "cpu" if chip is None else "tpu" if chip.startswith("tpu") else "gpu"
+    return attention_of(config.model, config.trainer.precision, platform)[0]
+
+
+def _footprint(config: RunConfig, mesh: MeshConfig, chip: str | None) -> Footprint:
+    trainer, attention = replace(config.trainer, mesh=mesh), _attention(config, chip)
+    return footprint(config.model, rows_of_embedding(config), config.optimizer, trainer, attention)
 
 
 @dataclass(frozen=True)
@@ -54,43 +74,57 @@ def fits(config: RunConfig, chips: Sequence[str]) -> list[Fit]:
 
     A chip that no mesh of its fits is left out.
     """
-    policies = ("none", "dots", "full")
     found = []
-    for remat in policies[policies.index(config.model.remat) :]:
-        table = _Table(replace(config, model=replace(config.model, remat=remat)))
-        for chip in chips:
-            count = table.smallest(CHIPS[chip])
+    for chip in chips:
+        for remat in _from(config.model.remat):
+            table = _Table(replace(config, model=replace(config.model, remat=remat)), chip)
+            count = table.smallest()
             if count is None:
                 continue
             for number in (count, 2 * count) if len(chips) == 1 else (count,):
                 if number in table.meshes:
-                    found.append(Fit(chip, remat, *table.best(number, CHIPS[chip])))
-    return sorted(found, key=lambda fit: (chips.index(fit.chip), policies.index(fit.remat), fit.devices))
+                    found.append(Fit(chip, remat, *table.best(number)))
+    return found
+
+
+def _from(remat: str) -> Sequence[str]:
+    """The policies from one on, each keeping less than that before it; all of them from auto."""
+    return REMATS if remat == "auto" else REMATS[REMATS.index(remat) :]
 
 
 def smallest_fit(config: RunConfig, chip: str) -> Fit | None:
     """The fewest devices of a chip, in powers of two, that a cell fits on as it is; None where no mesh is enough."""
-    table = _Table(config)
-    count = table.smallest(CHIPS[chip])
-    return None if count is None else Fit(chip, config.model.remat, *table.best(count, CHIPS[chip]))
+    auto = config.model.remat == "auto"
+    least = replace(config, model=replace(config.model, remat="full")) if auto else config
+    table = _Table(least, chip)
+    count = table.smallest()
+    if count is None:
+        return None
+    fit = Fit(chip, least.model.remat, *table.best(count))
+    if not auto:
+        return fit
+    settled = model_of(
+        replace(config, cluster=replace(config.cluster, chip=chip), trainer=replace(config.trainer, mesh=fit.mesh))
+    )
+    return Fit(chip, settled.remat, fit.mesh, _footprint(replace(config, model=settled), fit.mesh, chip))
 
 
 class _Table:
-    """The footprints of a cell on every mesh that divides it, by the number of devices."""
+    """The footprints of a cell on every mesh of a chip that divides it, by the number of devices."""
 
-    def __init__(self, config: RunConfig) -> None:
-        vocab, trainer = rows_of_embedding(config), config.trainer
+    def __init__(self, config: RunConfig, chip: str) -> None:
+        self.limit = CHIPS[chip].memory
         self.meshes: dict[int, list[tuple[MeshConfig, Footprint]]] = {}
-        for mesh in _meshes(config.model, trainer.batch_rows, trainer.microbatches):
-            taken = footprint(config.model, vocab, config.optimizer, replace(trainer, mesh=mesh))
+        for mesh in _meshes(config.model, config.trainer.batch_rows, config.trainer.microbatches):
+            taken = _footprint(config, mesh, chip)
             self.meshes.setdefault(mesh.data * mesh.fsdp * mesh.tensor, []).append((mesh, taken))
 
-    def smallest(self, chip: Chip) -> int | None:
-        return min((n for n, some in self.meshes.items() if any(f.fits(chip.memory) for _, f in some)), default=None)
+    def smallest(self) -> int | None:
+        return min((n for n, some in self.meshes.items() if any(f.fits(self.limit) for _, f in some)), default=None)
 
-    def best(self, count: int, chip: Chip) -> tuple[MeshConfig, Footprint]:
+    def best(self, count: int) -> tuple[MeshConfig, Footprint]:
         """Of those that fit, the one that communicates least: fewest tensor shards, then most copies."""
-        fitting = [entry for entry in self.meshes[count] if entry[1].fits(chip.memory)]
+        fitting = [entry for entry in self.meshes[count] if entry[1].fits(self.limit)]
         if fitting:
             return min(fitting, key=lambda entry: (entry[0].tensor, -entry[0].data))
         return min(self.meshes[count], key=lambda entry: entry[1].total)
@@ -137,7 +171,7 @@ def compiled_memory(config: RunConfig) -> Compiled:
     count, chip = devices(config), CHIPS.get(config.cluster.chip or "")
     topology = _topology(chip.topology, count) if chip and chip.topology else None
     given: dict[str, Any] = {
-        "model": asdict(config.model),
+        "model": asdict(model_of(config)),
         "vocab_size": rows_of_embedding(config),
         "optimizer": asdict(config.optimizer),
         "trainer": asdict(config.trainer),

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flanscale.models.attention import attend
-from flanscale.models.positions import MASKED
+from flanscale.models.attend import Reference
+from flanscale.models.masks import MASKED
 
 
 def by_definition(
@@ -42,7 +42,7 @@ def case(bias_shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
 @jax.jit
 def value_and_gradients(arguments: list[tuple[np.ndarray, ...]], weights: np.ndarray) -> list[Any]:
     """Of each case, in one program."""
-    loss = jax.value_and_grad(lambda *a: (attend(*a) * weights).sum(), argnums=(0, 1, 2, 3))
+    loss = jax.value_and_grad(lambda q, k, v, bias: (Reference(bias)(q, k, v) * weights).sum(), argnums=(0, 1, 2, 3))
     return [loss(*each) for each in arguments]
 
 
@@ -62,6 +62,6 @@ def test_in_bfloat16_the_softmax_stays_exact() -> None:
     q = jnp.ones((1, 1, 1, 4), jnp.bfloat16)
     bias = jnp.array([100.0, 100.1]).reshape(1, 1, 1, 2)
     v = jnp.array([[1.0] * 4, [0.0] * 4], jnp.bfloat16).reshape(1, 1, 2, 4)
-    weight = attend(q, jnp.zeros((1, 1, 2, 4), jnp.bfloat16), v, bias)
+    weight = Reference(bias)(q, jnp.zeros((1, 1, 2, 4), jnp.bfloat16), v)
     assert weight.dtype == jnp.bfloat16
     np.testing.assert_allclose(weight.astype(jnp.float32), 1 / (1 + np.exp(0.1)), rtol=1e-2)
