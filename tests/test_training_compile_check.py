@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import importlib.util
+import math
+import re
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
-from flanscale.chips import GIB
+from flanscale.chips import CHIPS, GIB
 from flanscale.config.compose import Composer
 from flanscale.errors import ConfigError
+from flanscale.inference import decoding
+from flanscale.models import batch_sharding, build_model
 from flanscale.orchestration.planning.cost import rows_of_embedding
 from flanscale.orchestration.planning.display_plan import compiled_line
-from flanscale.orchestration.planning.memory import CUDA_PLUGINS, Compiled, compiled_memory, footprint_of, hosts_of
+from flanscale.orchestration.planning.memory import (
+    CUDA_PLUGINS,
+    Compiled,
+    _topology,
+    compiled_memory,
+    footprint_of,
+    hosts_of,
+    model_of,
+)
 from flanscale.schema import RunConfig
-from flanscale.sizing.memory import footprint
+from flanscale.sizing.memory import LOGITS_AT_ONCE, footprint
+from flanscale.training import validation
+from flanscale.training.compile_check import lowered_step, placed_rows, slice_mesh
+from flanscale.training.optimizers import build_optimizer
+from flanscale.training.step import abstract_state
 
 SMALL = ("model=smollm2_135m", "model.n_layers=4", "model.vocab_size=2048", "trainer.batch_rows=8")
 LONG = ("trainer.input_tokens=192", "trainer.target_tokens=64")
@@ -90,8 +109,7 @@ def test_what_a_gpus_compiler_plans_beyond_its_memory_is_said() -> None:
 @pytest.mark.aot
 @pytest.mark.parametrize(("mesh", "named"), [(1, "h100:1x1x1"), (8, "h100:1x1x8"), (16, "h100:1x2x8")])
 def test_an_h100_is_compiled_for_where_there_is_none(mesh: int, named: str) -> None:
-    if not any(importlib.util.find_spec(plugin) for plugin in CUDA_PLUGINS):
-        pytest.skip("JAX's CUDA plug-in is not installed: pip install '.[aot]'")
+    _needs("h100")
     overrides = (f"trainer.mesh.fsdp={mesh}", "trainer.batch_rows=16", "trainer.precision=bfloat16", "model.remat=full")
     config = cell(*SMALL, *LONG, *overrides, "cluster.chip=h100")
     compiled = compiled_memory(config)
@@ -99,3 +117,64 @@ def test_an_h100_is_compiled_for_where_there_is_none(mesh: int, named: str) -> N
     taken = footprint_of(config)
     assert compiled.arguments == pytest.approx(taken.state + taken.rows, rel=0.02)
     assert compiled.temporary > 0
+
+
+LLAMA = "model=llama3_2_1b model.scan=true optimizer=adamw trainer.input_tokens=768 trainer.target_tokens=256"
+T5_XL = "model=t5_xl model.scan=true optimizer=adafactor trainer.input_tokens=1024 trainer.target_tokens=256"
+FUSED = {"h100": "__cudnn$fmha", "tpu_v5e": "tpu_custom_call"}
+
+
+@pytest.mark.aot
+@pytest.mark.parametrize(
+    ("chip", "devices", "model"),
+    [("h100", 1, LLAMA), ("h100", 8, LLAMA), ("h100", 1, T5_XL), ("h100", 8, T5_XL), ("tpu_v5e", 8, LLAMA)],
+)
+def test_every_program_has_fused_attention_and_neither_its_scores_nor_more_logits_than_allowed(
+    chip: str, devices: int, model: str
+) -> None:
+    """And the estimate is near: the training step, a validation batch, and generation with its prompts."""
+    _needs(chip)
+    rows = 8 * devices
+    given = (f"cluster.chip={chip}", f"trainer.mesh.fsdp={devices}", "trainer.precision=bfloat16")
+    config = cell(*model.split(), *given, f"trainer.batch_rows={rows}", "model.dropout=0")
+    settled, trainer = model_of(config), config.trainer
+    mesh = slice_mesh(trainer.mesh, _topology(CHIPS[chip].topology, devices))
+    made = build_model(settled, rows_of_embedding(config), "bfloat16", mesh.devices.flat[0].platform)
+    step = lowered_step(made, config.optimizer, trainer, mesh).compile()
+    taken = step.memory_analysis()
+    total = taken.argument_size_in_bytes + taken.output_size_in_bytes - taken.alias_size_in_bytes
+    assert footprint_of(config).total == pytest.approx(total + taken.temp_size_in_bytes, rel=0.15)
+
+    state = abstract_state(made, build_optimizer(config.optimizer, 1), mesh)
+    split, whole = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
+    zero = jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)
+    prompts = jax.ShapeDtypeStruct((rows, 1024), jnp.int32, sharding=split)
+    each = [jax.ShapeDtypeStruct((rows,), kind, sharding=split) for kind in (jnp.int32, jnp.bool_)]
+    with jax.set_mesh(mesh):
+        batch = placed_rows(made, trainer, mesh)
+        add = jax.jit(validation._add, static_argnums=0).lower(made, (zero, zero), state.params, batch).compile()
+        answer = decoding._generate.lower(made, 64, state.params, prompts, *each, 64, 1).compile()
+    for program in (step, add, answer):
+        text = program.as_text()
+        assert FUSED[chip] in text
+        assert not scores_of(text, 1024)
+        assert largest(text, "f32", made.vocab_size) <= LOGITS_AT_ONCE
+
+
+def scores_of(text: str, length: int) -> list[str]:
+    """Shapes [B, H, T, S] in a program, of several rows and heads."""
+    found = re.findall(rf"\[(\d+),(\d+),{length},{length}\]", text)
+    return [shape for shape in found if min(map(int, shape)) > 1]
+
+
+def largest(text: str, kind: str, width: int) -> int:
+    """Elements of the largest array of a kind and with a side of that width."""
+    shapes = {tuple(map(int, sides.split(","))) for sides in re.findall(rf"{kind}\[([\d,]+)\]", text)}
+    return max((math.prod(shape) for shape in shapes if shape[-1] == width), default=0)
+
+
+def _needs(chip: str) -> None:
+    if chip == "h100" and not any(importlib.util.find_spec(plugin) for plugin in CUDA_PLUGINS):
+        pytest.skip("JAX's CUDA plug-in is not installed: pip install '.[aot]'")
+    if chip.startswith("tpu") and not importlib.util.find_spec("libtpu"):
+        pytest.skip("libtpu is not installed: pip install '.[tpu]'")

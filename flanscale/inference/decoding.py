@@ -6,6 +6,7 @@ Dimensions: B prompts decoded together, P prompt positions, M new positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -51,6 +52,7 @@ def greedy(
     batches = [by_length[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
     capacity = _padded(max_new_tokens)
     place = _placement(params, batch_size)
+    mesh: Any = place.mesh if place else None
     generated: list[Array] = []
     for batch in batches:
         if len(generated) > 1:
@@ -63,7 +65,8 @@ def greedy(
             tokens[row, : lengths[row]] = prompts[i]
         unused = np.arange(batch_size) >= len(batch)
         placed = _placed((tokens, lengths, unused), place)
-        generated.append(_generate(model, capacity, params, *placed, max_new_tokens, eos_id))
+        with jax.set_mesh(mesh) if mesh else nullcontext():
+            generated.append(_generate(model, capacity, params, *placed, max_new_tokens, eos_id))
     answers: list[list[int]] = [[] for _ in prompts]
     for batch, rows in zip(batches, generated, strict=True):  # fetched last: the device need not wait for the host
         for i, row in zip(batch, _fetched(rows), strict=False):

@@ -108,7 +108,7 @@ class Vocabulary(nn.Module):
             self.head = self.param("head", fan_in(), (c.d_model, self.vocab_size), jnp.float32)
 
     def embed(self, ids: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        x = self.embedding.astype(self.dtype)[ids]
+        x = self.embedding[ids].astype(self.dtype)
         if self.config.scale_embeddings:
             x = x * jnp.asarray(math.sqrt(self.config.d_model), x.dtype)
         return constrain(x, "batch", None, None)

@@ -22,6 +22,7 @@ from flanscale.sizing.flops import FLOAT32, NORMS, Tensor, bytes_on_device, gate
 RESERVE = 0.1  # of a device's memory: lost to fragments, to programs and to communication buffers
 LOGITS_AT_ONCE = 2**28  # elements: 1 GiB of float32 on a device; above it the loss goes in chunks
 LOGITS_COPIES = 2.5  # 2 on TPU, 3 on CPU
+TPU_LANES = 128
 LEAST_FACTORED = 128  # Adafactor factors a parameter where both sides are at least this
 
 
@@ -235,14 +236,19 @@ class _Activations:
         """Of one row of one layer of a scan: what norms, products, attention and nonlinearities are computed from."""
         m, wide, crosses = self.model, FLOAT32, self._crosses(stack)
         vectors = (4 + 2 * crosses if m.architecture == "encoder_decoder" else _VECTORS[m.block]) * m.d_model
-        heads = self._heads * (2 if m.attention_cap is not None else 3)  # queries, output by heads and by positions
-        attention = (1 + crosses) * heads + 2 * self._keys
+        by_positions = 1 if self.attention != "xla" or m.attention_cap is None else 0  # the output once more
+        attention = (1 + crosses) * self._heads * (2 * self._lanes + by_positions) + 2 * self._keys * self._lanes
         if m.qk_norm != "none":
             attention += self._heads + self._keys
         inner = (2 if gated(m) else 1) * self._ff
         scores = self._scores(stack) * (self.width if m.attention_cap is None else self.width + 3 * wide)
         values = self.width * (vectors + attention + inner) + self._masks(stack) + self._beside(stack)
         return stack.tokens * values + scores + self._encoded(stack)
+
+    @property
+    def _lanes(self) -> float:
+        """How many times their size heads take: a TPU pads their width to 128."""
+        return max(1.0, TPU_LANES / self.model.head_dim) if self.attention == "splash" else 1.0
 
     def _beside(self, stack: Stack) -> float:
         """Bytes of one token beside heads: the softmax's sums and, for cuDNN, columns that tell segments."""
@@ -296,7 +302,7 @@ class _Activations:
         fused = 0.0
         if self.attention != "xla":  # its output, and what is kept beside it
             columns = CODE_WIDTH if self.attention == "cudnn" and coded(m) else 0
-            per_head = self.width * (m.head_dim + columns) + FLOAT32
+            per_head = self.width * (m.head_dim * self._lanes + columns) + FLOAT32
             fused = (1 + crosses) * self._heads / m.head_dim * per_head
         return stack.tokens * (self.width * products + fused) + self._encoded(stack)
 
@@ -312,7 +318,7 @@ def _kernels(model: ModelConfig, mesh: MeshConfig, layers: float, width: int) ->
 
 def _table(model: ModelConfig, vocab: int, mesh: MeshConfig, width: int) -> float:
     """A copy of the table that makes logits, and its gradient, which is made with the loss."""
-    return vocab * model.d_model / split_in(vocab, mesh.tensor) * (width + FLOAT32)
+    return vocab * model.d_model / split_in(vocab, mesh.tensor) * (width + FLOAT32 / split_in(model.d_model, mesh.fsdp))
 
 
 def _logits(model: ModelConfig, vocab: int, trainer: TrainerConfig) -> float:

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from flanscale.models import batch_sharding, build_mesh, build_model
+from flanscale.models import Model, batch_sharding, build_mesh, build_model
 from flanscale.schema import MeshConfig, ModelConfig, OptimizerConfig, TrainerConfig
 from flanscale.training.footprint import abstract_rows
 from flanscale.training.gpu_targets import TARGETS
@@ -52,17 +52,8 @@ def compiled_memory(
     """
     mesh = slice_mesh(trainer.mesh, topology) if topology else build_mesh(trainer.mesh)
     made = build_model(model, vocab_size, trainer.precision, mesh.devices.flat[0].platform)
-    rule = build_optimizer(optimizer, max(trainer.steps, 1))
     began = time.perf_counter()
-    state, key = abstract_state(made, rule, mesh), jax.eval_shape(lambda: jax.random.key(0))
-    with jax.set_mesh(mesh):
-        rows = batch_sharding(mesh)
-        batch = {
-            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows)
-            for name, x in abstract_rows(trainer, model, trainer.batch_rows).items()
-        }
-        step: Any = build_step(made, rule, state, z_loss=trainer.z_loss, microbatches=trainer.microbatches)
-        taken = step.lower(state, batch, key).compile().memory_analysis()
+    taken = lowered_step(made, optimizer, trainer, mesh).compile().memory_analysis()
     return {
         "arguments": taken.argument_size_in_bytes,
         "output": taken.output_size_in_bytes,
@@ -70,6 +61,21 @@ def compiled_memory(
         "temporary": taken.temp_size_in_bytes,
         "seconds": time.perf_counter() - began,
     }
+
+
+def lowered_step(model: Model, optimizer: OptimizerConfig, trainer: TrainerConfig, mesh: Mesh) -> Any:
+    """The training step of shapes on a mesh, ready to be compiled."""
+    rule = build_optimizer(optimizer, max(trainer.steps, 1))
+    state, key = abstract_state(model, rule, mesh), jax.eval_shape(lambda: jax.random.key(0))
+    with jax.set_mesh(mesh):
+        step: Any = build_step(model, rule, state, z_loss=trainer.z_loss, microbatches=trainer.microbatches)
+        return step.lower(state, placed_rows(model, trainer, mesh), key)
+
+
+def placed_rows(model: Model, trainer: TrainerConfig, mesh: Mesh) -> dict[str, Any]:
+    """The shapes of a batch, split over the mesh."""
+    rows, split = abstract_rows(trainer, model.config, trainer.batch_rows), batch_sharding(mesh)
+    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split) for name, x in rows.items()}
 
 
 def slice_mesh(config: MeshConfig, topology: str) -> Mesh:
