@@ -37,7 +37,7 @@ PACKAGES = (
     *("jax", "jaxlib", "jax-cuda13-plugin", "jax-cuda12-plugin", "nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "flax"),
     *("optax", "orbax-checkpoint", "numpy", "torch", "triton", "transformers"),
 )
-FLAGS = ("XLA_", "JAX_", "TF_", "TORCH", "NVIDIA_", "CUDA_", "CUBLAS")  # how the names of the variables begin
+FLAGS = ("XLA_", "JAX_", "TORCH", "PYTORCH", "NVIDIA_", "CUDA_", "CUBLAS")  # how the names of the variables begin
 
 Line = dict[str, Any]
 
@@ -151,7 +151,7 @@ TINY = Scale(
 
 def cases(scale: Scale, folder: Path, peer: str, data: Path | None) -> Iterator[Case]:
     """Everything, the most valuable first; `folder` is where our sides leave the peer's their weights."""
-    yield Case("recovery", "embedded study", ["recovery.py", *scale.recovery], 100)
+    yield recovery("embedded study", scale)
     yield Case("attention", "forward + backward", ["attention.py", *scale.attention], 100)
     yield from (training(scale, n, remat[0], folder) for n, remat in enumerate(scale.remat))
     yield from (their_training(scale, n, folder, peer) for n in range(len(scale.trained)))
@@ -162,7 +162,13 @@ def cases(scale: Scale, folder: Path, peer: str, data: Path | None) -> Iterator[
         yield finetuning(scale, peer, data)
     if scale is CARD:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_exclude_nondeterministic_ops=true"
-        yield Case("recovery", "only deterministic", ["recovery.py"], 100, environment={"XLA_FLAGS": flags})
+        yield recovery("deterministic operations alone", scale, XLA_FLAGS=flags)
+
+
+def recovery(name: str, scale: Scale, **environment: str) -> Case:
+    """Memory is not taken beforehand: a killed process may give its own back late."""
+    environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    return Case("recovery", name, ["recovery.py", *scale.recovery], 120, environment=environment)
 
 
 def training(scale: Scale, number: int, remat: str, folder: Path | None) -> Case:
@@ -171,14 +177,14 @@ def training(scale: Scale, number: int, remat: str, folder: Path | None) -> Case
     left = ["--folder", str(folder / str(number))] if folder else []
     words = ["--steps", str(scale.steps), "--side", "flanscale", f"--set=model.remat={remat}", *left]
     command = ["training.py", *trained.words(), *scale.machine, *words]
-    return Case("training", f"{trained.name}, remat={remat}", command, 90, ROUNDS, partial(rates, trained))
+    return Case("training", f"{trained.name}, remat={remat}", command, 120, ROUNDS, partial(rates, trained))
 
 
 def their_training(scale: Scale, number: int, folder: Path, peer: str) -> Case:
     trained = scale.trained[number]
     words = ["--steps", str(scale.steps), "--side", "transformers", "--folder", str(folder / str(number))]
     command = ["training.py", *trained.words(), *scale.machine, *words, *scale.peer]
-    return Case("peers", trained.name, command, 100, ROUNDS, partial(rates, trained), peer)
+    return Case("peers", trained.name, command, 120, ROUNDS, partial(rates, trained), peer)
 
 
 def generation(scale: Scale, folder: Path, peer: str) -> Iterator[Case]:
@@ -361,7 +367,9 @@ def main() -> None:
     scale = TINY if options.tiny else CARD
     data = os.environ.get("FLANSCALE_SHARED_DATA")
     end = time.monotonic() + 60 * (options.minutes or scale.minutes)
-    if not options.tiny:
+    if options.tiny:
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    else:
         if not _card():
             parser.error("nvidia-smi shows no card here; --tiny is what a CPU can do")
         os.environ.setdefault("JAX_PLATFORMS", "cuda,cpu")  # an error where JAX sees none

@@ -21,6 +21,10 @@ if $fetch; then
     exec "$python" -m pip wheel --quiet --no-deps --constraint constraints.txt --wheel-dir "$wheels" "${packages[@]}"
 fi
 
+if [[ ! -d $wheels ]]; then
+    echo "device.sh: $wheels is no folder; benchmarks/device.sh --fetch $wheels makes it where there is a network" >&2
+    exit 2
+fi
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
 "$python" -m pip install --quiet --no-index --no-deps --no-compile --find-links "$wheels" --target "$site" "${packages[@]}"

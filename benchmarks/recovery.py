@@ -96,7 +96,7 @@ def differences(one: Path, other: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="micro")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -234,7 +234,6 @@ def their_model(options: argparse.Namespace, dropout: float, dtype: str = "float
     if AutoConfig.from_pretrained(folder).is_encoder_decoder:
         model = AutoModelForSeq2SeqLM.from_pretrained(folder, dropout_rate=dropout, dtype=getattr(torch, dtype))
     else:
-        assert not dropout, "transformers' decoders have none where ours have it"
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     device = "cuda" if options.device == "gpu" else "cpu"
     about = {package: importlib.metadata.version(package) for package in ("torch", "transformers")}
@@ -438,6 +437,8 @@ def main() -> None:
         serve(options, {"flanscale": ours, "transformers": theirs}[options.side])
         return
     begin(options, parser)
+    if any(options.dropout) and our_config(options).model.architecture == "decoder":
+        parser.error("--dropout 0: transformers' decoders have none where ours have it")
     own = ["--rows", options.rows, "--tokens", *options.tokens, "--steps", options.steps, "--warmup", options.warmup]
     flags = ["--peer-compile"] if options.peer_compile else []
     for dropout in options.dropout:
