@@ -275,7 +275,7 @@ def run(case: Case, log: Path, limit: float) -> tuple[list[Line], str | None]:
         finally:
             with suppress(ProcessLookupError):  # nor what it has started
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.communicate()
     if why is None and process.returncode:
         why = f"ended with {process.returncode}: {_last_words(log.with_suffix('.err'))}"
     return list(_json_lines(log.with_suffix(".out"))), why
