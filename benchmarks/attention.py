@@ -70,24 +70,33 @@ Attend = Callable[[Shape, Inputs, Any], Any]  # (shape, inputs, segments [B, T])
 # --- who attends --------------------------------------------------------------------------------------------------
 
 
-def ours(shape: Shape, inputs: Inputs, segments: Any) -> Any:
+def ours(shape: Shape, inputs: Inputs, segments: Any, *, by: str) -> Any:
     """The project's attention on packed rows, as its models call it."""
-    from flanscale.models.attention import attend
-    from flanscale.models.positions import as_bias, segment_mask
+    from flanscale.models.attend import prepare
+    from flanscale.models.masks import Mask
+    from flanscale.schema import ModelConfig
 
-    bias = as_bias(segment_mask(segments, segments, causal=not shape.t5))
-    if inputs.bias is not None:
-        bias = bias + inputs.bias
-    return attend(inputs.q * shape.scale, inputs.k, inputs.v, bias)
+    config = ModelConfig(
+        name=shape.name,
+        architecture="encoder_decoder" if shape.t5 else "decoder",
+        d_model=shape.heads * shape.width,
+        n_layers=1,
+        n_heads=shape.heads,
+        n_kv_heads=shape.kv_heads,
+        head_dim=shape.width,
+        d_ff=1,
+    )
+    attend = prepare(by, config, Mask.packed(segments, segments, causal=not shape.t5), inputs.bias)
+    return attend(inputs.q * shape.scale, inputs.k, inputs.v)
 
 
 def theirs(shape: Shape, inputs: Inputs, segments: Any, *, by: str, segments_as: str) -> Any:
     """JAX's, on [B, T, H, K]. Segments go in as a mask, as a bias, or not at all: then all of a row is one."""
     import jax
 
-    from flanscale.models.positions import as_bias, segment_mask
+    from flanscale.models.masks import Mask, as_bias
 
-    mask = segment_mask(segments, segments, causal=not shape.t5)
+    mask = Mask.packed(segments, segments, causal=not shape.t5).dense()
     how: dict[str, Any] = {"scale": shape.scale, "implementation": by}
     if segments_as == "mask":
         how |= {"mask": mask, "bias": inputs.bias}
@@ -111,7 +120,7 @@ class Variant:
         return np.swapaxes(x, 1, 2) if self.positions_first else x
 
 
-OURS = Variant("flanscale", ours, positions_first=False, packed=True)
+OURS = {by: Variant(f"flanscale, {by}", partial(ours, by=by), False, True) for by in ("cudnn", "xla")}
 PEERS = [
     Variant(f"{name}, {words}", partial(theirs, by=by, segments_as=segments_as), True, segments_as != "nothing")
     for name, by, segments_as, words in (
@@ -253,11 +262,12 @@ def leak(variant: Variant, shape: Shape, precision: str) -> float:
 def lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What is told, the project's own before its peers."""
     precision = options.precision
+    own = list(OURS.values()) if options.device == "gpu" else [OURS["xla"]]
     yield {"what": f"matrix products of {options.products}²", "tflops": products(options.products, precision)}
-    yield from (_tried(_checked, OURS, shape, precision) for shape in CHECKED)
+    yield from (_tried(_checked, variant, shape, precision) for variant in own for shape in CHECKED)
     for shape in SHAPES:
         smaller = replace(shape, rows=max(1, shape.rows // options.divide), length=shape.length // options.divide)
-        yield from (_tried(_timed, variant, smaller, precision, options.repeats) for variant in (OURS, *PEERS))
+        yield from (_tried(_timed, variant, smaller, precision, options.repeats) for variant in (*own, *PEERS))
     packed = [variant for variant in PEERS if variant.packed]
     yield from (_tried(_checked, variant, shape, precision) for shape in CHECKED for variant in packed)
 
@@ -294,7 +304,7 @@ def main() -> None:
     wrong = []
     for line in lines(options):
         print(json.dumps(line, ensure_ascii=False), flush=True)
-        if "error" in line and line["what"].endswith(OURS.name):
+        if "error" in line and ", flanscale, " in line["what"]:
             wrong.append(line["what"])
     if wrong:
         raise SystemExit(f"wrong: {'; '.join(wrong)}")

@@ -82,7 +82,7 @@ class Scale:
 
     machine: tuple[str, ...]  # device, precision and threads of every case
     trained: tuple[Trained, ...]
-    remat: tuple[tuple[str, ...], ...]  # of each model, the most wanted first
+    remat: tuple[str, ...]  # what is tried beside the project's own choice, the most wanted first
     steps: int
     generation: tuple[str, ...]
     evaluated: tuple[str, ...]
@@ -102,7 +102,7 @@ CARD = Scale(
         Trained("T5-base 64×(512+128)", "t5_base", 64, (512, 128)),
         Trained("T5-XL 8×(1024+256)", "t5_xl", 8, (1024, 256), "adafactor"),
     ),
-    remat=(("full", "none", "dots"), ("none", "dots", "full"), ("full", "dots", "none")),
+    remat=("full", "none", "attention", "dots"),
     steps=10,
     generation=("--model", "llama3_2_1b", "--rows", "32", "--prompt", "512", "--new", "64"),
     evaluated=("t5_base", "llama3_2_1b"),
@@ -132,7 +132,7 @@ TINY = Scale(
         Trained("tiny T5 2×(16+16)", "t5_micro", 2, (16, 16)),
         Trained("tiny T5 2×(16+8)", "t5_micro", 2, (16, 8), "adafactor"),
     ),
-    remat=(("full",), ("none",), ("dots",)),
+    remat=("full",),
     steps=2,
     generation=(
         *("--model", "llama3_2_1b", *(f"--set={knob}" for knob in LITTLE_LLAMA)),
@@ -153,11 +153,12 @@ def cases(scale: Scale, folder: Path, peer: str, data: Path | None) -> Iterator[
     """Everything, the most valuable first; `folder` is where our sides leave the peer's their weights."""
     yield recovery("embedded study", scale)
     yield Case("attention", "forward + backward", ["attention.py", *scale.attention], 100)
-    yield from (training(scale, n, remat[0], folder) for n, remat in enumerate(scale.remat))
-    yield from (their_training(scale, n, folder, peer) for n in range(len(scale.trained)))
+    models = range(len(scale.trained))
+    yield from (training(scale, n, "auto", folder) for n in models)
+    yield from (their_training(scale, n, folder, peer) for n in models)
     yield from generation(scale, folder, peer)
     yield from (evaluation(scale, model, data) for model in scale.evaluated)
-    yield from (training(scale, n, choice, None) for n, remat in enumerate(scale.remat) for choice in remat[1:])
+    yield from (training(scale, n, choice, None) for choice in scale.remat for n in models)
     if data is not None:
         yield finetuning(scale, peer, data)
     if scale is CARD:
@@ -172,7 +173,7 @@ def recovery(name: str, scale: Scale, **environment: str) -> Case:
 
 
 def training(scale: Scale, number: int, remat: str, folder: Path | None) -> Case:
-    """Our step; the first choice of a model leaves its weights for the peer."""
+    """Our step; with a folder it leaves its weights for the peer."""
     trained = scale.trained[number]
     left = ["--folder", str(folder / str(number))] if folder else []
     words = ["--steps", str(scale.steps), "--side", "flanscale", f"--set=model.remat={remat}", *left]

@@ -266,13 +266,16 @@ class OurStep:
 
     def __post_init__(self) -> None:
         shape = (f"trainer.batch_rows={self.rows}", *self._widths(), f"model.dropout={self.dropout}")
-        config, model = self.config, self.model = our_model(self.options, *shape)
+        config, model = our_model(self.options, *shape)
         import jax
 
         from flanscale.models import batch_sharding, build_mesh
         from flanscale.training import build_optimizer
+        from flanscale.training.footprint import Setting, with_least_remat
         from flanscale.training.step import abstract_state, build_step, init_state
 
+        model = with_least_remat(Setting(model, config.optimizer, config.trainer))
+        self.config, self.model = config, model
         mesh, optimizer = build_mesh(config.trainer.mesh), build_optimizer(config.optimizer, 1000)
         jax.set_mesh(mesh)
         abstract = abstract_state(model, optimizer, mesh)
@@ -392,7 +395,8 @@ def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
         batch[f"{stack}_input_tokens"] = tokens.astype(np.int32)
         batch[f"{stack}_segment_ids"] = np.ones(tokens.shape, np.int32)
         batch[f"{stack}_positions"] = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
-    about = devices() | {"flops": flops_a_token(step.config)}
+    about = devices() | {"attention": step.model.implementation, "remat": step.model.config.remat}
+    about["flops"] = flops_a_token(step.config)
     if options.device == "cpu":
         about["limit"] = fastest_products()
     return about | _warmed_up(options, step, batch), _round(options, step, batch)
