@@ -149,7 +149,12 @@ def parser_of(words: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=words)
     parser.add_argument("--peer", help="Python of an environment with benchmarks/requirements.txt")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="peer: autocast")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="peer: autocast; in generation its weights",
+    )
     parser.add_argument("--model", default=MODEL, help="of conf/model, if transformers has its like")
     parser.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="adamw")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of our side: model.remat=full")
