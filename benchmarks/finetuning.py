@@ -20,6 +20,7 @@ from training import (
     TheirStep,
     begin,
     devices,
+    our_config,
     parser_of,
     serve,
     take_turns,
@@ -149,6 +150,8 @@ def main() -> None:
     if not options.data:
         parser.error("--data DIR: where are niv2/, cot/ and tokenizer/?")
     begin(options, parser)
+    if our_config(options).model.architecture == "decoder":
+        parser.error(f"--model {options.model}: the pairs of inputs and targets here are an encoder-decoder's")
     with tempfile.TemporaryDirectory() as folder:
         pool = Path(folder) / "pool.npz"
         print(f"{options.model}, {options.precision}, {options.threads} threads; {write_pool(options.data, pool)}")

@@ -1,4 +1,4 @@
-"""How fast does a T5-small answer greedily, beside transformers' generate on the same cores or card?
+"""How fast does a T5 or a decoder answer greedily, beside transformers' generate on the same cores or card?
 
 One command: `python benchmarks/generation.py --peer PYTHON`, where PYTHON is the interpreter of an environment with
 benchmarks/requirements.txt. What each side does is said in benchmarks/README.md.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ from training import (
 
 
 def prompts_of(options: argparse.Namespace) -> Any:
-    """Random prompts [B, P], whose last token is EOS on both sides."""
+    """Random prompts [B, P] that end in EOS, as an encoder reads them."""
     import numpy as np
 
     prompts = np.random.default_rng(0).integers(3, 32000, (options.rows, options.prompt))
@@ -42,37 +43,41 @@ def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
 
     params = jax.jit(model.init)(jax.random.key(0))
     leave_weights(options.folder, model, params)
-    prompts = prompts_of(options)[:, :-1].tolist()  # `greedy` appends the EOS itself
+    prompts = prompts_of(options).tolist()
     never = -1  # no row may end early
     generate = partial(
         greedy, model, params, prompts, max_new_tokens=options.new, batch_size=options.rows, eos_id=never
     )
-    return devices() | _noted(options, generate()), _round(options, generate)
+    return devices() | _first(options, generate), _round(options, generate)
 
 
 def theirs(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
-    model, about = their_model(options, dropout=0.0)
+    model, about = their_model(options, 0.0, options.precision)
     import torch
 
     model.eval()
-    prompts = torch.as_tensor(prompts_of(options)).to(model.device)
-    exactly = {"min_new_tokens": options.new, "max_new_tokens": options.new}
+    prompts, start = torch.as_tensor(prompts_of(options)).to(model.device), 1  # an answer stands behind its start token
+    if not model.config.is_encoder_decoder:  # or behind the prompt
+        prompts = torch.nn.functional.pad(prompts, (1, 0), value=model.config.bos_token_id)
+        start = prompts.shape[1]
+    how = {"min_new_tokens": options.new, "max_new_tokens": options.new, "do_sample": False, "num_beams": 1}
+    if options.peer_static:
+        how["cache_implementation"] = "static"
 
     @torch.inference_mode()
     def generate() -> list[list[int]]:
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
-            tokens = model.generate(
-                prompts,
-                attention_mask=torch.ones_like(prompts),
-                do_sample=False,
-                num_beams=1,
-                use_cache=True,
-                **exactly,
-            )
-        answers: list[list[int]] = tokens[:, 1:].tolist()  # without the start token
+        tokens = model.generate(prompts, attention_mask=torch.ones_like(prompts), use_cache=True, **how)
+        answers: list[list[int]] = tokens[:, start:].tolist()
         return answers
 
-    return about | _noted(options, generate()), _round(options, generate)
+    return about | _first(options, generate), _round(options, generate)
+
+
+def _first(options: argparse.Namespace, generate: Any) -> dict[str, Any]:
+    """The first answers, with what it took to compile."""
+    began = time.perf_counter()
+    answers = generate()
+    return {"first_call_seconds": time.perf_counter() - began} | _noted(options, answers)
 
 
 def _noted(options: argparse.Namespace, answers: list[list[int]]) -> dict[str, Any]:
@@ -102,6 +107,9 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=256, help="tokens of each prompt, its EOS among them")
     parser.add_argument("--new", type=int, default=64, help="tokens of each answer")
     parser.add_argument("--calls", type=int, default=2, help="of a round")
+    parser.add_argument(
+        "--peer-static", action="store_true", help="a static cache, with which a GPU's steps are compiled"
+    )
     options = parser.parse_args()
     if options.side:
         options.rows = options.rows[0]
@@ -112,7 +120,8 @@ def main() -> None:
         shape = f"{rows} prompts of {options.prompt} tokens, {options.new} new ones"
         print(f"\n{options.model}, {shape}, {options.precision}, {options.threads} threads")
         own = ["--rows", rows, "--prompt", options.prompt, "--new", options.new, "--calls", options.calls]
-        turns = take_turns(options, list(map(str, own)))
+        flags = ["--peer-static"] if options.peer_static else []
+        turns = take_turns(options, [*map(str, own), *flags])
         for name, about in turns.about.items():
             print(f"  {name:13} {json.dumps(about)}")
         turns.show("new tokens/s")

@@ -1,4 +1,4 @@
-"""How fast is a training step of T5-small, beside transformers on the same cores or card?
+"""How fast is a training step of a T5 or a decoder, beside transformers on the same cores or card?
 
 One command: `python benchmarks/training.py --peer PYTHON`, where PYTHON is the interpreter of an environment with
 benchmarks/requirements.txt; `--device gpu --precision bfloat16 --rows 64` where JAX and torch see a GPU. What each side
@@ -28,7 +28,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 VOCABULARY, EOS = 32128, 1
 MODEL = "t5_1_0_small"  # 60.5 million parameters
-OPTIMIZER = {"learning_rate": 1e-4, "b1": 0.9, "b2": 0.98, "weight_decay": 0.01}
+OPTIMIZERS = {
+    "adamw": {"learning_rate": 1e-4, "b1": 0.9, "b2": 0.98, "weight_decay": 0.01},
+    "adafactor": {"learning_rate": 1e-3, "decay_rate": 0.8},
+}
 
 Round = Callable[[int], dict[str, Any]]  # one measurement, by its number; what it did, in numbers
 Build = Callable[[argparse.Namespace], tuple[dict[str, Any], Round]]  # what a side says of itself, when warmed up
@@ -77,7 +80,21 @@ def serve(options: argparse.Namespace, build: Build) -> None:
         done = measure(int(line))
         seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        print(json.dumps({"seconds": seconds, "cpu": cpu} | done), file=answers, flush=True)
+        done |= {"seconds": seconds, "cpu": cpu, "peak_gib": peak_gib(options)}
+        print(json.dumps(done), file=answers, flush=True)
+
+
+def peak_gib(options: argparse.Namespace) -> float:
+    """The most memory that this process has held: the card's, or on a CPU the machine's."""
+    if options.device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if options.side == "flanscale":
+        import jax
+
+        return float(jax.local_devices()[0].memory_stats()["peak_bytes_in_use"]) / 2**30
+    import torch
+
+    return float(torch.cuda.max_memory_allocated()) / 2**30
 
 
 @dataclass(frozen=True)
@@ -102,6 +119,8 @@ class Turns:
             ratios = self.ratios(per)
             listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
             print(f"  ratio by {words:12} {statistics.median(ratios):6.2f}   rounds: {listed}")
+        medians = {side: statistics.median(self.rates(side)) for side in self.rounds}
+        print(json.dumps({"unit": unit, **medians, "ratio": statistics.median(self.ratios())}))
 
 
 def take_turns(options: argparse.Namespace, arguments: Sequence[str]) -> Turns:
@@ -130,8 +149,15 @@ def parser_of(words: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=words)
     parser.add_argument("--peer", help="Python of an environment with benchmarks/requirements.txt")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="peer: autocast")
-    parser.add_argument("--model", default=MODEL, help="a T5 of conf/model")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="peer: autocast; in generation its weights",
+    )
+    parser.add_argument("--model", default=MODEL, help="of conf/model, if transformers has its like")
+    parser.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="adamw")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of our side: model.remat=full")
     parser.add_argument("--threads", type=int, default=2, help="cores that each side may use")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", choices=("flanscale", "transformers"), help=argparse.SUPPRESS)
@@ -140,8 +166,9 @@ def parser_of(words: str | None) -> argparse.ArgumentParser:
 
 
 def common(options: argparse.Namespace) -> list[str]:
-    names = ("device", "precision", "model", "threads")
-    return [word for name in names for word in (f"--{name}", str(getattr(options, name)))]
+    names = ("device", "precision", "model", "optimizer", "threads")
+    words = [word for name in names for word in (f"--{name}", str(getattr(options, name)))]
+    return [*words, *(f"--set={override}" for override in options.set)]
 
 
 def begin(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -156,28 +183,36 @@ def begin(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 # --- both sides' models -------------------------------------------------------------------------------------------
 
 
+def our_config(options: argparse.Namespace, *overrides: str) -> Any:
+    """The configuration of a cell as the options say."""
+    from flanscale.config.compose import Composer
+
+    knobs = [f"optimizer.{name}={value}" for name, value in OPTIMIZERS[options.optimizer].items()]
+    fixed = ["optimizer.schedule=constant", "optimizer.warmup_steps=0", "optimizer.clip_norm=null"]
+    chosen = [f"model={options.model}", f"optimizer={options.optimizer}", f"trainer.precision={options.precision}"]
+    return Composer().compose(
+        [*chosen, "mixture.count=1", "trainer.z_loss=0", *fixed, *knobs, *overrides, *options.set]
+    )
+
+
 def our_model(options: argparse.Namespace, *overrides: str) -> tuple[Any, Any]:
     """(configuration, model), the process set up as a run of the project is."""
-    from flanscale.config.compose import Composer
     from flanscale.models import build_model
     from flanscale.training import keep_freed_memory
 
     keep_freed_memory()
-    knobs = [f"optimizer.{name}={value}" for name, value in OPTIMIZER.items()]
-    fixed = ["optimizer=adamw", "optimizer.schedule=constant", "optimizer.warmup_steps=0", "optimizer.clip_norm=null"]
-    precision = f"trainer.precision={options.precision}"
-    config = Composer().compose(
-        [f"model={options.model}", "mixture.count=1", "trainer.z_loss=0", precision, *fixed, *knobs, *overrides]
-    )
+    config = our_config(options, *overrides)
     return config, build_model(config.model, VOCABULARY, config.trainer.precision)
 
 
-def leave_weights(folder: Path, model: Any, params: Any) -> None:
-    """The parameters as a folder that transformers loads."""
+def leave_weights(folder: Path | None, model: Any, params: Any) -> None:
+    """The parameters as a folder that transformers loads, where anybody wants them."""
     from flanscale.weights.config_write import write_config
     from flanscale.weights.export import write_folder
 
-    (folder / "model").mkdir()
+    if folder is None:
+        return
+    (folder / "model").mkdir(parents=True)
     write_folder(folder / "model", model, params, write_config(model.config, model.vocab_size, eos_id=EOS))
 
 
@@ -187,23 +222,42 @@ def devices() -> dict[str, Any]:
     return {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
 
 
-def their_model(options: argparse.Namespace, dropout: float) -> tuple[Any, dict[str, Any]]:
+def their_model(options: argparse.Namespace, dropout: float, dtype: str = "float32") -> tuple[Any, dict[str, Any]]:
     """transformers' model of the weights that our side left, and what it runs on; freed memory is kept, as by ours."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(-4, 0)  # M_MMAP_MAX
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+    folder = options.folder / "model"
+    if not folder.exists():
+        raise SystemExit(f"{folder}: no weights here, which our side leaves before its first step")
     import torch
-    from transformers import AutoModelForSeq2SeqLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision("highest")
-    model = AutoModelForSeq2SeqLM.from_pretrained(options.folder / "model", dropout_rate=dropout, dtype=torch.float32)
+    if AutoConfig.from_pretrained(folder).is_encoder_decoder:
+        model = AutoModelForSeq2SeqLM.from_pretrained(folder, dropout_rate=dropout, dtype=getattr(torch, dtype))
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     device = "cuda" if options.device == "gpu" else "cpu"
     about = {package: importlib.metadata.version(package) for package in ("torch", "transformers")}
     about["attention"] = model.config._attn_implementation
     about["device"] = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     return model.to(device), about
+
+
+def their_optimizer(options: argparse.Namespace, parameters: Any) -> Any:
+    knobs = OPTIMIZERS[options.optimizer]
+    if options.optimizer == "adafactor":
+        from transformers.optimization import Adafactor
+
+        fixed = {"relative_step": False, "scale_parameter": True, "warmup_init": False}
+        return Adafactor(parameters, lr=knobs["learning_rate"], decay_rate=-knobs["decay_rate"], **fixed)
+    import torch
+
+    rest = {"lr": knobs["learning_rate"], "weight_decay": knobs["weight_decay"], "fused": True}
+    return torch.optim.AdamW(parameters, betas=(knobs["b1"], knobs["b2"]), **rest)
 
 
 @dataclass
@@ -217,14 +271,16 @@ class OurStep:
 
     def __post_init__(self) -> None:
         shape = (f"trainer.batch_rows={self.rows}", *self._widths(), f"model.dropout={self.dropout}")
-        config, self.model = our_model(self.options, *shape)
-        model = self.model
+        config, model = our_model(self.options, *shape)
         import jax
 
         from flanscale.models import batch_sharding, build_mesh
         from flanscale.training import build_optimizer
+        from flanscale.training.footprint import Setting, with_least_remat
         from flanscale.training.step import abstract_state, build_step, init_state
 
+        model = with_least_remat(Setting(model, config.optimizer, config.trainer))
+        self.config, self.model = config, model
         mesh, optimizer = build_mesh(config.trainer.mesh), build_optimizer(config.optimizer, 1000)
         jax.set_mesh(mesh)
         abstract = abstract_state(model, optimizer, mesh)
@@ -256,7 +312,7 @@ class OurStep:
 
 @dataclass
 class TheirStep:
-    """The usual loop: loss, backward, AdamW; autocast where bfloat16 is asked for."""
+    """The usual loop: loss, backward, optimizer; autocast where bfloat16 is asked for."""
 
     options: argparse.Namespace
     dropout: float
@@ -267,9 +323,7 @@ class TheirStep:
         import torch
 
         self.model.train()
-        betas = (OPTIMIZER["b1"], OPTIMIZER["b2"])
-        rest = {"lr": OPTIMIZER["learning_rate"], "weight_decay": OPTIMIZER["weight_decay"], "fused": True}
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), betas=betas, **rest)
+        self.optimizer = their_optimizer(self.options, self.model.parameters())
         self.called = torch.compile(self.model) if self.compiled else self.model
 
     def __call__(self, batches: Sequence[dict[str, Any]]) -> list[float]:
@@ -299,6 +353,22 @@ def tokens_of(options: argparse.Namespace) -> tuple[Any, Any]:
     return inputs, targets
 
 
+def decoder_rows(options: argparse.Namespace, bos: int) -> tuple[Any, Any]:
+    """What a decoder reads [B, S + T] and predicts of the same tokens: every one of them."""
+    import numpy as np
+
+    targets = np.concatenate(tokens_of(options), axis=1)
+    return np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=bos), targets
+
+
+def flops_a_token(config: Any) -> float:
+    """Operations of a training step for each token of full rows, as the project counts them."""
+    from flanscale.sizing.flops import training_flops
+
+    widths = (config.trainer.input_tokens, config.trainer.target_tokens)
+    return training_flops(config.model, VOCABULARY, *widths) / sum(widths)
+
+
 def fastest_products() -> float:
     """FLOP/s of the best of some matrix products in float32: what no step made of them can pass."""
     import jax
@@ -318,25 +388,41 @@ def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     import numpy as np
 
     step = OurStep(options, tuple(options.tokens), options.rows, options.dropout[0])
-    inputs, targets = (tokens.astype(np.int32) for tokens in tokens_of(options))
-    batch = {"encoder_input_tokens": inputs, "decoder_target_tokens": targets}
-    batch["decoder_input_tokens"] = np.pad(targets[:, :-1], ((0, 0), (1, 0)))
+    if step.model.config.architecture == "decoder":
+        inputs, targets = decoder_rows(options, step.model.config.bos_id)
+        read = {"decoder": inputs}
+    else:
+        inputs, targets = tokens_of(options)
+        read = {"encoder": inputs, "decoder": np.pad(targets[:, :-1], ((0, 0), (1, 0)))}
+    batch = {"decoder_target_tokens": targets.astype(np.int32)}
     batch["decoder_loss_weights"] = np.ones(targets.shape, np.float32)
-    for stack, tokens in (("encoder", inputs), ("decoder", targets)):
-        batch[f"{stack}_segment_ids"] = np.ones_like(tokens)
+    for stack, tokens in read.items():
+        batch[f"{stack}_input_tokens"] = tokens.astype(np.int32)
+        batch[f"{stack}_segment_ids"] = np.ones(tokens.shape, np.int32)
         batch[f"{stack}_positions"] = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
-    from flanscale.sizing.flops import training_flops
-
-    row = training_flops(step.model.config, step.model.vocab_size, *options.tokens)
-    about = {"limit": fastest_products(), "flops": row / sum(options.tokens)}  # a second, a token
-    return devices() | about | {"losses": step([batch] * options.warmup)}, _round(options, step, batch)
+    about = devices() | {"attention": step.model.implementation, "remat": step.model.config.remat}
+    about["flops"] = flops_a_token(step.config)
+    if options.device == "cpu":
+        about["limit"] = fastest_products()
+    return about | _warmed_up(options, step, batch), _round(options, step, batch)
 
 
 def theirs(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     step = TheirStep(options, options.dropout[0], options.peer_compile)
-    inputs, targets = tokens_of(options)
-    batch = {"input_ids": inputs, "labels": targets}
-    return step.about | {"losses": step([batch] * options.warmup)}, _round(options, step, batch)
+    if step.model.config.is_encoder_decoder:
+        inputs, targets = tokens_of(options)
+        batch = {"input_ids": inputs, "labels": targets}
+    else:
+        inputs, targets = decoder_rows(options, step.model.config.bos_token_id)
+        batch = {"input_ids": inputs, "labels": targets, "shift_labels": targets}  # shifted already
+    return step.about | _warmed_up(options, step, batch), _round(options, step, batch)
+
+
+def _warmed_up(options: argparse.Namespace, step: Callable[[list[Any]], list[float]], batch: Any) -> dict[str, Any]:
+    began = time.perf_counter()
+    losses = step([batch])
+    first = time.perf_counter() - began
+    return {"first_step_seconds": first, "losses": losses + step([batch] * (options.warmup - 1))}
 
 
 def _round(options: argparse.Namespace, step: Callable[[list[Any]], list[float]], batch: dict[str, Any]) -> Round:
@@ -360,6 +446,8 @@ def main() -> None:
         serve(options, {"flanscale": ours, "transformers": theirs}[options.side])
         return
     begin(options, parser)
+    if any(options.dropout) and our_config(options).model.architecture == "decoder":
+        parser.error("--dropout 0: transformers' decoders have none where ours have it")
     own = ["--rows", options.rows, "--tokens", *options.tokens, "--steps", options.steps, "--warmup", options.warmup]
     flags = ["--peer-compile"] if options.peer_compile else []
     for dropout in options.dropout:
