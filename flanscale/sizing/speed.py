@@ -36,6 +36,8 @@ FUSED = 0.25  # of peak, in attention's fused kernels: 1.95 ms on an H100, forwa
 
 # What the backward pass computes again of a forward pass's kernels and of its attention, by `model.remat`.
 AGAIN = {"none": (0, 0), "dots": (0, 1), "full": (1, 1)}
+# But kernels whose product is only added to something, by `model.block` and by the axis that they sum over.
+ADDED = {"pre": ("ff",), "parallel": ("ff", "heads"), "parallel_two_norms": ("ff", "heads"), "post": (), "sandwich": ()}
 
 # Bytes in memory for each score of attention as `flanscale.models` writes it: float32 ones, and times that exponentials
 # in the precision of the products go through. In bfloat16 16 and 24: 14 of the 15.4 ms that an H100 takes at the size
@@ -143,7 +145,10 @@ class _Part:
         exact = PRODUCTS * chip.float32_flops
         rate = PRODUCTS * chip.peak_flops if t.precision == "bfloat16" and chip.has_bfloat16 else exact
         again, attention_again = AGAIN[m.remat]
-        layers = sum(2 * tokens * self._local(kernel) for tokens, kernel in self._kernels())
+        layers = sum(
+            2 * tokens * self._local(kernel) * (3 + (again if kernel.axes[0] not in ADDED[m.block] else 0))
+            for tokens, kernel in self._kernels()
+        )
         attention = 4 * self.heads * m.head_dim
         if self.fused:
             attention *= PRODUCTS / FUSED * seen_pairs(m, t.input_tokens, t.target_tokens)
@@ -152,7 +157,7 @@ class _Part:
         logits = 2 * m.d_model * self.logits
         forward = (1 + self._chunked()) * logits
         backward = 2 * logits / exact  # the gradient of logits is float32, and so are its products
-        return (self.rows * (layers * (3 + again) + attention * (3 + attention_again)) + forward) / rate + backward
+        return (self.rows * (layers + attention * (3 + attention_again)) + forward) / rate + backward
 
     def memory(self) -> float:
         """Bytes, without the update and what a scan stacks."""

@@ -13,6 +13,7 @@ from flanscale.orchestration.planning.sheet import Column, Sheet
 from flanscale.orchestration.planning.tune import Setting, Tuning
 
 SHOWN = 5  # settings of each table
+SHORT = 0.01  # seconds
 ABOUT = "Predicted from shapes and data sheets, not measured; docs/tuning.md says how far off it was."
 
 
@@ -51,6 +52,11 @@ def lines(tuning: Tuning) -> list[str]:
             f" {_milliseconds(time.links)} ms",
             f"  {' '.join(tuning.overrides(best))}",
         ]
+        if time.total < SHORT:
+            found.append("  so short a step waits for kernels to start, which is not counted")
+    if best and tuning.own and tuning.own != best:
+        fits = "" if tuning.own.fits else ", which does not fit"
+        found.append(f"  as the cell is{fits}: {_words(tuning, tuning.own)}")
     if tuning.beyond:
         found.append(f"  faster, but does not fit: {_words(tuning, tuning.beyond)}")
     if tuning.bfloat16:
@@ -98,6 +104,7 @@ def tuning_document(tuning: Tuning, compiled: Compiled | None) -> dict[str, Any]
         "tried": tuning.tried,
         "fitting": len(tuning.fitting),
         "settings": _documents(tuning, tuning.fitting[:SHOWN]),
+        "own": _document(tuning, tuning.own),
         "beyond": _document(tuning, tuning.beyond),
         "bfloat16": _document(tuning, tuning.bfloat16),
         "remedy": remedy_words(tuning) or None,

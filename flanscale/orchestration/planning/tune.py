@@ -82,6 +82,7 @@ class Tuning:
     chip: str
     devices: int
     tried: int
+    own: Setting | None  # the cell's own, where its mesh has so many devices
     fitting: tuple[Setting, ...]  # fastest first
     beyond: Setting | None  # the fastest of all, where the chip's memory is too small for it
     bfloat16: Setting | None  # the fastest with trainer.precision=bfloat16, which is another cell
@@ -150,7 +151,9 @@ def _tuned(config: RunConfig, chip: str, count: int) -> Tuning:
         other = replace(config, trainer=replace(config.trainer, precision="bfloat16"))
         half = min((s for s in settings(other, chip, count) if s.fits), key=lambda setting: setting.order, default=None)
     remedy = None if fitting else _remedy(config, chip, count, found)
-    return Tuning(config, chip, count, len(found), fitting, beyond, half, remedy)
+    asked = (config.trainer.mesh, config.trainer.microbatches, config.model.remat)
+    own = next((s for s in found if (s.mesh, s.microbatches, s.remat) == asked), None)
+    return Tuning(config, chip, count, len(found), own, fitting, beyond, half, remedy)
 
 
 def _remedy(config: RunConfig, chip: str, count: int, found: Sequence[Setting]) -> Remedy:

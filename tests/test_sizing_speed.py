@@ -1,0 +1,182 @@
+"""The time of a step: products as the program has them, links by the mesh, and what was measured on an H100."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import jax
+import pytest
+from families import DECODERS, decoder
+from test_flops import products
+from tiny import ADAM, ARCHITECTURES, VOCAB, model, model_config, shapes, trainer
+
+from flanscale.chips import CHIPS, Chip
+from flanscale.config.compose import Composer
+from flanscale.models import Model
+from flanscale.schema import MeshConfig, ModelConfig, OptimizerConfig, RunConfig, TrainerConfig
+from flanscale.sizing import memory, speed
+from flanscale.sizing.flops import parameter_count
+from flanscale.sizing.speed import StepTime, step_time
+from flanscale.training.footprint import abstract_rows
+from flanscale.training.step import loss_sums
+
+REMATS = next(field.metadata["choices"] for field in fields(ModelConfig) if field.name == "remat")
+H100 = CHIPS["h100"]
+ONE_A_SECOND = replace(H100, peak_flops=1 / speed.PRODUCTS, float32_flops=1 / speed.PRODUCTS)
+
+
+def of(config: ModelConfig, rows: TrainerConfig, chip: Chip = H100, *, fused: bool = False) -> StepTime:
+    taken = memory.footprint(config, VOCAB, ADAM, rows)
+    return step_time(config, VOCAB, ADAM, rows, chip, taken, fused_attention=fused)
+
+
+# --- products -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("remat", REMATS)
+@pytest.mark.parametrize("form", ["llama", "palm", "olmo2", "gemma2", "t5"])
+def test_the_products_are_those_of_the_program(form: str, remat: str) -> None:
+    tiny = decoder(form, remat=remat) if form in DECODERS else model("encoder_decoder", remat=remat)
+    rows = trainer()
+    assert of(tiny.config, rows, ONE_A_SECOND).products == pytest.approx(in_the_program(tiny, rows), rel=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_loss_in_chunks_makes_its_logits_twice(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny, rows = model(architecture), trainer()
+    at_once = of(tiny.config, rows, ONE_A_SECOND).products
+    monkeypatch.setattr(memory, "LOGITS_AT_ONCE", 4 * 8 * VOCAB)
+    chunked = of(tiny.config, rows, ONE_A_SECOND).products
+    assert chunked > at_once
+    assert chunked == pytest.approx(in_the_program(tiny, rows), rel=1e-6)
+
+
+def in_the_program(tiny: Model, rows: TrainerConfig) -> float:
+    """Operations of the products of a loss and its gradient, counted in the program."""
+    batch = abstract_rows(rows, tiny.config, rows.batch_rows)
+    program = jax.make_jaxpr(jax.grad(lambda params, batch: loss_sums(tiny, params, batch, None)[0]))
+    return sum(products(program(shapes(tiny), batch).jaxpr))
+
+
+def test_every_remat_says_what_it_computes_again() -> None:
+    assert set(speed.AGAIN) == set(REMATS)
+
+
+def test_bfloat16_is_faster_than_float32_where_the_chip_has_it() -> None:
+    config = model_config("decoder")
+    half, whole = trainer(precision="bfloat16"), trainer()
+    for name, chip in CHIPS.items():
+        assert of(config, half, chip).total < of(config, whole, chip).total, name
+    t4 = CHIPS["t4"]
+    assert of(config, half, t4).products == of(config, whole, t4).products
+    assert of(config, half, CHIPS["a100"]).products < of(config, whole, CHIPS["a100"]).products
+
+
+# --- memory and links ---------------------------------------------------------------------------------------------
+
+
+def test_recomputing_trades_products_for_memory() -> None:
+    def fused(remat: str) -> StepTime:
+        return of(model_config("decoder", remat=remat, scan=True), trainer(), fused=True)
+
+    none, dots, full = (fused(remat) for remat in ("none", "dots", "full"))
+    assert none.products < dots.products < full.products
+    assert none.memory > dots.memory
+
+
+def test_scores_that_stay_in_the_kernel_save_memorys_time() -> None:
+    config, rows = model_config("decoder"), trainer(input_tokens=512, target_tokens=512)
+    assert of(config, rows, fused=True).memory < of(config, rows).memory / 2
+
+
+def test_more_microbatches_take_longer() -> None:
+    config, mesh = model_config("decoder"), MeshConfig(fsdp=2)
+    times = [of(config, trainer(batch_rows=8, mesh=mesh, microbatches=n)) for n in (1, 2, 4)]
+    assert times[0].total < times[1].total < times[2].total
+    assert times[2].beside == pytest.approx(4 * times[0].beside)  # gathered and scattered for each
+
+
+def test_copies_sum_their_gradients_around_a_ring() -> None:
+    config = model_config("decoder")
+    gradients = 4 * parameter_count(config, VOCAB)
+    # Of 64 an eighth leaves a node over each of its eight adapters, which is what takes longest.
+    for ways, seconds in {2: 1 / 2 / H100.link, 8: 7 / 8 / H100.link, 64: 7 / 8 / 8 / H100.network}.items():
+        taken = of(config, trainer(batch_rows=64, mesh=MeshConfig(data=ways)))
+        assert taken.beside == pytest.approx(2 * gradients * seconds / speed.LINKS), ways
+        assert taken.between == 0
+
+
+def test_shards_that_lie_on_other_nodes_wait_for_the_network() -> None:
+    config, slower = model_config("decoder", n_heads=16), replace(H100, network=H100.network / 2)
+    rows = trainer(batch_rows=16, mesh=MeshConfig(fsdp=2, tensor=8))
+    assert of(config, rows, slower).beside == pytest.approx(2 * of(config, rows).beside)
+    assert of(config, rows, slower).between == of(config, rows).between > 0
+    near = trainer(batch_rows=16, mesh=MeshConfig(fsdp=8))
+    assert of(config, near, slower).total == of(config, near).total
+
+
+def test_what_goes_over_links_beside_the_work_is_waited_for_when_it_takes_longer() -> None:
+    rows = trainer(batch_rows=16, mesh=MeshConfig(data=4))
+    slow = of(model_config("decoder"), rows, replace(H100, link=1e3))
+    assert slow.total == pytest.approx(slow.beside)
+    assert slow.bound == "links"
+    fast = of(model_config("decoder"), rows, replace(H100, link=1e15))
+    assert fast.links == 0
+    assert fast.bound == "memory"
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "peak_flops": {"precision": "bfloat16"},
+    "float32_flops": {},
+    "bandwidth": {},
+    "link": {"mesh": MeshConfig(tensor=2)},
+    "network": {"mesh": MeshConfig(data=16), "batch_rows": 16},
+}
+
+
+@pytest.mark.parametrize("rate", CASES)
+def test_a_faster_chip_is_never_slower(rate: str) -> None:
+    config = model_config("encoder_decoder")
+    faster = replace(H100, **{rate: 2 * getattr(H100, rate)})
+    for name, changes in CASES.items():
+        rows = trainer(**changes)
+        assert of(config, rows, faster).total <= of(config, rows).total, name
+    slow_network = replace(H100, network=1e6)  # so that it counts beside a tiny model's work
+    here = slow_network if rate == "network" else H100
+    faster = replace(here, **{rate: 2 * getattr(here, rate)})
+    rows = trainer(**CASES[rate])
+    assert of(config, rows, faster).total < of(config, rows, here).total
+
+
+# --- measured -----------------------------------------------------------------------------------------------------
+
+# Medians on one H100 80GB, as docs/tuning.md has them: overrides, milliseconds, fused attention, and GiB that its scan
+# stacks where the model was changed.
+LLAMA = "model=llama3_2_1b optimizer=adamw trainer.batch_rows=8 trainer.input_tokens=1024 trainer.target_tokens=1024"
+T5_XL = "model=t5_xl optimizer=adafactor trainer.batch_rows=8 trainer.input_tokens=1024 trainer.target_tokens=256"
+T5_BASE = "model=t5_base optimizer=adamw trainer.batch_rows=64 trainer.input_tokens=512 trainer.target_tokens=128"
+MEASURED = [
+    (f"{LLAMA} model.remat=full", 717, False, None),
+    (f"{LLAMA} model.remat=full", 374.9, True, None),
+    (f"{LLAMA} model.remat=none", 394.1, True, 35),
+    (f"{T5_XL} model.remat=full", 588, False, None),
+    (f"{T5_BASE} model.remat=none", 180, False, None),
+]
+
+
+@pytest.mark.parametrize(("overrides", "milliseconds", "fused", "stacked"), MEASURED)
+def test_the_prediction_is_within_a_quarter_of_what_was_measured(
+    overrides: str, milliseconds: float, fused: bool, stacked: float | None
+) -> None:
+    config = Composer().compose([*overrides.split(), "trainer.precision=bfloat16"])
+    assert 1000 * predicted(config, fused, stacked).total == pytest.approx(milliseconds, rel=0.25)
+
+
+def predicted(config: RunConfig, fused: bool, stacked: float | None) -> StepTime:
+    model, optimizer = config.model, config.optimizer
+    assert isinstance(optimizer, OptimizerConfig)
+    taken = memory.footprint(model, 0, optimizer, config.trainer)
+    if stacked is not None:
+        taken = replace(taken, activations=stacked * memory.GIB)
+    return step_time(model, 0, optimizer, config.trainer, H100, taken, fused_attention=fused)
