@@ -73,6 +73,13 @@ def test_bfloat16_is_faster_than_float32_where_the_chip_has_it() -> None:
     assert of(config, half, CHIPS["a100"]).products < of(config, whole, CHIPS["a100"]).products
 
 
+def test_rates_of_chips_are_in_their_order() -> None:
+    for name, chip in CHIPS.items():
+        assert chip.peak_flops >= chip.float32_flops > 1e12, name
+        assert chip.bandwidth > chip.link > chip.network > 1e9, name
+        assert chip.node > 1, name
+
+
 # --- memory and links ---------------------------------------------------------------------------------------------
 
 
