@@ -80,6 +80,14 @@ def test_rates_of_chips_are_in_their_order() -> None:
         assert chip.node > 1, name
 
 
+def test_the_gradient_of_logits_is_multiplied_in_float32() -> None:
+    config, rows = model_config("decoder"), trainer(precision="bfloat16")
+    slower = replace(ONE_A_SECOND, float32_flops=ONE_A_SECOND.float32_flops / 3)
+    logits = 2 * 16 * VOCAB * 4 * 32  # operations: width, vocabulary, rows, positions
+    more = of(config, rows, slower).products - of(config, rows, ONE_A_SECOND).products
+    assert more == pytest.approx(2 * 2 * logits)
+
+
 # --- memory and links ---------------------------------------------------------------------------------------------
 
 
@@ -90,6 +98,23 @@ def test_recomputing_trades_products_for_memory() -> None:
     none, dots, full = (fused(remat) for remat in ("none", "dots", "full"))
     assert none.products < dots.products < full.products
     assert none.memory > dots.memory
+
+
+@pytest.mark.parametrize(("tensor", "values"), [(1, 4 * (16 + 16) + 3 * (16 + 24)), (2, 4 * (16 + 8) + 3 * (16 + 12))])
+def test_what_lies_between_the_products_of_a_row_is_what_they_read_and_write(tensor: int, values: int) -> None:
+    config, mesh = model_config("decoder"), MeshConfig(tensor=tensor)
+    two, one = (of(config, trainer(batch_rows=rows, mesh=mesh), fused=True).memory for rows in (2, 1))
+    layers = 3 * 4 * 2 * 32 * values  # passes, bytes, layers, tokens
+    logits = speed.LOGITS * 32 * VOCAB / tensor
+    assert (two - one) * speed.MEMORY * H100.bandwidth == pytest.approx(layers + logits)
+
+
+def test_tensor_shards_share_the_products() -> None:
+    config, rows = model_config("decoder", n_kv_heads=1), trainer(mesh=MeshConfig(tensor=2))
+    whole = replace(rows, mesh=MeshConfig())
+    keys = 3 * 2 * 2 * 16 * 8 * 2 * 4 * 32  # of one head, which is not split: on every device in full
+    halved = of(config, whole, ONE_A_SECOND).products / 2 + keys / 2
+    assert of(config, rows, ONE_A_SECOND).products == pytest.approx(halved)
 
 
 def test_scores_that_stay_in_the_kernel_save_memorys_time() -> None:
