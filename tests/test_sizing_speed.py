@@ -129,6 +129,15 @@ def test_more_microbatches_take_longer() -> None:
     assert times[2].beside == pytest.approx(4 * times[0].beside)  # gathered and scattered for each
 
 
+def test_an_update_goes_through_parameters_gradients_and_moments_once_a_step() -> None:
+    config, rows = model_config("decoder"), trainer(microbatches=2)
+    taken = memory.footprint(config, VOCAB, ADAM, rows)
+    none = replace(taken, parameters=0, optimizer=0)
+    with_it, without = (step_time(config, VOCAB, ADAM, rows, H100, held).memory for held in (taken, none))
+    update = 4 * (2 + 2 + 2 * 2) * parameter_count(config, VOCAB)  # gradients twice; the rest is read and written
+    assert (with_it - without) * speed.MEMORY * H100.bandwidth == pytest.approx(update)
+
+
 def test_copies_sum_their_gradients_around_a_ring() -> None:
     config = model_config("decoder")
     gradients = 4 * parameter_count(config, VOCAB)
