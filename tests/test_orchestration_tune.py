@@ -230,6 +230,14 @@ def test_where_nothing_fits_the_number_of_devices_and_the_chip_that_are_named_fi
     assert "ms a step" not in text
 
 
+def test_of_the_chips_that_would_do_the_one_with_least_memory_is_named() -> None:
+    found = tuned(*LLAMA, "cluster.chip=t4")
+    assert found.remedy
+    assert found.remedy.chip
+    enough = [chip.gib for name, chip in CHIPS.items() if tuned(*LLAMA, f"cluster.chip={name}").fitting]
+    assert CHIPS[found.remedy.chip].gib == min(enough)
+
+
 def test_where_no_number_of_devices_is_enough_nothing_is_promised() -> None:
     text = said("model=palm_540b", "optimizer=adamw", "trainer=upalm", "trainer.batch_rows=1", "cluster.chip=t4")
     assert "take a smaller model, or fewer or shorter rows" in text
