@@ -22,6 +22,7 @@ from flanscale.config.compose import Composer
 from flanscale.errors import ConfigError
 from flanscale.identity import identity
 from flanscale.orchestration.planning import display_tune
+from flanscale.orchestration.planning.cost import cost_of
 from flanscale.orchestration.planning.plan_json import cell_document, plan_document
 from flanscale.orchestration.planning.preview import make_plan, print_cell, print_plan
 from flanscale.orchestration.planning.tune import REMATS, Setting, Tuning, settings, tune
@@ -136,9 +137,10 @@ def test_faster_links_and_more_memory_never_choose_something_slower(monkeypatch:
 
 
 def test_throughput_and_utilisation_follow_from_the_step() -> None:
-    found = best(*LLAMA, "cluster.chip=h100")
+    found, config = best(*LLAMA, "cluster.chip=h100", devices=4), cell(*LLAMA)
     assert found.tokens_per_second == pytest.approx(8 * 2048 / found.time.total)
-    assert 0.1 < found.mfu < 0.7
+    flops = cost_of(config).flops / config.trainer.steps
+    assert found.mfu == pytest.approx(flops / found.time.total / 4 / 989.4e12)
 
 
 def test_bfloat16_is_shown_beside_and_never_chosen() -> None:
