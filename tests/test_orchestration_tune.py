@@ -23,11 +23,12 @@ from flanscale.errors import ConfigError
 from flanscale.identity import identity
 from flanscale.orchestration.planning import display_tune
 from flanscale.orchestration.planning.cost import cost_of
+from flanscale.orchestration.planning.memory import attention_on
 from flanscale.orchestration.planning.plan_json import cell_document, plan_document
 from flanscale.orchestration.planning.preview import make_plan, print_cell, print_plan
-from flanscale.orchestration.planning.tune import REMATS, Setting, Tuning, settings, tune
+from flanscale.orchestration.planning.tune import Setting, Tuning, settings, tune
 from flanscale.schema import MeshConfig, RunConfig
-from flanscale.sizing.memory import footprint
+from flanscale.sizing.memory import REMATS, footprint
 from flanscale.sizing.speed import step_time
 
 LLAMA = ("model=llama3_2_1b", "optimizer=adamw", "trainer=upalm", "trainer.batch_rows=8")
@@ -84,16 +85,16 @@ def test_the_chosen_setting_fits_and_none_that_fits_is_faster(given: tuple[str, 
 def by_hand(config: RunConfig, chip: str, devices: int) -> dict[tuple[int, int, int, int, str], float]:
     """Seconds of everything that fits, one by one."""
     rows, model = config.trainer.batch_rows, config.model
-    times = {}
+    times, attention = {}, attention_on(config, chip)
     for data, fsdp, tensor, parts in product(*[range(1, devices + 1)] * 3, range(1, rows + 1)):
         if data * fsdp * tensor != devices or model.n_heads % tensor or rows % (data * fsdp * parts):
             continue
         for remat in REMATS:
             asked = replace(config.trainer, mesh=MeshConfig(data, fsdp, tensor), microbatches=parts)
             made = replace(model, remat=remat)
-            taken = footprint(made, 0, config.optimizer, asked)
+            taken = footprint(made, 0, config.optimizer, asked, attention)
             if taken.fits(CHIPS[chip].memory):
-                time = step_time(made, 0, config.optimizer, asked, CHIPS[chip], taken)
+                time = step_time(made, 0, config.optimizer, asked, CHIPS[chip], taken, attention)
                 times[data, fsdp, tensor, parts, remat] = time.total
     return times
 
@@ -155,12 +156,12 @@ def test_bfloat16_is_shown_beside_and_never_chosen() -> None:
 
 
 def test_what_the_memory_forbids_is_named_when_it_would_be_faster() -> None:
-    found = tuned(*LLAMA, "cluster.chip=h100")
+    found = tuned(*LLAMA, "cluster.chip=h100", "trainer.batch_rows=32")
     assert found.beyond
     assert found.best
     assert not found.beyond.fits
     assert found.beyond.time.total < found.best.time.total
-    assert tuned(*LLAMA, "cluster.chip=b200").beyond is None
+    assert tuned(*LLAMA, "cluster.chip=h100").beyond is None
 
 
 def test_the_cells_own_setting_is_shown_where_it_is_not_the_fastest() -> None:
@@ -173,7 +174,8 @@ def test_the_cells_own_setting_is_shown_where_it_is_not_the_fastest() -> None:
     assert found.best
     assert "as the cell is" not in said(*given, *found.best.overrides)
     assert tuned(*given, devices=2).own is None
-    assert "as the cell is, which does not fit: " in said(*given, "model.remat=none", "trainer.microbatches=1")
+    large = ("trainer.batch_rows=32", "model.remat=none", "trainer.microbatches=1")
+    assert "as the cell is, which does not fit: " in said(*given, *large)
 
 
 def test_a_step_that_is_too_short_to_predict_says_so() -> None:

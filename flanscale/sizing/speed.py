@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from flanscale.chips import Chip
 from flanscale.schema import MeshConfig, ModelConfig, OptimizerConfig, TrainerConfig
+from flanscale.sizing.architecture import CODE_WIDTH, coded
 from flanscale.sizing.flops import (
     FLOAT32,
     Tensor,
@@ -26,26 +27,34 @@ from flanscale.sizing.flops import (
     seen_pairs,
     split_in,
 )
-from flanscale.sizing.memory import Footprint, logit_chunks
+from flanscale.sizing.memory import Footprint
 
 # What is attained of a data sheet's rates.
 PRODUCTS = 0.7  # 688 of 989 TFLOP/s, measured for 8192 × 8192 × 8192 on an H100
 MEMORY = 0.9  # assumed
 LINKS = 0.8  # assumed
-FUSED = 0.25  # of peak, in attention's fused kernels: 1.95 ms on an H100, forward and backward, at 8 × 32 × 2048 × 64
+# Of peak, in attention's fused kernels: cuDNN's takes 1.95 ms on an H100, forward and backward, for 8 × 32 × 2048 × 64,
+# causal, and 6.70 with a bias and all pairs. Assumed of TPUs' too.
+FUSED, FUSED_BIASED = 0.21, 0.12
 
-# What the backward pass computes again of a forward pass's kernels and of its attention, by `model.remat`.
-AGAIN = {"none": (0, 0), "dots": (0, 1), "full": (1, 1)}
-# But kernels whose product is only added to something, by `model.block` and by the axis that they sum over.
+# Kernels that the backward pass multiplies with again, by `model.remat` and by what they are of; auto keeps everything
+# here, as in `sizing.memory`.
+AGAIN: dict[str, tuple[str, ...]] = {
+    "auto": (),
+    "none": (),
+    "dots": (),
+    "attention": ("feed_forward",),
+    "full": ("attention", "feed_forward"),
+}
+# But those whose product is only added to something, by `model.block` and by the axis that they sum over.
 ADDED = {"pre": ("ff",), "parallel": ("ff", "heads"), "parallel_two_norms": ("ff", "heads"), "post": (), "sandwich": ()}
 
-# Bytes in memory for each score of attention as `flanscale.models` writes it: float32 ones, and times that exponentials
-# in the precision of the products go through. In bfloat16 16 and 24: 14 of the 15.4 ms that an H100 takes at the size
-# above.
+# Bytes in memory for each score of attention in plain XLA: float32 ones, and times that exponentials in the precision
+# of the products go through. In bfloat16 16 and 24: 14 of the 15.4 ms that an H100 takes at the size above.
 SCORES_FORWARD, EXPONENTIALS_FORWARD = 12, 2
 SCORES_BACKWARD, EXPONENTIALS_BACKWARD = 12, 6
 BIASES_FORWARD, BIASES_BACKWARD = 4, 12  # of T5's relative positions: read; made, and added to those of other layers
-LOGITS = 8 * FLOAT32  # bytes in memory for each logit: made, its maximum, exponential and gradient, two products
+LOGITS, SLOPES = 3, 3  # times that logits do in float32, and their gradient in the precision of the products
 STACKED = 4  # times that what a scan saves goes through memory once more: into its stack, and out of it
 UPDATE = {"adamw": 4, "adafactor": 8}  # times that parameters do: gradients for their norm and for the update
 
@@ -84,17 +93,16 @@ def step_time(
     trainer: TrainerConfig,
     chip: Chip,
     taken: Footprint,
-    *,
-    fused_attention: bool = False,
+    attention: str = "xla",
 ) -> StepTime:
     """The time of one step on the trainer's mesh of a chip.
 
     Args:
         vocab_size: what the tokenizer needs; the model's own, where it has one, goes before it.
         taken: the step's memory.
-        fused_attention: that scores never reach the chip's memory.
+        attention: who computes it (`architecture.attention_of`).
     """
-    part = _Part(model, model.vocab_size or vocab_size, trainer, chip, fused_attention)
+    part = _Part(model, model.vocab_size or vocab_size, trainer, chip, attention)
     memory = part.memory() + (STACKED * taken.activations if model.scan else 0)
     update = UPDATE[optimizer.name] * taken.parameters + 2 * taken.optimizer
     return StepTime(
@@ -113,7 +121,7 @@ class _Part:
     vocab: int
     trainer: TrainerConfig
     chip: Chip
-    fused: bool
+    attention: str
 
     @property
     def rows(self) -> int:
@@ -142,45 +150,31 @@ class _Part:
     def products(self) -> float:
         """Seconds."""
         m, t, chip = self.model, self.trainer, self.chip
-        exact = PRODUCTS * chip.float32_flops
-        rate = PRODUCTS * chip.peak_flops if t.precision == "bfloat16" and chip.has_bfloat16 else exact
-        again, attention_again = AGAIN[m.remat]
-        layers = sum(
-            2 * tokens * self._local(kernel) * (3 + (again if kernel.axes[0] not in ADDED[m.block] else 0))
-            for tokens, kernel in self._kernels()
-        )
-        attention = 4 * self.heads * m.head_dim
-        if self.fused:
-            attention *= PRODUCTS / FUSED * seen_pairs(m, t.input_tokens, t.target_tokens)
-        else:
-            attention *= self._scores()
-        logits = 2 * m.d_model * self.logits
-        forward = (1 + self._chunked()) * logits
-        backward = 2 * logits / exact  # the gradient of logits is float32, and so are its products
-        return (self.rows * (layers + attention * (3 + attention_again)) + forward) / rate + backward
+        peak = chip.peak_flops if t.precision == "bfloat16" and chip.has_bfloat16 else chip.float32_flops
+        layers = sum(2 * tokens * self._local(kernel) * self._passes(kernel) for tokens, kernel in self._kernels())
+        flops = self.rows * layers + 3 * 2 * m.d_model * self.logits
+        width = m.head_dim + (CODE_WIDTH if self.attention == "cudnn" and coded(m) else 0)
+        attention = self.rows * 4 * self.heads * width * self._pairs() * (3 + self._attention_again())
+        return (flops / PRODUCTS + attention / self._share()) / peak
 
     def memory(self) -> float:
         """Bytes, without the update and what a scan stacks."""
         t, width = self.trainer, self.width
-        again, attention_again = AGAIN[self.model.remat]
-        between = (
-            self.model.n_layers
-            * width
-            * sum(
-                tokens * sum(self._split(size, axis) for size, axis in zip(kernel.shape, kernel.axes, strict=True))
-                for tokens, kernel in self._kernels()
-            )
+        between = width * sum(
+            self._passes(kernel) * self.model.n_layers * tokens * self._sides(kernel)
+            for tokens, kernel in self._kernels()
         )  # as much between the products as goes into and out of them
         scores = 0.0
-        if not self.fused:
+        if self.attention == "xla":
             biased = self.model.architecture == "encoder_decoder"
             forward = SCORES_FORWARD + EXPONENTIALS_FORWARD * width + biased * BIASES_FORWARD
             backward = SCORES_BACKWARD + EXPONENTIALS_BACKWARD * width + biased * BIASES_BACKWARD
-            scores = self.heads * self._scores() * (forward * (1 + attention_again) + backward)
+            scores = self.heads * self._pairs() * (forward * (1 + self._attention_again()) + backward)
+        read = 3 * self.entries + sum(self._local(kernel) * (self._passes(kernel) - 3) for _, kernel in self._kernels())
         cast = (FLOAT32 + width) / t.mesh.fsdp
         summed = 3 * FLOAT32 / t.mesh.fsdp if t.microbatches > 1 else 0
-        per_entry = cast + (3 + again) * width + FLOAT32 + summed
-        return self.rows * (between * (3 + again) + scores) + LOGITS * self.logits + per_entry * self.entries
+        kernels = width * read + (cast + FLOAT32 + summed) * self.entries
+        return self.rows * (between + scores) + (LOGITS * FLOAT32 + SLOPES * width) * self.logits + kernels
 
     def beside(self) -> float:
         """Seconds."""
@@ -192,10 +186,10 @@ class _Part:
     def between(self) -> float:
         """Seconds."""
         m, t = self.model, self.trainer
-        again, _ = AGAIN[m.remat]
-        sums = sum(tokens for tokens, kernel in self._kernels() if kernel.axes[0] != "embed")
+        added = ((tokens, kernel) for tokens, kernel in self._kernels() if kernel.axes[0] != "embed")
+        sums = sum(tokens * (self._passes(kernel) - 1) for tokens, kernel in added)  # its own gradient asks for none
         positions = t.input_tokens + t.target_tokens + predicted(m, t.input_tokens, t.target_tokens)
-        values = self.rows * m.d_model * (m.n_layers * sums * (2 + again) + positions)
+        values = self.rows * m.d_model * (m.n_layers * sums + positions)
         return self._ring(2 * self.width * values, t.mesh.tensor, 1)
 
     def _kernels(self) -> Iterator[tuple[int, Tensor]]:
@@ -205,15 +199,31 @@ class _Part:
         """Entries in all layers that a device multiplies with, gathered over `fsdp`."""
         return bytes_on_device(tensor, MeshConfig(tensor=self.trainer.mesh.tensor), self.model) / FLOAT32
 
-    def _chunked(self) -> bool:
-        rows = math.ceil(self.trainer.batch_rows / self.trainer.microbatches)
-        positions = predicted(self.model, self.trainer.input_tokens, self.trainer.target_tokens)
-        return logit_chunks(rows, positions, self.vocab) > 1
+    def _passes(self, kernel: Tensor) -> int:
+        """Products with a kernel: forward, by its inputs and by itself, and again where those were not kept."""
+        of = "feed_forward" if "ff" in kernel.axes else "attention"
+        return 3 + (of in AGAIN[self.model.remat] and kernel.axes[0] not in ADDED[self.model.block])
 
-    def _scores(self) -> float:
-        """Pairs of positions of one row and one head in all layers, seen or not."""
-        s, t = self.trainer.input_tokens, self.trainer.target_tokens
-        return self.model.n_layers * ((s + t) ** 2 if self.model.architecture == "decoder" else s * s + t * (t + s))
+    def _attention_again(self) -> bool:
+        """Whether attention is computed twice; fused kernels' outputs are kept wherever their inputs are."""
+        return self.model.remat not in ("auto", "none") if self.attention == "xla" else self.model.remat == "full"
+
+    def _share(self) -> float:
+        """Of peak, that attention's products attain."""
+        if self.attention == "xla":
+            return PRODUCTS
+        return FUSED_BIASED if self.model.architecture == "encoder_decoder" else FUSED
+
+    def _pairs(self) -> float:
+        """Pairs of positions of one row and head in all layers: all, or those seen where a kernel knows the mask."""
+        m, (s, t) = self.model, (self.trainer.input_tokens, self.trainer.target_tokens)
+        if self.attention == "splash" or (self.attention == "cudnn" and coded(m)):
+            return seen_pairs(m, s, t)
+        return m.n_layers * ((s + t) ** 2 if m.architecture == "decoder" else s * s + t * (t + s))
+
+    def _sides(self, kernel: Tensor) -> float:
+        """Values of a token that go into a product and come out of it."""
+        return sum(self._split(size, axis) for size, axis in zip(kernel.shape, kernel.axes, strict=True))
 
     def _split(self, size: int, axis: str | None) -> float:
         if axis == "embed":

@@ -36,17 +36,18 @@ def model_of(config: RunConfig) -> ModelConfig:
     chip, vocab = config.cluster.chip, rows_of_embedding(config)
     if chip is None:
         return config.model
-    attention = _attention(config, chip)
+    attention = attention_on(config, chip)
     return least_remat(config.model, vocab, config.optimizer, config.trainer, attention, CHIPS[chip].memory)
 
 
-def _attention(config: RunConfig, chip: str | None) -> str:
+def attention_on(config: RunConfig, chip: str | None) -> str:
+    """Who computes a cell's attention on a chip."""
     platform = "cpu" if chip is None else "tpu" if chip.startswith("tpu") else "gpu"
     return attention_of(config.model, config.trainer.precision, platform)[0]
 
 
 def _footprint(config: RunConfig, mesh: MeshConfig, chip: str | None) -> Footprint:
-    trainer, attention = replace(config.trainer, mesh=mesh), _attention(config, chip)
+    trainer, attention = replace(config.trainer, mesh=mesh), attention_on(config, chip)
     return footprint(config.model, rows_of_embedding(config), config.optimizer, trainer, attention)
 
 

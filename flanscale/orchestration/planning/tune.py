@@ -9,18 +9,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from flanscale.chips import CHIPS
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.cost import devices, rows_of_embedding
-from flanscale.orchestration.planning.memory import MOST_DEVICES
-from flanscale.schema import MeshConfig, ModelConfig, RunConfig
+from flanscale.orchestration.planning.memory import MOST_DEVICES, attention_on, model_of
+from flanscale.schema import MeshConfig, RunConfig
 from flanscale.sizing.flops import training_flops
-from flanscale.sizing.memory import Footprint, footprint
+from flanscale.sizing.memory import REMATS, Footprint, footprint
 from flanscale.sizing.speed import StepTime, step_time
-
-REMATS: tuple[str, ...] = next(f.metadata["choices"] for f in fields(ModelConfig) if f.name == "remat")
 
 
 @dataclass(frozen=True)
@@ -128,6 +126,7 @@ def devices_of(config: RunConfig) -> int:
 def settings(config: RunConfig, chip: str, count: int) -> Iterator[Setting]:
     """Every setting on exactly so many devices, whether it fits or not."""
     vocab, trainer, optimizer = rows_of_embedding(config), config.trainer, config.optimizer
+    attention = attention_on(config, chip)
     row = trainer.input_tokens + trainer.target_tokens
     flops = trainer.batch_rows * training_flops(config.model, vocab, trainer.input_tokens, trainer.target_tokens)
     for mesh in _meshes(config, count):
@@ -135,8 +134,8 @@ def settings(config: RunConfig, chip: str, count: int) -> Iterator[Setting]:
             for remat in REMATS:
                 model = replace(config.model, remat=remat)
                 asked = replace(trainer, mesh=mesh, microbatches=parts)
-                taken = footprint(model, vocab, optimizer, asked)
-                time = step_time(model, vocab, optimizer, asked, CHIPS[chip], taken)
+                taken = footprint(model, vocab, optimizer, asked, attention)
+                time = step_time(model, vocab, optimizer, asked, CHIPS[chip], taken, attention)
                 speed = trainer.batch_rows * row / time.total
                 mfu = flops / time.total / count / CHIPS[chip].peak_flops
                 yield Setting(chip, mesh, parts, remat, trainer.precision, taken, time, speed, mfu)
@@ -151,7 +150,7 @@ def _tuned(config: RunConfig, chip: str, count: int) -> Tuning:
         other = replace(config, trainer=replace(config.trainer, precision="bfloat16"))
         half = min((s for s in settings(other, chip, count) if s.fits), key=lambda setting: setting.order, default=None)
     remedy = None if fitting else _remedy(config, chip, count, found)
-    asked = (config.trainer.mesh, config.trainer.microbatches, config.model.remat)
+    asked = (config.trainer.mesh, config.trainer.microbatches, model_of(config).remat)
     own = next((s for s in found if (s.mesh, s.microbatches, s.remat) == asked), None)
     return Tuning(config, chip, count, len(found), own, fitting, beyond, half, remedy)
 
@@ -176,13 +175,12 @@ def _nearest_counts(config: RunConfig, count: int) -> tuple[int, ...]:
 
 
 def _fits(config: RunConfig, chip: str, count: int) -> Iterator[bool]:
-    """Whether what takes least memory on so many devices fits, of every mesh and remat."""
+    """Whether what takes least memory on so many devices fits, of every mesh."""
+    model, vocab, attention = replace(config.model, remat="full"), rows_of_embedding(config), attention_on(config, chip)
     for mesh in _meshes(config, count):
         for parts in {1, config.trainer.batch_rows // (mesh.data * mesh.fsdp)}:
-            for remat in REMATS:
-                asked = replace(config.trainer, mesh=mesh, microbatches=parts)
-                model = replace(config.model, remat=remat)
-                yield footprint(model, rows_of_embedding(config), config.optimizer, asked).fits(CHIPS[chip].memory)
+            asked = replace(config.trainer, mesh=mesh, microbatches=parts)
+            yield footprint(model, vocab, config.optimizer, asked, attention).fits(CHIPS[chip].memory)
 
 
 def _meshes(config: RunConfig, count: int) -> Iterator[MeshConfig]:
