@@ -50,6 +50,32 @@ def in_the_program(tiny: Model, rows: TrainerConfig) -> float:
     return sum(products(program(shapes(tiny), batch).jaxpr))
 
 
+@pytest.mark.parametrize(
+    ("attention", "changes", "seen", "columns"),
+    [
+        ("cudnn", {}, 1 / 2, 16),  # which tell segments
+        ("splash", {}, 1 / 2, 0),
+        ("cudnn", {"prefix_lm": True}, 1, 0),  # by a mask of all pairs
+        ("cudnn", {"head_dim": 128}, 1, 0),
+    ],
+)
+def test_a_fused_kernel_multiplies_what_it_knows_to_be_seen(
+    attention: str, changes: dict[str, Any], seen: float, columns: int
+) -> None:
+    config, rows = model_config("decoder", **changes), trainer()
+    pairs = 3 * 4 * config.n_heads * config.n_layers * 32**2 * rows.batch_rows
+    linear = of(config, rows, ONE_A_SECOND).products - pairs * config.head_dim
+    fused = of(config, rows, ONE_A_SECOND, attention).products - linear
+    expected = pairs * seen * (config.head_dim + columns) * speed.PRODUCTS / speed.FUSED
+    assert fused == pytest.approx(expected)
+
+
+def test_a_relative_bias_slows_a_fused_kernel() -> None:
+    config, rows = model_config("encoder_decoder"), trainer(input_tokens=512, target_tokens=512)
+    assert of(config, rows, attention="cudnn").products > of(config, rows).products
+    assert of(config, rows, attention="cudnn").total < of(config, rows).total
+
+
 def test_every_remat_says_what_it_computes_again() -> None:
     assert set(speed.AGAIN) == set(CHOICES)
 
