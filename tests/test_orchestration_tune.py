@@ -174,6 +174,9 @@ def test_the_cells_own_setting_is_shown_where_it_is_not_the_fastest() -> None:
     assert found.best
     assert "as the cell is" not in said(*given, *found.best.overrides)
     assert tuned(*given, devices=2).own is None
+    automatic = tuned(*LLAMA, "cluster.chip=h100").own
+    assert automatic
+    assert automatic.remat == "none"
     large = ("trainer.batch_rows=32", "model.remat=none", "trainer.microbatches=1")
     assert "as the cell is, which does not fit: " in said(*given, *large)
 

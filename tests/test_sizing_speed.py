@@ -74,6 +74,10 @@ def test_a_relative_bias_slows_a_fused_kernel() -> None:
     config, rows = model_config("encoder_decoder"), trainer(input_tokens=512, target_tokens=512)
     assert of(config, rows, attention="cudnn").products > of(config, rows).products
     assert of(config, rows, attention="cudnn").total < of(config, rows).total
+    head, square = 3 * 4 * config.n_heads * config.n_layers * rows.batch_rows, 512**2
+    linear = of(config, rows, ONE_A_SECOND).products - head * config.head_dim * 3 * square
+    fused = of(config, rows, ONE_A_SECOND, "cudnn").products - linear
+    assert fused == pytest.approx(head * (config.head_dim + 16) * 2.5 * square * speed.PRODUCTS / speed.FUSED_BIASED)
 
 
 def test_every_remat_says_what_it_computes_again() -> None:
