@@ -39,7 +39,7 @@ def of(config: ModelConfig, rows: TrainerConfig, chip: Chip = H100, attention: s
 @pytest.mark.parametrize("form", ["llama", "palm", "olmo2", "gemma2", "t5"])
 def test_the_products_are_those_of_the_program(form: str, remat: str) -> None:
     tiny = decoder(form, remat=remat) if form in DECODERS else model("encoder_decoder", remat=remat)
-    rows = trainer()
+    rows = trainer(input_tokens=24, target_tokens=8)
     assert of(tiny.config, rows, ONE_A_SECOND).products == pytest.approx(in_the_program(tiny, rows), rel=1e-6)
 
 
