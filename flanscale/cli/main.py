@@ -63,6 +63,13 @@ def plan(
     compiled: Annotated[
         bool, typer.Option("--compile", help="the same from the compiler, on devices that need not exist")
     ] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="the mesh, microbatches and model.remat that are predicted to be fastest")
+    ] = False,
+    devices: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="with --tune: how many; given again for more than one; else those of the job"),
+    ] = None,
     order: Annotated[
         str, typer.Option(help="of the cells shown: grid, or as `launch --order` starts them: coarse, longest")
     ] = "grid",
@@ -73,17 +80,24 @@ def plan(
     Without a study, show what one cell takes and on which mesh of which chip it fits:
     flanscale plan model=palm_540b optimizer=adafactor cluster.chip=tpu_v4
     """
+    from flanscale.errors import ConfigError
     from flanscale.orchestration.planning.preview import make_plan, print_cell, print_plan
     from flanscale.orchestration.watching.live import open_console
 
-    given = [*([study] if study else []), *(overrides or [])]
+    if devices and not tune:
+        raise ConfigError(f"--devices {devices[0]} is of --tune: give both, or set trainer.mesh or cluster.gpus")
+    given, counts = [*([study] if study else []), *(overrides or [])], (devices or []) if tune else None
     if as_json:
-        _plan_json(given, memory or compiled, order)
+        if memory or (compiled and not tune):
+            raise ConfigError(
+                "--json tells the memory of every cell by itself: leave out --memory and, but for --tune, --compile"
+            )
+        _plan_json(given, order, counts, compiled)
     elif given and "=" in given[0]:
-        print_cell(given, open_console(), compiled=compiled)
+        print_cell(given, open_console(), compiled=compiled, counts=counts)
     else:
         made = make_plan(_named(study), overrides or [], insist=False)
-        print_plan(made, open_console(), order=order, with_memory=memory, compiled=compiled)
+        print_plan(made, open_console(), order=order, with_memory=memory, compiled=compiled, counts=counts)
 
 
 @app.command()
@@ -145,19 +159,15 @@ def report(
     print_report(find_study(study, paths).path, out or Path(paths.reports), open_console())
 
 
-def _plan_json(given: list[str], with_memory: bool, order: str) -> None:
-    """Raises `ConfigError` with an option that adds nothing to the document."""
-    from flanscale.errors import ConfigError
+def _plan_json(given: list[str], order: str, counts: list[int] | None, compiled: bool) -> None:
     from flanscale.orchestration.planning.plan_json import cell_document, plan_document
     from flanscale.orchestration.planning.preview import make_plan
 
-    if with_memory:
-        raise ConfigError("--json tells the memory of every cell by itself: leave out --memory and --compile")
     if given and "=" in given[0]:
-        document = cell_document(given)
+        document = cell_document(given, counts, compiled=compiled)
     else:
         study, *overrides = given or [_named(None)]
-        document = plan_document(make_plan(study, overrides, insist=False), order)
+        document = plan_document(make_plan(study, overrides, insist=False), order, counts, compiled=compiled)
     print(json.dumps(document, allow_nan=False))
 
 

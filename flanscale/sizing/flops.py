@@ -8,7 +8,7 @@ embedding lookups, norms and recomputation are not counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flanscale.schema import MeshConfig, ModelConfig
@@ -121,17 +121,36 @@ def training_flops(
     `segments` is the number of examples packed into the row: attention is counted inside them only, and of a causal
     mask only the half that is seen.
     """
-    s, t = input_tokens, target_tokens
     pair = 4 * config.n_heads * config.head_dim  # scores and weighted sum, per query and key
-    attention, feed_forward = _kernels(_attention(config)), _kernels(_feed_forward(config))
-    head = 2 * config.d_model * (config.vocab_size or vocab_size)
+    layer = 2 * sum(tokens * math.prod(kernel.shape) for tokens, kernel in kernels(config, input_tokens, target_tokens))
+    head = 2 * predicted(config, input_tokens, target_tokens) * config.d_model * (config.vocab_size or vocab_size)
+    attention = pair * seen_pairs(config, input_tokens, target_tokens, segments)
+    return 3 * (config.n_layers * layer + attention + head)
+
+
+def kernels(config: ModelConfig, input_tokens: int, target_tokens: int) -> Iterator[tuple[int, Tensor]]:
+    """The kernels of one layer, of an encoder also, each with the tokens of a row that are multiplied with it."""
+    s, t = input_tokens, target_tokens
     if config.architecture == "decoder":
-        layers = 2 * (s + t) * (attention + feed_forward) * config.n_layers
-        return 3 * (layers + pair * segments * _pairs(config, s / segments, t / segments) + (s + t) * head)
-    encoder = 2 * s * (attention + feed_forward) + pair * s * s / segments
-    cross = attention / 2  # queries and outputs of the targets; as much again for keys and values of the inputs
-    decoder = 2 * t * (attention + cross + feed_forward) + 2 * s * cross + pair * (t * t / 2 + t * s) / segments
-    return 3 * (config.n_layers * (encoder + decoder) + t * head)
+        rows = [(s + t, kernel) for kernel in (*_attention(config), *_feed_forward(config))]
+    else:
+        layer = [*_attention(config), *_feed_forward(config)]
+        query, out, key, value = (kernel for kernel in _attention(config) if len(kernel.shape) == 2)
+        cross = [(t, query), (s, key), (s, value), (t, out)]
+        rows = [*((s, kernel) for kernel in layer), *((t, kernel) for kernel in layer), *cross]
+    return ((tokens, kernel) for tokens, kernel in rows if len(kernel.shape) == 2)
+
+
+def predicted(config: ModelConfig, input_tokens: int, target_tokens: int) -> int:
+    """Positions of a row that have logits."""
+    return target_tokens + (input_tokens if config.architecture == "decoder" else 0)
+
+
+def seen_pairs(config: ModelConfig, s: int, t: int, segments: float = 1.0) -> float:
+    """Pairs of a query and a key that it sees, in all layers, of a row of so many equal examples."""
+    if config.architecture == "decoder":
+        return segments * _pairs(config, s / segments, t / segments)
+    return config.n_layers * (s * s + t * t / 2 + t * s) / segments
 
 
 def _pairs(config: ModelConfig, s: float, t: float) -> float:
@@ -142,8 +161,3 @@ def _pairs(config: ModelConfig, s: float, t: float) -> float:
     local = window * window / 2 + (tokens - window) * window
     everywhere = 0 if config.global_every is None else config.n_layers // config.global_every
     return everywhere * whole + (config.n_layers - everywhere) * (local if config.window else whole)
-
-
-def _kernels(tensors: Iterable[Tensor]) -> int:
-    """Entries of the kernels, which are what every token is multiplied with, of one layer."""
-    return sum(math.prod(tensor.shape) for tensor in tensors if len(tensor.shape) == 2)

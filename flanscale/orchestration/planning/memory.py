@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from flanscale.chips import CHIPS
+from flanscale.chips import CHIPS, HOST
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.cost import devices, rows_of_embedding
 from flanscale.schema import MeshConfig, ModelConfig, RunConfig
@@ -21,7 +21,6 @@ from flanscale.sizing.memory import REMATS, Footprint, footprint, least_remat
 
 MOST_DEVICES = 8192
 COMPILE_SECONDS = 1800
-GPUS_OF_A_HOST = 8
 CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 # Orders instructions to save memory, as the compilers of accelerators do, instead of for parallel threads.
 SAVING = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
@@ -37,17 +36,18 @@ def model_of(config: RunConfig) -> ModelConfig:
     chip, vocab = config.cluster.chip, rows_of_embedding(config)
     if chip is None:
         return config.model
-    attention = _attention(config, chip)
+    attention = attention_on(config, chip)
     return least_remat(config.model, vocab, config.optimizer, config.trainer, attention, CHIPS[chip].memory)
 
 
-def _attention(config: RunConfig, chip: str | None) -> str:
+def attention_on(config: RunConfig, chip: str | None) -> str:
+    """Who computes a cell's attention on a chip."""
     platform = "cpu" if chip is None else "tpu" if chip.startswith("tpu") else "gpu"
     return attention_of(config.model, config.trainer.precision, platform)[0]
 
 
 def _footprint(config: RunConfig, mesh: MeshConfig, chip: str | None) -> Footprint:
-    trainer, attention = replace(config.trainer, mesh=mesh), _attention(config, chip)
+    trainer, attention = replace(config.trainer, mesh=mesh), attention_on(config, chip)
     return footprint(config.model, rows_of_embedding(config), config.optimizer, trainer, attention)
 
 
@@ -216,7 +216,7 @@ def slice_of(topology: str, count: int) -> str:
 
 def hosts_of(name: str, count: int) -> str:
     """So many GPUs as the compiler names them: one partition, hosts of at most eight, GPUs of each."""
-    each = min(count, GPUS_OF_A_HOST)
+    each = min(count, HOST)
     return f"{name}:1x{math.ceil(count / each)}x{each}"
 
 

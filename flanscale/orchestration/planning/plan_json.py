@@ -10,19 +10,26 @@ from flanscale.chips import CHIPS
 from flanscale.config.compose import Composer
 from flanscale.orchestration.planning import memory
 from flanscale.orchestration.planning.cost import cost_of, estimate
+from flanscale.orchestration.planning.display_tune import tuning_document
 from flanscale.orchestration.planning.ledger import ledger_of
 from flanscale.orchestration.planning.order import in_order
 from flanscale.orchestration.planning.plan import Cell, Plan
 from flanscale.orchestration.planning.preview import COMMON, Preview
+from flanscale.orchestration.planning.tune import Tuning, tune
+from flanscale.schema import RunConfig
 
 FORMAT = 1
 
 
-def plan_document(plan: Plan, order: str) -> dict[str, Any]:
+def plan_document(
+    plan: Plan, order: str, counts: Sequence[int] | None = None, *, compiled: bool = False
+) -> dict[str, Any]:
     """A study, with what a launch would do about each of its cells, in that order.
 
+    `counts` and `compiled` are as in `preview.print_plan`.
+
     Raises:
-        ConfigError: there is no such order.
+        ConfigError: there is no such order, or no chip to tune for.
     """
     cells, seen = in_order(plan, plan.cells, order), Preview.of(plan)
     points: dict[str, list[dict[str, Any]]] = {}
@@ -46,6 +53,7 @@ def plan_document(plan: Plan, order: str) -> dict[str, Any]:
         "removed": [entry.run for entry in ledger_of(plan).removed],
         "lacking": list(plan.lacking),
         "cells": [_cell(cell, seen, points.get(cell.id, [])) for cell in cells],
+        **_tunings(seen.one_of_each_size, counts, compiled=compiled),
     }
 
 
@@ -67,11 +75,13 @@ def _cell(cell: Cell, seen: Preview, points: list[dict[str, Any]]) -> dict[str, 
     }
 
 
-def cell_document(overrides: Sequence[str]) -> dict[str, Any]:
+def cell_document(
+    overrides: Sequence[str], counts: Sequence[int] | None = None, *, compiled: bool = False
+) -> dict[str, Any]:
     """One cell, what it takes, and on which mesh of which chip it fits.
 
     Raises:
-        ConfigError: a wrong override.
+        ConfigError: a wrong override, or no chip to tune for.
     """
     config = Composer().compose(overrides)
     cost, chip = cost_of(config), config.cluster.chip
@@ -93,4 +103,18 @@ def cell_document(overrides: Sequence[str]) -> dict[str, Any]:
             }
             for found in memory.fits(config, [chip] if chip else COMMON)
         ],
+        **_tunings([config], counts, compiled=compiled),
     }
+
+
+def _tunings(configs: Sequence[RunConfig], counts: Sequence[int] | None, *, compiled: bool) -> dict[str, Any]:
+    """Nothing where nobody asked for them."""
+    if counts is None:
+        return {}
+    found = [tuning for config in configs for tuning in tune(config, counts)]
+    return {"tune": [tuning_document(tuning, _compiled(tuning) if compiled else None) for tuning in found]}
+
+
+def _compiled(tuning: Tuning) -> memory.Compiled | None:
+    """What the compiler plans for the fastest setting."""
+    return memory.compiled_memory(tuning.best.applied(tuning.config)) if tuning.best else None

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from flanscale.config.compose import Composer
 from flanscale.errors import ConfigError
-from flanscale.orchestration.planning import memory
+from flanscale.orchestration.planning import display_tune, memory
 from flanscale.orchestration.planning.cautions import cautions, mesh_rules
 from flanscale.orchestration.planning.cost import (
     Estimate,
@@ -39,6 +39,7 @@ from flanscale.orchestration.planning.order import in_order
 from flanscale.orchestration.planning.plan import Cell, Plan, plan_study
 from flanscale.orchestration.planning.sheet import show
 from flanscale.orchestration.planning.study import load_study
+from flanscale.orchestration.planning.tune import tune
 from flanscale.orchestration.running.liveness import View, asking_rarely, look
 from flanscale.orchestration.running.repeat import Decision, decide
 from flanscale.schema import RunConfig
@@ -86,6 +87,10 @@ class Preview:
         """Of every cell, by its id."""
         return {cell.id: size_of(cell.config) for cell in self.plan.cells}
 
+    @property
+    def one_of_each_size(self) -> list[RunConfig]:
+        return list({self.sizes[cell.id]: cell.config for cell in self.plan.cells}.values())
+
     @cached_property
     def estimates(self) -> dict[str, Estimate | None]:
         """Of every cell that is not done."""
@@ -119,7 +124,13 @@ class Preview:
 
 
 def print_plan(
-    plan: Plan, console: Console, *, order: str = "grid", with_memory: bool = False, compiled: bool = False
+    plan: Plan,
+    console: Console,
+    *,
+    order: str = "grid",
+    with_memory: bool = False,
+    compiled: bool = False,
+    counts: Sequence[int] | None = None,
 ) -> None:
     """Show what a launch would do about every cell, and the sum of it.
 
@@ -128,10 +139,11 @@ def print_plan(
         console: where to show it.
         order: in which the cells are shown, one of `order.ORDERS`.
         with_memory: add what each size takes on its devices.
-        compiled: add what the compiler says to that.
+        compiled: add what the compiler says to that, and to the fastest settings.
+        counts: add the fastest settings of each size on so many devices; none given: on those of its job.
 
     Raises:
-        ConfigError: there is no such order.
+        ConfigError: there is no such order, or no chip to tune for.
     """
     cells = in_order(plan, plan.cells, order)
     seen = Preview.of(plan)
@@ -140,10 +152,11 @@ def print_plan(
     show(plan_table(plan, cells, seen.decisions, seen.estimates, footprints), console)
     for line in totals(seen):
         console.print(line, highlight=False, soft_wrap=True)
-    sizes = list({seen.sizes[cell.id]: cell.config for cell in plan.cells}.values())
-    for config in sizes:
-        if with_memory or compiled or (config.cluster.chip and not memory.footprint_of(config).fits(_memory(config))):
-            _print_memory(config, console, compiled=compiled)
+    for config in seen.one_of_each_size:
+        if with_memory or (counts is None and (compiled or not memory.footprint_of(config).fits(_memory(config)))):
+            _print_memory(config, console, compiled=compiled and counts is None)
+    if counts is not None:
+        _print_tunings(seen.one_of_each_size, counts, console, compiled=compiled)
     ahead = [cell for cell in plan.cells if seen.decisions[cell.id].action != "done"]
     waiting, failed, parents = len(seen.that("wait")), len(seen.that("failed")), len({s.cell for s in plan.stages})
     for line in [*rule_lines(plan), *mesh_rules(plan), *cautions(plan)]:
@@ -161,14 +174,25 @@ def print_plan(
     )
 
 
-def print_cell(overrides: Sequence[str], console: Console, *, compiled: bool = False) -> None:
+def print_cell(
+    overrides: Sequence[str], console: Console, *, compiled: bool = False, counts: Sequence[int] | None = None
+) -> None:
     """Show what one cell takes, and on which mesh of which chip it fits. Needs none of its data.
 
+    Args:
+        overrides: the cell.
+        console: where to show it.
+        compiled: add what the compiler says to that.
+        counts: show the fastest settings on so many devices instead; none given: on those of its job.
+
     Raises:
-        ConfigError: a wrong override.
+        ConfigError: a wrong override, or no chip to tune for.
     """
     config = Composer().compose(overrides)
     console.print(_cell_words(config), highlight=False, soft_wrap=True)
+    if counts is not None:
+        _print_tunings([config], counts, console, compiled=compiled)
+        return
     _print_memory(config, console, compiled=compiled)
     chips = [config.cluster.chip] if config.cluster.chip else COMMON
     if found := memory.fits(config, chips):
@@ -222,6 +246,21 @@ def _print_memory(config: RunConfig, console: Console, *, compiled: bool) -> Non
     if compiled:
         line = compiled_line(memory.compiled_memory(config), taken, _memory(config))
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _print_tunings(configs: Sequence[RunConfig], counts: Sequence[int], console: Console, *, compiled: bool) -> None:
+    tunings = [tuning for config in configs for tuning in tune(config, counts)]
+    for tuning in tunings:
+        console.print(display_tune.title(tuning), highlight=False, soft_wrap=True)
+        if tuning.best:
+            show(display_tune.table(tuning), console)
+        for line in display_tune.lines(tuning):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        if compiled and (best := tuning.best):
+            planned = memory.compiled_memory(best.applied(tuning.config))
+            line = compiled_line(planned, best.footprint, _memory(tuning.config))
+            console.print(line, highlight=False, soft_wrap=True)
+    console.print(display_tune.ABOUT, highlight=False, soft_wrap=True)
 
 
 # --- in all -----------------------------------------------------------------------------------------------------------
