@@ -37,6 +37,12 @@ class Attend(Protocol):
     ) -> Float[Array, "B H T K"]: ...
 
 
+def platform_of(device: jax.Device) -> str:
+    """A device's platform, as `attention_of` knows it: GPUs before Ampere have no fused kernel for bfloat16."""
+    capability = float(getattr(device, "compute_capability", 8))
+    return "old_gpu" if device.platform == "gpu" and capability < 8 else device.platform
+
+
 def choose(config: ModelConfig, dtype: str, platform: str) -> str:
     """The implementation for a model, and a line in the log where its platform has a faster one that cannot serve it.
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flanscale.models.attend import choose
+from flanscale.models.attend import choose, platform_of
 from flanscale.models.decoder import Decoder
 from flanscale.models.layers import head_of
 from flanscale.models.loss import cross_entropy
@@ -110,5 +110,5 @@ def build_model(config: ModelConfig, vocab_size: int, dtype: str = "float32", pl
         ConfigError: an implementation of attention is named that cannot serve this model.
     """
     check_model(config)
-    implementation = choose(config, dtype, platform or jax.default_backend())
+    implementation = choose(config, dtype, platform or platform_of(jax.devices()[0]))
     return Model(dataclasses.replace(config), config.vocab_size or vocab_size, dtype, implementation)

@@ -42,7 +42,8 @@ def model_of(config: RunConfig) -> ModelConfig:
 
 def attention_on(config: RunConfig, chip: str | None) -> str:
     """Who computes a cell's attention on a chip."""
-    platform = "cpu" if chip is None else "tpu" if chip.startswith("tpu") else "gpu"
+    known = chip is not None and CHIPS[chip].has_bfloat16
+    platform = ("tpu" if chip.startswith("tpu") else "gpu") if chip and known else "cpu"
     return attention_of(config.model, config.trainer.precision, platform)[0]
 
 
