@@ -43,9 +43,9 @@ def parsed(arguments: list[str]) -> None:
     command.make_context(command.name, arguments)
 
 
-@pytest.mark.parametrize("line", ["lunch quickstart", "launch quickstart --ordre coarse", "logs", "doctor --all now"])
+@pytest.mark.parametrize("line", ["lunch quickstart", "launch quickstart --ordre coarse"])
 def test_what_cannot_be_typed_is_found(line: str) -> None:
-    with pytest.raises(Exception, match="no verb|No such option|Missing argument|unexpected extra argument"):
+    with pytest.raises(Exception, match=r"no verb|No such option"):
         parsed(line.split())
 
 
