@@ -1,10 +1,13 @@
 # Two commands: `make study` and `make test`. Both set up .venv with exact versions first.
+# With other versions: `make test-jax JAX=0.12 PYTHON=python3.13`, in a folder of its own; VENV=… says which.
 PYTHON ?= python3
-VENV := .venv
+JAX ?= 0.10
+CONSTRAINTS := $(if $(filter 0.10,$(JAX)),constraints.txt,constraints/jax-$(JAX).txt)
+VENV ?= $(if $(filter 0.10,$(JAX)),.venv,.venv-jax-$(JAX)-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: study test lock clean
+.PHONY: study test test-jax lock clean
 
 study: $(VENV)/.installed
 	$(BIN)/flanscale launch quickstart
@@ -13,23 +16,26 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --quiet --check && $(BIN)/ruff check --quiet && $(BIN)/mypy
 	tests/slurm/cluster.sh with $(BIN)/python -m pytest
 
+test-jax: $(VENV)/.installed-test
+	tests/slurm/cluster.sh with $(BIN)/python -m pytest
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install --constraint constraints.txt --editable .
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	$(PIP) install --constraint $(CONSTRAINTS) --editable .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) install --constraint constraints.txt --editable '.[test]'
+	$(PIP) install --constraint $(CONSTRAINTS) --editable '.[test]'
 	touch $@
 
-# Refresh the exact versions from the lower bounds of pyproject.toml.
+# Refresh the exact versions of a JAX from the lower bounds of pyproject.toml.
 lock:
 	rm -rf .lock-venv && $(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/python -m pip install --quiet '.[test]'
-	.lock-venv/bin/python -m pip freeze --exclude flanscale > constraints.txt
+	.lock-venv/bin/python -m pip install --quiet '.[test]' 'jax==$(JAX).*'
+	.lock-venv/bin/python -m pip freeze --exclude flanscale > $(CONSTRAINTS)
 	rm -rf .lock-venv
 
 clean:

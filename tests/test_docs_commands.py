@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -35,13 +35,18 @@ def printed() -> list[str]:
 
 def parsed(arguments: list[str]) -> None:
     """Let the command line's own parser read it, and run nothing."""
-    command: click.Command = typer.main.get_command(app)
-    while isinstance(command, click.Group):
+    command: Any = typer.main.get_command(app)  # of click's classes or of typer's copies of them
+    while verbs := getattr(command, "commands", None):
         name = arguments.pop(0)
-        found = command.get_command(click.Context(command), name)
-        assert found, f"no verb {name}"
-        command = found
+        assert name in verbs, f"no verb {name}"
+        command = verbs[name]
     command.make_context(command.name, arguments)
+
+
+@pytest.mark.parametrize("line", ["lunch quickstart", "launch quickstart --ordre coarse"])
+def test_what_cannot_be_typed_is_found(line: str) -> None:
+    with pytest.raises(Exception, match=r"no verb|No such option"):
+        parsed(line.split())
 
 
 @pytest.mark.parametrize("line", printed())

@@ -110,7 +110,7 @@ def record(**changes: Any) -> bytes:
 
 
 BROKEN = [
-    (write(b'{\n"Definition": ["x"],\n}'), r"t\.json:3: not JSON"),
+    (write(b'{\n"Definition": ["x"]\n"Instances": []}'), r"t\.json:3: not JSON"),
     (write(record(Definition=["Copy \udcff"]).replace(b"\\udcff", b"\xff")), r"t\.json:1: not UTF-8 \(byte 0xff\)"),
     (write(gzip.compress(record())[:-30], "t.json.gz"), r"t\.json\.gz: not readable as JSON: EOFError"),
     (write(b"[" * 100_000), r"t\.json: not readable as JSON: RecursionError"),
