@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from flanscale.errors import ConfigError
 from flanscale.models.masks import Mask, as_bias
-from flanscale.models.products import transposed
+from flanscale.models.products import row_by_row, transposed
 from flanscale.models.sharding import RULES, divisible
 from flanscale.schema import ModelConfig
 from flanscale.sizing.architecture import CODE_WIDTH, attention_of, coded
@@ -138,21 +138,26 @@ def _attend_backward(kept: tuple[Array, ...], gradient: Array) -> tuple[Array, .
     q, k, v, bias, e, total, y = kept
     scaled = gradient.astype(jnp.float32) / total
     rounded = scaled.astype(v.dtype)
-    dv = _batched(transposed(e), rounded)
+    dv = _over_queries(e, rounded)
     dweights = _batched(rounded, transposed(v))
     dscores = e * (dweights - jnp.sum(scaled * y, axis=-1, keepdims=True))
     shared = tuple(axis for axis in range(4) if bias.shape[axis] == 1 < dscores.shape[axis])
     rounded = dscores.astype(q.dtype)
     return (
         _batched(rounded, k).astype(q.dtype),
-        _batched(transposed(rounded), q).astype(k.dtype),
+        _over_queries(rounded, q).astype(k.dtype),
         dv.astype(v.dtype),
         jnp.sum(dscores, axis=shared, keepdims=True),
     )
 
 
 def _batched(a: Float[Array, "B N T S"], b: Float[Array, "B N S K"]) -> Float[Array, "B N T K"]:
-    return jnp.einsum("bhts,bhsk->bhtk", a, b, preferred_element_type=jnp.float32)
+    return jnp.einsum("bhts,bhsk->bhtk", row_by_row(a), row_by_row(b), preferred_element_type=jnp.float32)
+
+
+def _over_queries(weights: Float[Array, "B N T S"], x: Float[Array, "B N T K"]) -> Float[Array, "B N S K"]:
+    """weightsᵀ x, as xᵀ weights turned afterwards: XLA's CPU backend transposes the large operand otherwise."""
+    return jnp.swapaxes(jax.lax.optimization_barrier(_batched(transposed(x), weights)), -1, -2)
 
 
 _attend.defvjp(_attend_forward, _attend_backward)

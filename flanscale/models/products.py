@@ -72,11 +72,17 @@ def matmul(a: Float[Array, "M I"], b: Float[Array, "I O"], dtype: Any) -> Float[
 
 
 def transposed(a: Float[Array, "*B M I"]) -> Float[Array, "*B I M"]:
-    """The last two axes exchanged; on a CPU in memory too, as its fast products (YNNPACK) want their operands."""
-    in_memory = Layout(major_to_minor=tuple(range(a.ndim)))
-    named = jnp.swapaxes(a, -1, -2)
-    if jax.sharding.get_abstract_mesh().size > 1:  # the partitioner would gather what a layout is asked of
-        return named
-    return jax.lax.platform_dependent(
-        named, cpu=partial(with_layout_constraint, layouts=in_memory), default=lambda x: x
-    )
+    """The last two axes exchanged, `row_by_row`."""
+    return row_by_row(jnp.swapaxes(a, -1, -2))
+
+
+def row_by_row(a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The same; bfloat16 on a CPU lies in memory as its axes are ordered.
+
+    YNNPACK multiplies bfloat16 only where both operands lie so; XLA makes them float32 otherwise.
+    """
+    several = jax.sharding.get_abstract_mesh().size > 1  # the partitioner would gather what a layout is asked of
+    if a.dtype != jnp.bfloat16 or several:
+        return a
+    laid = partial(with_layout_constraint, layouts=Layout(major_to_minor=tuple(range(a.ndim))))
+    return jax.lax.platform_dependent(a, cpu=laid, default=lambda a: a)
