@@ -133,7 +133,7 @@ def test_a_plan_for_programs_needs_no_data_either(flanscale: Command) -> None:
 def test_every_key_of_a_plan_for_programs_is_documented_and_no_other(flanscale: Command) -> None:
     document = json.loads(flanscale("plan", "quickstart", "--json").stdout)
     text = (Path(__file__).parents[1] / "docs" / "watching.md").read_text(encoding="utf-8")
-    _, whole, of_cell = text.split("## plan --json")[1].split("\n## ")[0].split("\n| key")
+    _, whole, of_cell, _ = text.split("## plan --json")[1].split("\n## ")[0].split("\n| key")
     for keys, table in ((document, whole), (document["cells"][0], of_cell)):
         rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
         assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(keys)

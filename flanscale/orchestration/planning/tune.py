@@ -161,7 +161,7 @@ def _remedy(config: RunConfig, chip: str, count: int, found: Sequence[Setting]) 
     least = min(found, key=lambda setting: setting.footprint.total)
     doubled = (count << n for n in range(1, MOST_DEVICES.bit_length()) if count << n <= MOST_DEVICES)
     enough = next((number for number in doubled if any(_fits(config, chip, number))), None)
-    larger = [name for name, other in CHIPS.items() if least.footprint.fits(other.memory)]
+    larger = [name for name in CHIPS if any(_fits(config, name, count))]
     other = min(larger, key=lambda name: CHIPS[name].memory, default=None)
     return Remedy(least, () if enough is None else (enough,), other)
 
