@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from tiny import model
 
-from flanscale.errors import ConfigError
 from flanscale.models.attend import Attend, Cudnn, Reference, Splash, choose, prepare
 from flanscale.models.masks import Mask
 from flanscale.schema import ModelConfig
@@ -173,12 +172,10 @@ def test_a_platforms_fused_kernel_is_taken_where_it_can_serve(
 
 
 def test_a_kernel_that_is_named_and_cannot_serve_is_refused_in_one_line() -> None:
-    with pytest.raises(
-        ConfigError, match=r"model.attention=cudnn: cuDNN takes bfloat16, not trainer.precision=float32"
-    ):
+    with pytest.raises(ValueError, match=r"model.attention=cudnn: cuDNN takes bfloat16, not trainer.precision=float32"):
         choose(config(attention="cudnn"), "float32", "gpu")
     encoder = dataclasses.replace(model("encoder_decoder").config, attention="splash")
-    with pytest.raises(ConfigError, match=r"model.attention=splash: splash attention has no relative bias"):
+    with pytest.raises(ValueError, match=r"model.attention=splash: splash attention has no relative bias"):
         choose(encoder, "bfloat16", "tpu")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from flanscale.errors import ConfigError, closest, did_you_mean, nearest
 from flanscale.pipeline import objectives
 from flanscale.schema import RunConfig
-from flanscale.sizing.architecture import check_heads, check_model, check_row
+from flanscale.sizing.architecture import check_attention, check_heads, check_model, check_row
 
 GROUPS = (
     *("model", "collection", "mixture", "objective", "tokenizer"),
@@ -151,6 +151,7 @@ def _model(run: RunConfig) -> Iterator[str]:
     try:
         check_model(run.model)
         check_heads(run.model, run.trainer.mesh.tensor)
+        check_attention(run.model, run.trainer.precision)
         check_row(run.model, run.trainer.input_tokens + run.trainer.target_tokens)
     except ValueError as error:
         yield str(error)

@@ -19,12 +19,11 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from flanscale.errors import ConfigError
 from flanscale.models.masks import Mask, as_bias
 from flanscale.models.products import row_by_row, transposed
 from flanscale.models.sharding import RULES, divisible
 from flanscale.schema import ModelConfig
-from flanscale.sizing.architecture import CODE_WIDTH, attention_of, coded
+from flanscale.sizing.architecture import CODE_WIDTH, attention_of, check_attention, coded
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +46,10 @@ def choose(config: ModelConfig, dtype: str, platform: str) -> str:
     """The implementation for a model, and a line in the log where its platform has a faster one that cannot serve it.
 
     Raises:
-        ConfigError: `model.attention` names one that cannot.
+        ValueError: `model.attention` names one that cannot.
     """
+    check_attention(config, dtype)
     name, reason = attention_of(config, dtype, platform)
-    if reason and config.attention != "auto":
-        raise ConfigError(f"model.attention={config.attention}: {reason}; take auto or xla")
     if reason:
         logger.warning("attention: xla, several times slower than the fused kernel here: %s", reason)
     return name

@@ -106,8 +106,7 @@ def build_model(config: ModelConfig, vocab_size: int, dtype: str = "float32", pl
         platform: for which it will be compiled; None: that of this process.
 
     Raises:
-        ValueError: options that exclude each other.
-        ConfigError: an implementation of attention is named that cannot serve this model.
+        ValueError: options that exclude each other, or `model.attention` names a kernel that cannot serve the model.
     """
     check_model(config)
     implementation = choose(config, dtype, platform or platform_of(jax.devices()[0]))

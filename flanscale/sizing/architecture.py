@@ -61,6 +61,13 @@ def attention_of(config: ModelConfig, precision: str, platform: str) -> tuple[st
     return ("xla" if reason else wanted), reason
 
 
+def check_attention(config: ModelConfig, precision: str) -> None:
+    """Raises `ValueError` where `model.attention` names a kernel that cannot serve the model."""
+    reason = attention_of(config, precision, "cpu")[1]
+    if reason:
+        raise ValueError(f"model.attention={config.attention}: {reason}; take auto or xla")
+
+
 def coded(config: ModelConfig) -> bool:
     """Whether cuDNN is told segments by more columns of the heads; by a mask of [B, 1, T, S] otherwise."""
     mixed = config.window is not None and config.global_every is not None  # layers choose between two masks
