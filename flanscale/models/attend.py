@@ -23,7 +23,7 @@ from flanscale.models.masks import Mask, as_bias
 from flanscale.models.products import row_by_row, transposed
 from flanscale.models.sharding import RULES, divisible
 from flanscale.schema import ModelConfig
-from flanscale.sizing.architecture import CODE_WIDTH, attention_of, check_attention, coded
+from flanscale.sizing.architecture import CODE_WIDTH, TPU_LANES, attention_of, check_attention, coded
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +68,10 @@ def prepare(
         else:
             return Cudnn.of(config, mask, bias)
     if name == "splash":
-        if mask.queries % LANES or mask.keys % LANES:
-            _say_once(f"attention: xla for {mask.queries} × {mask.keys} positions; splash takes multiples of {LANES}")
+        if mask.queries % TPU_LANES or mask.keys % TPU_LANES:
+            _say_once(
+                f"attention: xla for {mask.queries} × {mask.keys} positions; splash takes multiples of {TPU_LANES}"
+            )
         else:
             return Splash.of(config, mask)
     masked = as_bias(mask.dense())
@@ -221,8 +223,6 @@ def _beside(x: Float[Array, "B T H K"], codes: Float[Array, "B T 1 C"]) -> Float
 
 
 # --- splash attention, on TPUs ------------------------------------------------------------------------------------
-
-LANES = 128
 
 
 @jax.tree_util.register_dataclass

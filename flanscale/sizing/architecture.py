@@ -47,6 +47,7 @@ def _faults(config: ModelConfig) -> Iterator[str]:
 
 
 CODE_WIDTH = 16  # columns that tell cuDNN the segments of packed rows (`flanscale.models.attend`)
+TPU_LANES = 128  # to which a TPU pads the width of a head, and whose multiples splash attention's rows are
 WIDEST_HEAD = 128  # of cuDNN's attention on every GPU since Ampere
 FUSED = {"gpu": "cudnn", "cuda": "cudnn", "tpu": "splash"}  # of a platform; elsewhere XLA alone
 
@@ -72,6 +73,11 @@ def coded(config: ModelConfig) -> bool:
     """Whether cuDNN is told segments by more columns of the heads; by a mask of [B, 1, T, S] otherwise."""
     mixed = config.window is not None and config.global_every is not None  # layers choose between two masks
     return not config.prefix_lm and not mixed and config.head_dim + CODE_WIDTH <= WIDEST_HEAD
+
+
+def code_width(config: ModelConfig, attention: str) -> int:
+    """The columns that the heads of a model get to tell segments by."""
+    return CODE_WIDTH if attention == "cudnn" and coded(config) else 0
 
 
 def _refusals(name: str, config: ModelConfig, precision: str) -> Iterator[str]:

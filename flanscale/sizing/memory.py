@@ -16,13 +16,12 @@ from dataclasses import dataclass, replace
 
 from flanscale.chips import GIB
 from flanscale.schema import MeshConfig, ModelConfig, OptimizerConfig, TrainerConfig
-from flanscale.sizing.architecture import CODE_WIDTH, coded
+from flanscale.sizing.architecture import TPU_LANES, code_width, coded
 from flanscale.sizing.flops import FLOAT32, NORMS, Tensor, bytes_on_device, gated, parameters, split_in
 
 RESERVE = 0.1  # of a device's memory: lost to fragments, to programs and to communication buffers
 LOGITS_AT_ONCE = 2**28  # elements: 1 GiB of float32 on a device; above it the loss goes in chunks
 LOGITS_COPIES = 2.5  # 2 on TPU, 3 on CPU
-TPU_LANES = 128
 LEAST_FACTORED = 128  # Adafactor factors a parameter where both sides are at least this
 
 
@@ -256,7 +255,7 @@ class _Activations:
         heads = self._heads / m.head_dim
         if self.attention == "xla":
             return times * heads * FLOAT32
-        columns = CODE_WIDTH * self.width if self.attention == "cudnn" and coded(m) else 0
+        columns = code_width(m, self.attention) * self.width
         return times * (heads * (FLOAT32 + 2 * columns) + 2 * self._keys / m.head_dim * columns)
 
     def _fused(self, stack: Stack) -> float:
@@ -301,8 +300,7 @@ class _Activations:
         products = (1 + followed + crosses) * m.d_model + (1 + crosses) * self._heads + 2 * self._keys
         fused = 0.0
         if self.attention != "xla":  # its output, and what is kept beside it
-            columns = CODE_WIDTH if self.attention == "cudnn" and coded(m) else 0
-            per_head = self.width * (m.head_dim * self._lanes + columns) + FLOAT32
+            per_head = self.width * (m.head_dim * self._lanes + code_width(m, self.attention)) + FLOAT32
             fused = (1 + crosses) * self._heads / m.head_dim * per_head
         return stack.tokens * (self.width * products + fused) + self._encoded(stack)
 

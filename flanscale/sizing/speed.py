@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from flanscale.chips import Chip
 from flanscale.schema import MeshConfig, ModelConfig, OptimizerConfig, TrainerConfig
-from flanscale.sizing.architecture import CODE_WIDTH, coded
+from flanscale.sizing.architecture import code_width, coded
 from flanscale.sizing.flops import (
     FLOAT32,
     Tensor,
@@ -153,7 +153,7 @@ class _Part:
         peak = chip.peak_flops if t.precision == "bfloat16" and chip.has_bfloat16 else chip.float32_flops
         layers = sum(2 * tokens * self._local(kernel) * self._passes(kernel) for tokens, kernel in self._kernels())
         flops = self.rows * layers + 3 * 2 * m.d_model * self.logits
-        width = m.head_dim + (CODE_WIDTH if self.attention == "cudnn" and coded(m) else 0)
+        width = m.head_dim + code_width(m, self.attention)
         attention = self.rows * 4 * self.heads * width * self._pairs() * (3 + self._attention_again())
         return (flops / PRODUCTS + attention / self._share()) / peak
 

@@ -33,11 +33,17 @@ def footprint_of(config: RunConfig) -> Footprint:
 
 def model_of(config: RunConfig) -> ModelConfig:
     """A cell's model as it will be trained: `model.remat=auto` settled, where its chip is known."""
-    chip, vocab = config.cluster.chip, rows_of_embedding(config)
-    if chip is None:
-        return config.model
-    attention = attention_on(config, chip)
-    return least_remat(config.model, vocab, config.optimizer, config.trainer, attention, CHIPS[chip].memory)
+    chip = config.cluster.chip
+    return config.model if chip is None else _settled(config, config.trainer.mesh, chip)
+
+
+def _settled(config: RunConfig, mesh: MeshConfig, chip: str) -> ModelConfig:
+    vocab, trainer, attention = (
+        rows_of_embedding(config),
+        replace(config.trainer, mesh=mesh),
+        attention_on(config, chip),
+    )
+    return least_remat(config.model, vocab, config.optimizer, trainer, attention, CHIPS[chip].memory)
 
 
 def attention_on(config: RunConfig, chip: str | None) -> str:
@@ -95,19 +101,14 @@ def _from(remat: str) -> Sequence[str]:
 
 def smallest_fit(config: RunConfig, chip: str) -> Fit | None:
     """The fewest devices of a chip, in powers of two, that a cell fits on as it is; None where no mesh is enough."""
-    auto = config.model.remat == "auto"
-    least = replace(config, model=replace(config.model, remat="full")) if auto else config
-    table = _Table(least, chip)
+    least = "full" if config.model.remat == "auto" else config.model.remat
+    table = _Table(replace(config, model=replace(config.model, remat=least)), chip)
     count = table.smallest()
     if count is None:
         return None
-    fit = Fit(chip, least.model.remat, *table.best(count))
-    if not auto:
-        return fit
-    settled = model_of(
-        replace(config, cluster=replace(config.cluster, chip=chip), trainer=replace(config.trainer, mesh=fit.mesh))
-    )
-    return Fit(chip, settled.remat, fit.mesh, _footprint(replace(config, model=settled), fit.mesh, chip))
+    mesh, _ = table.best(count)
+    settled = replace(config, model=_settled(config, mesh, chip))
+    return Fit(chip, settled.model.remat, mesh, _footprint(settled, mesh, chip))
 
 
 class _Table:
