@@ -335,3 +335,15 @@ def test_a_file_of_ones_own_that_would_be_taken_for_a_shipped_one_is_refused(own
     own("trainer/quickstart.yaml", f"{shipped}\n# mine")
     with pytest.raises(ConfigError, match=r"conf/trainer/quickstart.yaml of its own; give this file another name"):
         Composer().compose([])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model.attention=cudnn"], "model.attention=cudnn: cuDNN takes bfloat16, not trainer.precision=float32"),
+        (["model=t5_small", "model.attention=splash"], "model.attention=splash: splash attention has no relative bias"),
+    ],
+)
+def test_a_named_attention_that_cannot_serve_is_refused_before_any_job(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        compose(*overrides)
