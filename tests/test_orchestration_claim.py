@@ -72,10 +72,11 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- one holder --------------------------------------------------------------------------------------------------
 
 
-def race(directory: Path, seed: int, rounds: Any, wins: multiprocessing.Queue[str]) -> None:
+def race(directory: Path, seed: int, start: Any, rounds: Any, wins: multiprocessing.Queue[str]) -> None:
     """Claim again and again; inside, be alone. One holder in three dies without giving its lease back."""
     rng, alone = random.Random(seed), directory / "alone"
     won = 0
+    start.wait(30)  # for all: the first could have finished before another had begun
     while rounds.value < ROUNDS:
         with claim(directory, RUN, patience=0) as lease:
             if lease:
@@ -95,9 +96,9 @@ def race(directory: Path, seed: int, rounds: Any, wins: multiprocessing.Queue[st
 
 def test_of_many_processes_one_wins_every_round_even_where_holders_die(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    rounds: Any = context.Value("i", 0)
+    start, rounds = context.Barrier(8), context.Value("i", 0)
     wins: multiprocessing.Queue[str] = context.Queue()
-    racers = [context.Process(target=race, args=(tmp_path, seed, rounds, wins)) for seed in range(8)]
+    racers = [context.Process(target=race, args=(tmp_path, seed, start, rounds, wins)) for seed in range(8)]
     for racer in racers:
         racer.start()
     results = [wins.get(timeout=30) for _ in racers]
