@@ -58,7 +58,8 @@ def theirs(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     model.eval()
     prompts, start = torch.as_tensor(prompts_of(options)).to(model.device), 1  # an answer stands behind its start token
     if not model.config.is_encoder_decoder:  # or behind the prompt
-        prompts = torch.nn.functional.pad(prompts, (1, 0), value=model.config.bos_token_id)
+        if (bos := model.config.bos_token_id) is not None:
+            prompts = torch.nn.functional.pad(prompts, (1, 0), value=bos)
         start = prompts.shape[1]
     how = {"min_new_tokens": options.new, "max_new_tokens": options.new, "do_sample": False, "num_beams": 1}
     if options.peer_static:

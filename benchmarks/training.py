@@ -227,7 +227,7 @@ def their_model(options: argparse.Namespace, dropout: float, dtype: str = "float
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(-4, 0)  # M_MMAP_MAX
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
     folder = options.folder / "model"
     if not folder.exists():
         raise SystemExit(f"{folder}: no weights here, which our side leaves before its first step")
@@ -353,12 +353,12 @@ def tokens_of(options: argparse.Namespace) -> tuple[Any, Any]:
     return inputs, targets
 
 
-def decoder_rows(options: argparse.Namespace, bos: int) -> tuple[Any, Any]:
-    """What a decoder reads [B, S + T] and predicts of the same tokens: every one of them."""
+def decoder_rows(options: argparse.Namespace, bos: int | None) -> tuple[Any, Any]:
+    """What a decoder reads [B, S + T], behind its start token or else token 0, and predicts: every one of them."""
     import numpy as np
 
     targets = np.concatenate(tokens_of(options), axis=1)
-    return np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=bos), targets
+    return np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=bos or 0), targets
 
 
 def flops_a_token(config: Any) -> float:

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from flanscale.models.masks import Mask, as_bias
-from flanscale.models.products import row_by_row, transposed
+from flanscale.models.products import row_by_row, sum_of_rows, transposed
 from flanscale.models.sharding import RULES, divisible
 from flanscale.schema import ModelConfig
 from flanscale.sizing.architecture import CODE_WIDTH, TPU_LANES, attention_of, check_attention, coded
@@ -126,9 +126,9 @@ def _attend(
 
 
 def _attend_forward(q: Array, k: Array, v: Array, bias: Array) -> tuple[Array, tuple[Array, ...]]:
-    scores = _batched(q, transposed(k)) + bias
+    scores = _scores(q, k) + bias
     e = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
-    total = jnp.sum(e, axis=-1, keepdims=True)
+    total = sum_of_rows(e)
     e = e.astype(v.dtype)
     y = _batched(e, v) / total
     return y.astype(v.dtype), (q, k, v, bias, e, total, y.astype(v.dtype))
@@ -149,6 +149,13 @@ def _attend_backward(kept: tuple[Array, ...], gradient: Array) -> tuple[Array, .
         dv.astype(v.dtype),
         jnp.sum(dscores, axis=shared, keepdims=True),
     )
+
+
+def _scores(q: Float[Array, "B N T K"], k: Float[Array, "B N S K"]) -> Float[Array, "B N T S"]:
+    """q kᵀ; of few queries as k qᵀ, since XLA's CPU backend would turn all keys for every token that is generated."""
+    if q.shape[2] < 16:
+        return jnp.swapaxes(_batched(k, transposed(q)), -1, -2)
+    return _batched(q, transposed(k))
 
 
 def _batched(a: Float[Array, "B N T S"], b: Float[Array, "B N S K"]) -> Float[Array, "B N T K"]:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flanscale.models.products import matmul, transposed
+from flanscale.models.products import matmul, sum_of_rows, transposed
 
 
 @dataclass(frozen=True)
@@ -93,24 +93,32 @@ def _split(given: _Stretch, stretches: int) -> _Stretch:
     return _Stretch(*(jnp.moveaxis(a.reshape(len(a), stretches, -1, *a.shape[2:]), 1, 0) for a in given))
 
 
-def _values(
-    part: _Stretch, table: Array, head: Head, z_loss: float
-) -> tuple[Array, Array, Float[Array, "M V"], Float[Array, "M 1"]]:
-    """(objective, -log p, logits, log Z) of a stretch."""
+class _Softmax(NamedTuple):
+    logits: Float[Array, "M V"]
+    e: Float[Array, "M V"]  # of the logits, the largest of a row taken away
+    total: Float[Array, "M 1"]  # of e
+    log_z: Float[Array, "M 1"]
+
+
+def _values(part: _Stretch, table: Array, head: Head, z_loss: float) -> tuple[Array, Array, _Softmax]:
+    """(objective, -log p) of a stretch."""
     x, weights = part.x.reshape(-1, part.x.shape[-1]), part.weights.reshape(-1, 1)
     logits = head.logits(matmul(x, transposed(table) if head.tied else table, jnp.float32))
-    log_z = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    most = jnp.max(logits, axis=-1, keepdims=True)
+    e = jnp.exp(logits - most)
+    total = sum_of_rows(e)
+    log_z = jnp.log(total) + most
     chosen = jnp.take_along_axis(logits, part.targets.reshape(-1, 1), axis=-1)
     nll = jnp.sum((log_z - chosen) * weights)
-    return nll + z_loss * jnp.sum(log_z**2 * weights), nll, logits, log_z
+    return nll + z_loss * jnp.sum(log_z**2 * weights), nll, _Softmax(logits, e, total, log_z)
 
 
 def _with_gradients(part: _Stretch, table: Array, head: Head, z_loss: float) -> tuple[Array, Array, Array, Array]:
     """(objective, -log p) of a stretch, and the objective's gradients by x and by the table, in float32."""
-    objective, nll, logits, log_z = _values(part, table, head, z_loss)
+    objective, nll, (logits, e, total, log_z) = _values(part, table, head, z_loss)
     weights, targets = part.weights.reshape(-1, 1), part.targets.reshape(-1, 1)
     hit = jax.lax.broadcasted_iota(targets.dtype, logits.shape, 1) == targets
-    slope = jnp.exp(logits - log_z) * (weights * (1 + 2 * z_loss * log_z)) - jnp.where(hit, weights, 0)
+    slope = e * (weights * (1 + 2 * z_loss * log_z) / total) - jnp.where(hit, weights, 0)
     if head.cap is not None:
         slope = slope * (1 - (logits / head.cap) ** 2)
     slope = (slope * head.scale).astype(part.x.dtype)

@@ -76,6 +76,17 @@ def transposed(a: Float[Array, "*B M I"]) -> Float[Array, "*B I M"]:
     return row_by_row(jnp.swapaxes(a, -1, -2))
 
 
+def sum_of_rows(a: Float[Array, "*B M I"]) -> Float[Array, "*B M 1"]:
+    """The sum over the last axis, on a CPU a product with ones: XLA would compute `a` a second time for the sum alone,
+    slowly where it is an exponential.
+    """
+
+    def product(a: Array) -> Array:
+        return jnp.matmul(a, jnp.ones((a.shape[-1], 1), a.dtype), preferred_element_type=a.dtype)
+
+    return jax.lax.platform_dependent(a, cpu=product, default=partial(jnp.sum, axis=-1, keepdims=True))
+
+
 def row_by_row(a: Float[Array, "..."]) -> Float[Array, "..."]:
     """The same; bfloat16 on a CPU lies in memory as its axes are ordered.
 

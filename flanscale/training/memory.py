@@ -19,6 +19,6 @@ def keep_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
         libc.mallopt(M_ARENA_MAX, 1)
     jax.config.update("jax_cpu_enable_async_dispatch", False)
