@@ -184,4 +184,4 @@ def test_lengths_that_a_kernel_does_not_take_go_to_the_reference_and_are_said(ca
         assert isinstance(prepare("splash", config(), Mask(100, 100, causal=True)), Reference)
         assert isinstance(prepare("cudnn", config(), Mask(7, 7), jnp.zeros((1, 4, 7, 7))), Reference)
     assert "attention: xla for 100 × 100 positions; splash takes multiples of 128" in caplog.text
-    assert "attention: xla for 7 × 7 positions; cuDNN takes even numbers" in caplog.text
+    assert "attention: xla for 7 × 7 positions; cudnn takes multiples of 2" in caplog.text

@@ -113,6 +113,20 @@ def test_cached_decoding_gives_the_logits_of_the_full_forward_pass(family: str, 
         np.testing.assert_allclose(ours, full[len(read) - 1 :][:6], atol=3e-5)
 
 
+@pytest.mark.parametrize("family", ["palm_prefix", "gemma3"])
+def test_positions_that_a_kernel_wants_behind_a_prompt_change_no_logits(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = decoder(family)
+    params = moved(tiny, 4)
+    prompts, answers = [tokens(n, n) for n in (1, 6, 3)], [tokens(6, 10 + n) for n in range(3)]
+    expected = cached(tiny, params, prompts, answers)
+    monkeypatch.setattr("flanscale.models.decoder.positions_step", lambda name: 16)
+    forced.clear_cache()
+    np.testing.assert_allclose(cached(tiny, params, prompts, answers), expected, atol=1e-5)
+    forced.clear_cache()
+
+
 @pytest.mark.slow
 def test_t5_decodes_from_its_cache_in_a_scan_too() -> None:
     looped, scanned = model("encoder_decoder"), model("encoder_decoder", scan=True)

@@ -62,20 +62,21 @@ def prepare(
     bias: Float[Array, "1 H T S"] | None = None,
 ) -> Attend:
     """An implementation for a mask; the reference, and a line in the log, where the lengths are not the kernel's."""
-    if name == "cudnn":
-        if (mask.queries % 2 or mask.keys % 2) and (bias is not None or not coded(config)):
-            _say_once(f"attention: xla for {mask.queries} × {mask.keys} positions; cuDNN takes even numbers")
-        else:
-            return Cudnn.of(config, mask, bias)
-    if name == "splash":
-        if mask.queries % TPU_LANES or mask.keys % TPU_LANES:
-            _say_once(
-                f"attention: xla for {mask.queries} × {mask.keys} positions; splash takes multiples of {TPU_LANES}"
-            )
-        else:
-            return Splash.of(config, mask)
+    step = positions_step(name)
+    odd = bool(mask.queries % step or mask.keys % step)
+    if name == "cudnn" and not (odd and (bias is not None or not coded(config))):
+        return Cudnn.of(config, mask, bias)
+    if name == "splash" and not odd:
+        return Splash.of(config, mask)
+    if name != "xla" and mask.queries > 1:
+        _say_once(f"attention: xla for {mask.queries} × {mask.keys} positions; {name} takes multiples of {step}")
     masked = as_bias(mask.dense())
     return Reference(masked if bias is None else bias + masked, config.attention_cap)
+
+
+def positions_step(name: str) -> int:
+    """Of what an implementation takes multiples of positions."""
+    return {"cudnn": 2, "splash": TPU_LANES}.get(name, 1)
 
 
 @cache

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flanscale.models.attend import Attend, Reference, prepare
+from flanscale.models.attend import Attend, Reference, positions_step, prepare
 from flanscale.models.attention import Attention, KeysValues, Past
 from flanscale.models.layers import FeedForward, Norm, Vocabulary
 from flanscale.models.masks import Mask, as_bias
@@ -128,6 +128,7 @@ class Decoder(nn.Module):
         if bos is not None:
             prompt_BxP = jnp.pad(prompt_BxP, ((0, 0), (1, 0)), constant_values=bos)
             lengths_B = lengths_B + 1
+        prompt_BxP = jnp.pad(prompt_BxP, ((0, 0), (0, -prompt_BxP.shape[1] % positions_step(self.implementation))))
         rows, width = prompt_BxP.shape
         slots = jnp.arange(width)
         real = slots < lengths_B[:, None]
