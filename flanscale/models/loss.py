@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from flanscale.models.products import matmul, sum_of_rows, transposed
+from flanscale.models.sharding import PARAMETER_AXES, RULES, divisible, parts_of
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,50 @@ def _forward(
     x: Array, table: Array, targets: Array, weights: Array, head: Head, z_loss: float, stretches: int
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     given, narrow = _Stretch(x, targets, weights), table.astype(x.dtype)
+    own = partial(_of_all_stretches, head=head, z_loss=z_loss, stretches=stretches)
+    mesh = jax.sharding.get_abstract_mesh()
+    whole_vocabulary = not mesh.empty and 1 < mesh.size == parts_of(RULES.batch, mesh.shape)
+    if whole_vocabulary and len(x) % mesh.size == 0:
+        objective, nll, dx, dtable = _on_every_device(own, given, narrow, head, mesh)
+    else:
+        objective, nll, dx, dtable = own(given, narrow)
+    return (objective, nll), (dx, dtable)
+
+
+def _on_every_device(own: Any, given: _Stretch, table: Array, head: Head, mesh: Any) -> tuple[Array, ...]:
+    """Each device does its own rows; the table is gathered once and its gradient summed once, not for every stretch."""
+    (split,) = RULES.spec(("batch",))
+    axes = divisible(RULES.spec(PARAMETER_AXES["embedding" if head.tied else "head"]), table.shape, mesh.shape)
+
+    def local(given: _Stretch, table: Array) -> tuple[Array, ...]:
+        objective, nll, dx, dtable = own(given, table)
+        for axis in split:
+            if axis in axes:
+                dtable = jax.lax.psum_scatter(dtable, axis, scatter_dimension=list(axes).index(axis), tiled=True)
+            else:
+                dtable = jax.lax.psum(dtable, axis)
+        return jax.lax.psum(objective, split), jax.lax.psum(nll, split), dx, dtable
+
+    rows, whole = PartitionSpec(split), PartitionSpec()
+    given_as, made_as = (rows, whole), (whole, whole, rows, axes)
+    return jax.shard_map(local, mesh=mesh, in_specs=given_as, out_specs=made_as, check_vma=False)(given, table)
+
+
+def _of_all_stretches(
+    given: _Stretch, table: Array, *, head: Head, z_loss: float, stretches: int
+) -> tuple[Array, Array, Array, Array]:
+    """(objective, -log p, gradient by x, gradient by the table), the last in float32."""
     if stretches == 1:
-        objective, nll, dx, dtable = _with_gradients(given, narrow, head, z_loss)
-        return (objective, nll), (dx, dtable)
+        return _with_gradients(given, table, head, z_loss)
 
     def add(sums: Any, part: _Stretch) -> tuple[Any, Array]:
-        objective, nll, dx, dtable = _with_gradients(part, narrow, head, z_loss)
+        objective, nll, dx, dtable = _with_gradients(part, table, head, z_loss)
         return jax.tree.map(jnp.add, sums, (objective, nll, dtable)), dx
 
     zero = jnp.zeros(())
-    (objective, nll, dtable), dx = jax.lax.scan(add, (zero, zero, jnp.zeros_like(table)), _split(given, stretches))
-    return (objective, nll), (jnp.moveaxis(dx, 0, 1).reshape(x.shape), dtable)
+    start = (zero, zero, jnp.zeros(table.shape, jnp.float32))
+    (objective, nll, dtable), dx = jax.lax.scan(add, start, _split(given, stretches))
+    return objective, nll, jnp.moveaxis(dx, 0, 1).reshape(given.x.shape), dtable
 
 
 def _backward(

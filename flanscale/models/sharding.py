@@ -99,7 +99,7 @@ def parameter_shardings(mesh: Mesh, params: Any, kv_heads: int, rules: ShardingR
 
     Heads are never cut: keys and values of `kv_heads` heads that the mesh does not divide are whole on every device.
     """
-    if kv_heads % _parts(rules.kv_heads, mesh.shape):
+    if kv_heads % parts_of(rules.kv_heads, mesh.shape):
         rules = replace(rules, kv_heads=None)
 
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
@@ -134,14 +134,15 @@ def divisible(
     """The spec without the splits that do not come out even, which XLA refuses; those of a name are reported."""
     entries: list[MeshAxes] = []
     for entry, size in zip(spec, shape, strict=False):
-        if size % _parts(entry, parts):
+        if size % parts_of(entry, parts):
             if name:
                 text = "%s of shape %s is not split over %s: %d is not a multiple of %d"
-                logger.warning(text, name, shape, entry, size, _parts(entry, parts))
+                logger.warning(text, name, shape, entry, size, parts_of(entry, parts))
             entry = None
         entries.append(entry)
     return PartitionSpec(*entries)
 
 
-def _parts(entry: MeshAxes, parts: Mapping[str, int]) -> int:
+def parts_of(entry: MeshAxes, parts: Mapping[str, int]) -> int:
+    """Into how many parts those mesh axes split."""
     return math.prod(parts[axis] for axis in ((entry,) if isinstance(entry, str) else entry or ()))
