@@ -7,7 +7,6 @@ each side does is said in benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gzip
 import importlib.metadata
 import json
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from training import reuse_freed_memory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from flanscale.pipeline.batches import BLOCK_SIZE, PackedBatches
@@ -245,14 +245,6 @@ def machine(*packages: str) -> str:
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     return f"{cpu}, {cores} cores, load average {load:.1f} at the start; Python {platform.python_version()}, {versions}"
-
-
-def reuse_freed_memory() -> None:
-    """glibc's malloc keeps freed memory for both sides, as flanscale.training.memory sets it for every run."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(-4, 0)  # M_MMAP_MAX
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
 
 
 def main() -> None:

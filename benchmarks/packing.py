@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from input_pipeline import machine, reuse_freed_memory, tasks_of, tokenizer_config
+from input_pipeline import machine, tasks_of, tokenizer_config
+from training import reuse_freed_memory
 
 from flanscale.pipeline.batches import BLOCK_SIZE
 from flanscale.pipeline.packing import pack

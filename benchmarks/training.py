@@ -222,12 +222,17 @@ def devices() -> dict[str, Any]:
     return {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
 
 
-def their_model(options: argparse.Namespace, dropout: float, dtype: str = "float32") -> tuple[Any, dict[str, Any]]:
-    """transformers' model of the weights that our side left, and what it runs on; freed memory is kept, as by ours."""
+def reuse_freed_memory() -> None:
+    """glibc's malloc keeps freed memory for both sides, as flanscale.training.memory sets it for every run."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(-4, 0)  # M_MMAP_MAX
         libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
+
+
+def their_model(options: argparse.Namespace, dropout: float, dtype: str = "float32") -> tuple[Any, dict[str, Any]]:
+    """transformers' model of the weights that our side left, and what it runs on; freed memory is kept, as by ours."""
+    reuse_freed_memory()
     folder = options.folder / "model"
     if not folder.exists():
         raise SystemExit(f"{folder}: no weights here, which our side leaves before its first step")

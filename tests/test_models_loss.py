@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_training_step import equations
 
 from flanscale.models.loss import Head, cross_entropy
 from flanscale.models.products import project
@@ -94,3 +96,25 @@ def test_a_product_and_its_gradients_add_up_in_float32(dtype: Any) -> None:
     np.testing.assert_allclose(dkernel, np.einsum("bti,bto->io", narrow[0], narrow[2]), rtol=1e-4, atol=1e-4)
     close = 1e-5 if dtype == jnp.float32 else 2e-2
     np.testing.assert_allclose(np.asarray(dx, np.float64), narrow[2] @ narrow[1].T, atol=close * 10)
+
+
+@pytest.mark.parametrize("name", ["tied", "untied"])
+def test_several_devices_sum_the_gradient_of_the_table_once_and_not_for_every_stretch(name: str) -> None:
+    head = HEADS[name]
+    shape, rows = (16, 8) if head.tied else (8, 16), jnp.zeros((8, LENGTH, 8))
+    targets, weights = jnp.zeros((8, LENGTH), jnp.int32), jnp.ones((8, LENGTH))
+    mesh = jax.sharding.AbstractMesh((2, 4, 1), ("data", "fsdp", "tensor"))
+    with jax.sharding.use_abstract_mesh(mesh):
+        loss = jax.grad(lambda x, table: cross_entropy(x, table, targets, weights, head, 0.0, 4)[0], (0, 1))
+        (mapped,) = (e for e in jax.make_jaxpr(loss)(rows, jnp.zeros(shape)).eqns if e.primitive.name == "shard_map")
+    own = mapped.params["jaxpr"]
+    (scan,) = (e for e in own.eqns if e.primitive.name == "scan")
+    assert scan.params["length"] == 4
+    assert [name for name in exchanges(own) if "scatter" in name] == ["reduce_scatter"]
+    assert not exchanges(scan.params["jaxpr"].jaxpr)
+
+
+def exchanges(program: Any) -> list[str]:
+    """What devices do together in it."""
+    names = (equation.primitive.name for equation in equations(program))
+    return [name for name in names if re.match("psum|reduce_scatter|all_", name)]

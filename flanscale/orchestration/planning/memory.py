@@ -38,12 +38,9 @@ def model_of(config: RunConfig) -> ModelConfig:
 
 
 def _settled(config: RunConfig, mesh: MeshConfig, chip: str) -> ModelConfig:
-    vocab, trainer, attention = (
-        rows_of_embedding(config),
-        replace(config.trainer, mesh=mesh),
-        attention_on(config, chip),
-    )
-    return least_remat(config.model, vocab, config.optimizer, trainer, attention, CHIPS[chip].memory)
+    trainer, memory = replace(config.trainer, mesh=mesh), CHIPS[chip].memory
+    vocab, attention = rows_of_embedding(config), attention_on(config, chip)
+    return least_remat(config.model, vocab, config.optimizer, trainer, attention, memory)
 
 
 def attention_on(config: RunConfig, chip: str | None) -> str:
