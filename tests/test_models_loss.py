@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 from test_training_step import equations
 
 from flanscale.models.loss import Head, cross_entropy
@@ -101,20 +102,24 @@ def test_a_product_and_its_gradients_add_up_in_float32(dtype: Any) -> None:
 @pytest.mark.parametrize("name", ["tied", "untied"])
 def test_several_devices_sum_the_gradient_of_the_table_once_and_not_for_every_stretch(name: str) -> None:
     head = HEADS[name]
-    shape, rows = (16, 8) if head.tied else (8, 16), jnp.zeros((8, LENGTH, 8))
-    targets, weights = jnp.zeros((8, LENGTH), jnp.int32), jnp.ones((8, LENGTH))
-    mesh = jax.sharding.AbstractMesh((2, 4, 1), ("data", "fsdp", "tensor"))
+    of = jax.ShapeDtypeStruct
+    x, table = of((8, LENGTH, 8), jnp.float32), of((16, 8) if head.tied else (8, 16), jnp.float32)
+    targets, weights = (of((8, LENGTH), kind) for kind in (jnp.int32, jnp.float32))
+    mesh = AbstractMesh((2, 4, 1), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    loss = jax.grad(lambda x, table, *rest: cross_entropy(x, table, *rest, head, 0.0, 4)[0], (0, 1))
     with jax.sharding.use_abstract_mesh(mesh):
-        loss = jax.grad(lambda x, table: cross_entropy(x, table, targets, weights, head, 0.0, 4)[0], (0, 1))
-        (mapped,) = (e for e in jax.make_jaxpr(loss)(rows, jnp.zeros(shape)).eqns if e.primitive.name == "shard_map")
+        program = jax.make_jaxpr(loss)(x, table, targets, weights)
+    (mapped,) = (e for e in program.eqns if e.primitive.name == "shard_map")
     own = mapped.params["jaxpr"]
     (scan,) = (e for e in own.eqns if e.primitive.name == "scan")
     assert scan.params["length"] == 4
-    assert [name for name in exchanges(own) if "scatter" in name] == ["reduce_scatter"]
+    of_table = [e for e in exchanges(own) if e.invars[0].aval.ndim == 2]
+    assert [e.primitive.name for e in of_table].count("reduce_scatter") == 1
+    summed = [axis for e in of_table for axis in e.params.get("axes") or e.params["axis_name"]]
+    assert sorted(summed) == ["data", "fsdp"]
     assert not exchanges(scan.params["jaxpr"].jaxpr)
 
 
-def exchanges(program: Any) -> list[str]:
+def exchanges(program: Any) -> list[Any]:
     """What devices do together in it."""
-    names = (equation.primitive.name for equation in equations(program))
-    return [name for name in names if re.match("psum|reduce_scatter|all_", name)]
+    return [e for e in equations(program) if re.match("psum|reduce_scatter|all_", e.primitive.name)]
