@@ -1,0 +1,185 @@
+"""What is in the published files of held-out benchmarks? One reader a benchmark, each of rows in the files' order.
+
+    mmlu/{dev,val,test}/<subject>_<split>.csv    question, A, B, C, D, letter; no header
+    bbh/bbh/<subtask>.json                       {"canary": …, "examples": [{"input", "target"}]}
+    mgsm/mgsm_<language>.tsv                     question, tab, number; no header
+    tydiqa/<split>/<language>_tydiqa_<split>.json  SQuAD form
+    gsm8k/<split>.jsonl                          {"question", "answer"}
+    open_ended/user_oriented_instructions.jsonl  {"id", "instruction", "instances": [{"input", "output"}]}
+
+Files that are not there give no rows. A malformed record is an error that names its file and line: a benchmark is read
+whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flanscale.errors import DataError
+from flanscale.folders import entries
+from flanscale.tasks.reading import json_document, json_lines, text_lines
+from flanscale.tasks.task import Skips
+
+MMLU_SPLITS = ("dev", "val", "test")
+LETTERS = ("A", "B", "C", "D")
+
+
+class MultipleChoice(NamedTuple):
+    """One question of MMLU; `place` is that in the file of its subject, from nought."""
+
+    subject: str
+    place: int
+    question: str
+    options: tuple[str, str, str, str]
+    answer: int
+
+    @property
+    def letter(self) -> str:
+        return LETTERS[self.answer]
+
+
+class BbhExample(NamedTuple):
+    """One example of a subtask of BIG-Bench Hard."""
+
+    subtask: str
+    place: int
+    input: str
+    target: str
+
+
+class Problem(NamedTuple):
+    """One problem of MGSM in one language: problems of one place are translations of each other."""
+
+    language: str
+    place: int
+    question: str
+    answer: str
+
+
+class Passage(NamedTuple):
+    """One question of TyDiQA GoldP about its passage; `answers` are distinct."""
+
+    language: str
+    id: str
+    question: str
+    context: str
+    answers: tuple[str, ...]
+
+
+class WordProblem(NamedTuple):
+    """One problem of GSM8K, with its worked solution, in which calculations stand in << >>."""
+
+    place: int
+    question: str
+    solution: str
+    answer: str
+
+
+class Instruction(NamedTuple):
+    """One open-ended instruction with its instances, each an input (which may be empty) and an expert's output."""
+
+    id: str
+    instruction: str
+    instances: tuple[tuple[str, str], ...]
+
+
+def mmlu(folder: Path, split: str) -> Iterator[MultipleChoice]:
+    for path in entries(folder / split, f"*_{split}.csv"):
+        subject = path.name.removesuffix(f"_{split}.csv")
+        rows = csv.reader(f"{line}\n" for _, line in text_lines(path, STRICT))
+        for place, row in enumerate(rows):
+            if len(row) != 6 or row[5] not in LETTERS:
+                raise DataError(f"{path}:{rows.line_num}: expected question, four options and A, B, C or D")
+            question, *options, letter = row
+            yield MultipleChoice(subject, place, question, (*options,), LETTERS.index(letter))  # type: ignore[arg-type]
+
+
+def bbh(folder: Path) -> Iterator[BbhExample]:
+    for path in entries(folder / "bbh", "*.json"):
+        record = json_document(path)
+        with expecting(path, "canary and examples with input and target"):
+            for place, example in enumerate(record["examples"]):
+                yield BbhExample(path.stem, place, text(example["input"]), text(example["target"]))
+
+
+def bbh_canaries(folder: Path) -> set[str]:
+    """The strings by which BIG-Bench's texts are known again."""
+    canaries = set()
+    for path in entries(folder / "bbh", "*.json"):
+        record = json_document(path)
+        with expecting(path, "a text as canary"):
+            canaries.add(text(record.get("canary", "")))
+    return canaries - {""}
+
+
+def mgsm(folder: Path) -> Iterator[Problem]:
+    for path in entries(folder, "mgsm_*.tsv"):
+        language = path.stem.removeprefix("mgsm_")
+        for place, (number, line) in enumerate(text_lines(path, STRICT)):
+            question, tab, answer = line.partition("\t")
+            if not tab:
+                raise DataError(f"{path}:{number}: expected question, tab, number")
+            yield Problem(language, place, question, answer)
+
+
+def tydiqa(folder: Path, split: str) -> Iterator[Passage]:
+    for path in entries(folder / split, f"*_tydiqa_{split}.json"):
+        language = path.name.removesuffix(f"_tydiqa_{split}.json")
+        record = json_document(path)
+        with expecting(path, "SQuAD form"):
+            for paragraph in (paragraph for article in record["data"] for paragraph in article["paragraphs"]):
+                for question in paragraph["qas"]:
+                    answers = tuple(dict.fromkeys(text(answer["text"]) for answer in question["answers"]))
+                    asked, context = text(question["question"]), text(paragraph["context"])
+                    yield Passage(language, str(question["id"]), asked, context, answers)
+
+
+def gsm8k(folder: Path, split: str) -> Iterator[WordProblem]:
+    if (path := folder / f"{split}.jsonl").is_file():
+        for place, (number, record) in enumerate(json_lines(path, STRICT)):
+            with expecting(path, "question and answer", number):
+                solution, _, answer = text(record["answer"]).rpartition("####")
+                yield WordProblem(place, text(record["question"]), solution, answer.strip())
+
+
+def open_ended(folder: Path) -> Iterator[Instruction]:
+    if (path := folder / "user_oriented_instructions.jsonl").is_file():
+        for number, record in json_lines(path, STRICT):
+            with expecting(path, "id, instruction and instances with input and output", number):
+                instances = tuple((text(one["input"]), text(one["output"])) for one in record["instances"])
+                yield Instruction(text(record["id"]), text(record["instruction"]), instances)
+
+
+class _Strict(Skips):
+    """Nothing of a benchmark may be skipped."""
+
+    def bad(self, path: Path, place: int | str | None, why: str) -> None:
+        raise DataError(f"{path}:{place}: {why}")
+
+
+STRICT = _Strict()
+
+
+@contextmanager
+def expecting(path: Path, form: str, number: int | None = None) -> Iterator[None]:
+    """Name the file, and the line, of a record that has another form."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        where = f"{path}:{number}" if number else f"{path}"
+        raise DataError(f"{where}: expected {form} ({type(error).__name__}: {error})") from error
+
+
+def text(value: Any) -> str:
+    """The value, which must be a text.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value
