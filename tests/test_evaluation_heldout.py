@@ -12,7 +12,7 @@ import pytest
 
 from flanscale.errors import DataError
 from flanscale.evaluation import heldout
-from flanscale.evaluation.scoring import exact_match, rouge_l
+from flanscale.evaluation.metrics import exact_match, rouge_l
 from flanscale.schema import EvaluationConfig
 from flanscale.tasks.niv2 import Niv2
 from flanscale.tasks.procedural import Procedural

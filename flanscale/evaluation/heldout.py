@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from flanscale.errors import DataError
-from flanscale.evaluation.scoring import METRICS
+from flanscale.evaluation.metrics import METRICS
 from flanscale.schema import EvaluationConfig, RunConfig
 from flanscale.tasks.registry import open_evaluation, open_wordings
 from flanscale.tasks.task import Collection, Example, Task

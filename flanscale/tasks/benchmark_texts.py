@@ -1,6 +1,6 @@
 """Which texts do held-out benchmarks consist of? Those of their published files, or of a folder of one's own.
 
-    <benchmark>/                          as `benchmark_files` reads it, but for GSM8K's train.jsonl: it is training data
+    <benchmark>/                          as `benchmark_files` reads it; not GSM8K's train.jsonl, which is training data
     <benchmark>.txt, <benchmark>.jsonl    one's own: an item a line; of a JSON line, every string in it
 
 What is not there is not read. Few-shot prompts that lie beside a benchmark are no items of it.

@@ -45,7 +45,16 @@ def rouge_l(prediction: str, references: Sequence[str]) -> float:
     return 100.0 * max(scorer.score(reference, prediction)["rougeL"].fmeasure for reference in references)
 
 
-METRICS: dict[str, Callable[[str, Sequence[str]], float]] = {"exact_match": exact_match, "rouge_l": rouge_l}
+def exact(prediction: str, references: Sequence[str]) -> float:
+    """100 if the prediction is one of the references, to the character: their benchmark's extraction is the rule."""
+    return 100.0 * (prediction in references)
+
+
+METRICS: dict[str, Callable[[str, Sequence[str]], float]] = {
+    "exact": exact,
+    "exact_match": exact_match,
+    "rouge_l": rouge_l,
+}
 
 
 def _normalised(text: str) -> str:

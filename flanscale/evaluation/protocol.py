@@ -1,0 +1,83 @@
+"""What must a language model do to be evaluated? Text in, text and log-probabilities out; any model can stand behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt to be continued in `samples` ways; its key alone decides how they are drawn."""
+
+    key: str
+    prompt: str
+    samples: int = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A prompt and texts that may follow it."""
+
+    prompt: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn: the most likely one at temperature 0, else from those of top_k and top_p."""
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """One continuation of a prompt."""
+
+    text: str
+    """Without the stop text that ended it."""
+    tokens: int
+    ended: bool
+    """By the end of sequence or a stop text, rather than at the limit."""
+    logprob: float
+    """The sum over its tokens under the model itself, whatever the temperature; nats."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model thinks of one option behind its prompt."""
+
+    logprobs: tuple[float, ...]
+    """Of its tokens, nats."""
+    greedy: bool
+    """Whether each of them was the most likely one."""
+
+
+class LanguageModel(Protocol):
+    """Answers come batch by batch, in an order that the model chooses, as places in what was asked: what has come need
+    not be asked again. An answer depends on its own question alone.
+    """
+
+    def tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens the model reads of each prompt, with those that it adds itself."""
+
+    def context_limit(self, new_tokens: int) -> int:
+        """The most tokens of a prompt that this many can follow."""
+
+    def generate(
+        self, questions: Sequence[Question], *, max_new_tokens: int, stop: Sequence[str], sampling: Sampling
+    ) -> Iterator[dict[int, list[Written]]]:
+        """The continuations of each question, as many as its samples. No prompt is too long.
+
+        Raises:
+            NonFiniteLogits: the model gave no token.
+        """
+
+    def score(self, choices: Sequence[Choice]) -> Iterator[dict[int, list[Scored]]]:
+        """The log-probabilities of the options of each, NaN where the model gave no finite one. No prompt is too long
+        for its longest option.
+        """

@@ -1,0 +1,76 @@
+"""What is kept of every item that was asked? One JSON line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+ANSWERED, NO_ANSWER, SKIPPED = "answered", "no_answer", "skipped"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One text that the model wrote, and the answer in it."""
+
+    text: str
+    answer: str | None
+    tokens: int
+    ended: bool
+    """Rather than cut at the most new tokens."""
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the model thinks of one option: log-probabilities in nats, of all its tokens together."""
+
+    logprob: float
+    unconditional: float
+    """Behind the setting's neutral prompt."""
+    tokens: int
+    bytes: int
+    """Of the option's text, in UTF-8."""
+    greedy: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """One item of one benchmark in one setting, as one model answered it."""
+
+    key: str
+    subtask: str
+    cluster: str
+    prompt_hash: str
+    prompt_tokens: int
+    shots: int
+    """How many were in the prompt."""
+    dropped: int
+    """How many had to be left out, because the prompt was too long."""
+    status: str
+    """answered; no_answer, where the text holds none, or log-probabilities are not finite or all the same, which counts
+    as wrong; skipped, where the question alone was too long, which does not count at all."""
+    reference: str | None
+    answer: str | None
+    scores: Mapping[str, float]
+    """Points, 0 to 100, of each metric; empty where the item was skipped or has no reference."""
+    samples: tuple[Sample, ...] = ()
+    options: tuple[Option, ...] = ()
+    gold: int | None = None
+    flags: tuple[str, ...] = field(default=())
+    """What else is to be known of the item: duplicate_options, contaminated."""
+
+    def line(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+    @staticmethod
+    def of(line: Mapping[str, Any]) -> Record:
+        """The record of a JSON object.
+
+        Raises:
+            TypeError: it is none.
+        """
+        samples = tuple(Sample(**sample) for sample in line["samples"])
+        options = tuple(Option(**option) for option in line["options"])
+        return Record(**{**line, "samples": samples, "options": options, "flags": tuple(line["flags"])})
