@@ -1,4 +1,4 @@
-"""What must a language model do to be evaluated? Text in, text and log-probabilities out; any model can stand behind it."""
+"""What must a language model do to be evaluated? It gets text; text and log-probabilities come out. Any would do."""
 
 from __future__ import annotations
 
