@@ -1,7 +1,9 @@
 """What is in the published files of held-out benchmarks? One reader a benchmark, each of rows in the files' order.
 
     mmlu/{dev,val,test}/<subject>_<split>.csv    question, A, B, C, D, letter; no header
+    mmlu/mmlu-cot.json                           {subject: worked examples with their reasoning}
     bbh/bbh/<subtask>.json                       {"canary": …, "examples": [{"input", "target"}]}
+    bbh/cot-prompts/<subtask>.txt                canary, -----, worked examples with their reasoning
     mgsm/mgsm_<language>.tsv                     question, tab, number; no header
     tydiqa/<split>/<language>_tydiqa_<split>.json  SQuAD form
     gsm8k/<split>.jsonl                          {"question", "answer"}
@@ -25,7 +27,10 @@ from flanscale.tasks.reading import json_document, json_lines, text_lines
 from flanscale.tasks.task import Skips
 
 MMLU_SPLITS = ("dev", "val", "test")
+MMLU_COT = "mmlu-cot.json"
 LETTERS = ("A", "B", "C", "D")
+THINK = "Let's think step by step."
+"""What worked examples with their reasoning begin the answer with (Kojima et al. 2022)."""
 
 
 class MultipleChoice(NamedTuple):
@@ -49,6 +54,16 @@ class BbhExample(NamedTuple):
     place: int
     input: str
     target: str
+
+
+class Worked(NamedTuple):
+    """The examples of a subtask that are worked with their reasoning, to the character as they are published."""
+
+    subtask: str
+    opening: str
+    """What comes before the first of them, without the blank line between."""
+    shots: tuple[str, ...]
+    """Each from its `Q: ` to the end of its answer."""
 
 
 class Problem(NamedTuple):
@@ -91,19 +106,57 @@ def mmlu(folder: Path, split: str) -> Iterator[MultipleChoice]:
     for path in entries(folder / split, f"*_{split}.csv"):
         subject = path.name.removesuffix(f"_{split}.csv")
         rows = csv.reader(f"{line}\n" for _, line in text_lines(path, STRICT))
+        place = -1
         for place, row in enumerate(rows):
-            if len(row) != 6 or row[5] not in LETTERS:
+            if len(row) != 6 or row[5] not in LETTERS or not all(map(str.strip, row)):
                 raise DataError(f"{path}:{rows.line_num}: expected question, four options and A, B, C or D")
             question, *options, letter = row
             yield MultipleChoice(subject, place, question, (*options,), LETTERS.index(letter))  # type: ignore[arg-type]
+        if place < 0:
+            raise DataError(f"{path}: no question in it")
+
+
+def mmlu_cot(folder: Path) -> Iterator[Worked]:
+    if (path := folder / MMLU_COT).is_file():
+        prompts = json_document(path)
+        with expecting(path, "a text by subject"):
+            for subject, prompt in prompts.items():
+                yield _worked(path, subject, text(prompt))
 
 
 def bbh(folder: Path) -> Iterator[BbhExample]:
     for path in entries(folder / "bbh", "*.json"):
         record = json_document(path)
         with expecting(path, "canary and examples with input and target"):
+            if not record["examples"]:
+                raise DataError(f"{path}: no example in it")
             for place, example in enumerate(record["examples"]):
-                yield BbhExample(path.stem, place, text(example["input"]), text(example["target"]))
+                asked, target = text(example["input"]), text(example["target"])
+                if not (asked.strip() and target.strip()):
+                    raise DataError(f"{path}: examples[{place}] has an empty input or target")
+                yield BbhExample(path.stem, place, asked, target)
+
+
+def bbh_cot(folder: Path) -> Iterator[Worked]:
+    for path in entries(folder / "cot-prompts", "*.txt"):
+        lines = "\n".join(line for _, line in text_lines(path, STRICT))
+        _, rule, prompt = lines.partition("\n-----\n")
+        if not rule:
+            raise DataError(f"{path}: expected a line with a canary, the line ----- and a prompt")
+        yield _worked(path, path.stem, prompt)
+
+
+def _worked(path: Path, subtask: str, prompt: str) -> Worked:
+    opening, *shots = prompt.split("\n\nQ: ")
+    if not shots:
+        raise DataError(f"{path}: {subtask}: expected worked examples, each after a blank line and 'Q: '")
+    for number, shot in enumerate(shots, start=1):
+        _, answer, reasoning = shot.partition(f"\nA: {THINK}")
+        if not answer or "the answer is" not in reasoning.lower():
+            raise DataError(
+                f"{path}: {subtask}: worked example {number} of {len(shots)} lacks 'A: {THINK}' or 'the answer is'"
+            )
+    return Worked(subtask, opening, tuple(f"Q: {shot}" for shot in shots))
 
 
 def bbh_canaries(folder: Path) -> set[str]:
