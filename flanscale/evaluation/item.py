@@ -46,6 +46,8 @@ class Item:
     gold: int | None = None
     cluster: str = ""
     """Items of one cluster err together, as translations of one problem do; the item alone where it is empty."""
+    listed: tuple[str, ...] = ()
+    """Texts that the question itself lists as (A), (B), …, where a letter is the answer; they may be alike."""
 
 
 Extract = Callable[[str, Item], str | None]
@@ -110,6 +112,7 @@ class Benchmark:
     """From a setting's name, a number of shots and a split.
 
     Raises:
+        ConfigError: there are not so many worked examples.
         DataError: a file is malformed, or nothing is here.
     """
     splits: tuple[str, ...] = ("test",)
@@ -131,7 +134,7 @@ class Benchmark:
     def asked(self, ask: Ask) -> Asked:
         """
         Raises:
-            ConfigError: it has no such setting or split.
+            ConfigError: it has no such setting or split, or as `read`.
             DataError: as `read`.
         """
         setting, split = self.setting(ask), ask.split or self.splits[0]
