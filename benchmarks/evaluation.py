@@ -45,12 +45,13 @@ def main() -> None:
     import jax
 
     from flanscale.evaluation import heldout
-    from flanscale.inference.language_model import TrainedModel
+    from flanscale.inference.engine import Engine
+    from flanscale.inference.language_model import TrainedModel, context_of
     from flanscale.pipeline.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(config.tokenizer)
     params = jax.jit(model.init)(jax.random.key(0))
-    asked = TrainedModel(model, params, tokenizer, config.trainer.input_tokens, config.evaluation.batch_size)
+    asked = TrainedModel(Engine(model, params, config.evaluation.batch_size), tokenizer, context_of(config))
     benchmark, items = heldout.asked_of(config)
     seconds = []
     for _ in range(2):  # the first compiles

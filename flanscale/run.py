@@ -47,7 +47,8 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
     import jax
 
     from flanscale.evaluation import heldout
-    from flanscale.inference.language_model import TrainedModel
+    from flanscale.inference.engine import Engine
+    from flanscale.inference.language_model import TrainedModel, context_of
     from flanscale.models import build_mesh, build_model
     from flanscale.pipeline.batches import PackedBatches
     from flanscale.pipeline.feed import open_feed
@@ -110,9 +111,8 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
         leave_if_asked = partial(_leave_if, AnyProcess(mesh, should_stop))
         leave_if_asked()
         benchmark, items = heldout.asked_of(config)
-        language_model = TrainedModel(
-            model, params, tokenizer, trainer.input_tokens, config.evaluation.batch_size, between=leave_if_asked
-        )
+        engine = Engine(model, params, config.evaluation.batch_size, between=leave_if_asked)
+        language_model = TrainedModel(engine, tokenizer, context_of(config))
         answers = heldout.answer(items, language_model, config.evaluation)
         # --- score -----------------------------------------------------------------------------------------------
         if first:

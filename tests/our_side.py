@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from tiny_families import FAMILIES, NEW_TOKENS, rows
+from written import greedy
 
-from flanscale.inference.decoding import greedy
 from flanscale.models import Model, Params, build_mesh, build_model, parameter_shardings
 from flanscale.schema import MeshConfig
 from flanscale.training.step import loss_sums

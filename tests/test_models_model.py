@@ -104,42 +104,6 @@ def test_padding_changes_nothing(architecture: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("architecture", "scan", "dtype"),
-    [
-        ("decoder", False, "float32"),
-        ("encoder_decoder", False, "float32"),
-        ("encoder_decoder", True, "float32"),
-        *(pytest.param(each, False, "bfloat16", marks=pytest.mark.slow) for each in ARCHITECTURES),
-    ],
-)
-def test_cached_decoding_gives_the_logits_of_the_full_forward_pass(architecture: str, scan: bool, dtype: str) -> None:
-    tiny, looped = model(architecture, dtype, scan=scan), model(architecture, dtype)
-    params = moved(tiny, 4)
-    rng = np.random.default_rng(3)
-    prompts = [rng.integers(2, VOCAB, size) for size in (1, 6, 3)]
-    answers = [rng.integers(2, VOCAB, 5) for _ in prompts]
-    ends = [1] if architecture == "encoder_decoder" else []
-    read = [[*prompt, *ends] for prompt in prompts]
-    prompt_BxP = np.stack([np.pad(prompt, (0, 7 - len(prompt))) for prompt in read])
-    lengths = np.array([len(prompt) for prompt in read])
-
-    step = jax.jit(tiny.decode_step)
-    last, cache = jax.jit(tiny.prefill, static_argnums=3)(params, prompt_BxP, lengths, 5)
-    stepwise = [last]
-    for tokens in np.stack(answers).T[:-1]:
-        last, cache = step(params, cache, tokens)
-        stepwise.append(last)
-
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        batch = packed(architecture, [prompt], [answer])
-        start = len(prompt) if architecture == "decoder" else 0
-        full = logits(looped, params, batch)[0, start : start + 5]
-        np.testing.assert_allclose(
-            np.stack(stepwise)[:, row], full, **({"atol": 2e-5} if dtype == "float32" else {"atol": 0.1})
-        )
-
-
 def test_rotary_positions_matter_only_as_differences() -> None:
     tiny = model("decoder")
     params = moved(tiny)

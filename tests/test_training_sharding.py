@@ -31,7 +31,6 @@ import jax
 from tiny import SortingBatches, model, trainer
 from flanscale.schema import MeshConfig, OptimizerConfig
 from flanscale.training import train
-from flanscale.inference.decoding import greedy
 
 architecture, meshes = sys.argv[1], json.loads(sys.argv[2])
 results = []

@@ -13,11 +13,11 @@ from pathlib import Path
 import jinja2.sandbox
 import pytest
 from our_side import abstract
+from written import greedy
 
 from flanscale.config.compose import Composer
 from flanscale.errors import WeightsError
 from flanscale.identity import resolve
-from flanscale.inference.decoding import greedy
 from flanscale.models import build_model
 from flanscale.pipeline.batches import PackedBatches
 from flanscale.pipeline.feed import open_feed

@@ -11,6 +11,7 @@ import typer
 
 from flanscale.cli.run_name import RunName
 from flanscale.errors import ConfigError
+from flanscale.evaluation.protocol import LanguageModel
 
 
 def generate(
@@ -35,7 +36,7 @@ def generate(
 
     model = model_of(run_dir, batch_size=min(len(asked), evaluation.batch_size))
     most = tokens or max(evaluation.direct_tokens, evaluation.cot_tokens)
-    answers = model.generate(asked, max_new_tokens=most)
+    answers = _answers(model, asked, most)
     if as_json:
         print(json.dumps([{"prompt": p, "answer": a} for p, a in zip(asked, answers, strict=True)], indent=1))
     elif len(asked) == 1:
@@ -43,6 +44,16 @@ def generate(
     else:
         for prompt, answer in zip(asked, answers, strict=True):
             print(f"> {prompt}\n{answer}")
+
+
+def _answers(model: LanguageModel, asked: list[str], most: int) -> list[str]:
+    from flanscale.evaluation.protocol import Question, Sampling
+
+    found: dict[int, str] = {}
+    questions = [Question(prompt, prompt) for prompt in asked]
+    for batch in model.generate(questions, max_new_tokens=most, stop=(), sampling=Sampling()):
+        found |= {place: written[0].text for place, written in batch.items()}
+    return [found[place] for place in range(len(asked))]
 
 
 def _asked(prompts: list[str]) -> list[str]:

@@ -11,25 +11,18 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from flanscale.errors import DataError
 from flanscale.evaluation.metrics import METRICS
+from flanscale.evaluation.protocol import LanguageModel, Question, Sampling
 from flanscale.schema import EvaluationConfig, RunConfig
 from flanscale.tasks.registry import open_evaluation, open_wordings
 from flanscale.tasks.task import Collection, Example, Task
 from flanscale.tasks.templates import Wordings, evaluation_form, extract_answer, load_wordings, render
 
 log = logging.getLogger(__name__)
-
-
-class LanguageModel(Protocol):
-    """Anything that continues a prompt."""
-
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
-        """The continuation of each prompt, up to the end of sequence or `max_new_tokens`."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +140,11 @@ def answer(items: Sequence[Item], model: LanguageModel, config: EvaluationConfig
     answers = []
     for setting, limit in (("direct", config.direct_tokens), ("cot", config.cot_tokens)):
         asked = [item for item in items if item.setting == setting]
-        texts = model.generate([item.prompt for item in asked], max_new_tokens=limit) if asked else []
+        texts = ["" for _ in asked]
+        questions = [Question(str(number), item.prompt) for number, item in enumerate(asked)]
+        for batch in model.generate(questions, max_new_tokens=limit, stop=(), sampling=Sampling()):
+            for place, written in batch.items():
+                texts[place] = written[0].text
         for item, text in zip(asked, texts, strict=True):
             extracted = extract_answer(text, cot=setting == "cot")
             scores = {name: METRICS[name](extracted, item.example.references) for name in config.metrics}

@@ -1,66 +1,154 @@
-"""How is a trained model asked in text? What evaluation calls a language model, on parameters and a tokenizer."""
+"""How is a trained model asked in text? The protocol of evaluation, on a model with its tokenizer."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
+from jaxtyping import UInt
 
 from flanscale.errors import NonFiniteLogits
-from flanscale.inference.decoding import greedy
-from flanscale.models import Model
+from flanscale.evaluation.protocol import Choice, Question, Sampling, Scored, Written
+from flanscale.inference.engine import Engine
+from flanscale.inference.programs import Drawing
+from flanscale.inference.scoring import Continuations, score
+from flanscale.inference.writing import Answer, Ended, Limits, write
 from flanscale.pipeline.tokenizers import Tokenizer
+from flanscale.schema import RunConfig
 
 SHOWN_CHARS = 80  # of a prompt in a message
 
-log = logging.getLogger(__name__)
+
+def context_of(config: RunConfig) -> int:
+    """The positions of a cell's rows in training: an encoder's, or all of a decoder's."""
+    trainer = config.trainer
+    encodes = config.model.architecture == "encoder_decoder"
+    return trainer.input_tokens if encodes else trainer.input_tokens + trainer.target_tokens
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model of `flanscale.models` with its parameters and tokenizer; decoding is greedy.
+    """A model of `flanscale.models` with its tokenizer, asked as it was trained.
 
-    Prompts are laid out as training lays out its inputs: longer than `input_tokens` they lose their start, and those of
-    an encoder end in the vocabulary's EOS, which counts. How many were cut is logged, and so is how many answers had
-    not ended at the limit. Of several processes that hold the parameters together, all ask the same.
+    A decoder's prompts begin with its BOS, once, where it has one; an encoder's end in the vocabulary's EOS. Of several
+    processes that hold the parameters together, all ask the same.
     """
 
-    model: Model
-    params: Any
+    engine: Engine
     tokenizer: Tokenizer
-    input_tokens: int
-    batch_size: int
-    between: Callable[[], None] = lambda: None
-    """Called before every batch; what it raises ends the generation."""
+    context: int
+    """Positions: an encoder's for prompts, a decoder's for prompts and answers together."""
+    end_ids: tuple[int, ...] = ()
+    """What ends an answer beside the vocabulary's EOS."""
 
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
-        """The continuation of each prompt.
+    def tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(prompt) for prompt in self._prompts(texts)]
 
+    def context_limit(self, new_tokens: int) -> int:
+        return self.context if self._encodes else self.context - new_tokens
+
+    def generate(
+        self, questions: Sequence[Question], *, max_new_tokens: int, stop: Sequence[str], sampling: Sampling
+    ) -> Iterator[dict[int, list[Written]]]:
+        """
         Raises:
             NonFiniteLogits: the model has none.
         """
-        end = [self.tokenizer.eos_id] if self.model.config.architecture == "encoder_decoder" else []
-        room = self.input_tokens - len(end)
-        whole = self.tokenizer.encode(prompts)
-        try:
-            outputs = greedy(
-                self.model,
-                self.params,
-                [[*tokens.tolist(), *end] for tokens in whole.last(room)],
-                max_new_tokens=max_new_tokens,
-                batch_size=self.batch_size,
-                eos_id=self.tokenizer.eos_id,
-                between=self.between,
-            )
-        except NonFiniteLogits as error:
-            raise NonFiniteLogits(f"{error}, {prompts[error.prompt][:SHOWN_CHARS]!r}", error.prompt) from error
-        lengths = [len(tokens) + len(end) for tokens in whole]
-        if cut := sum(length > self.input_tokens for length in lengths):
-            log.warning(
-                "%d of %d prompts are longer than trainer.input_tokens=%d (up to %d) and lost their start",
-                *(cut, len(prompts), self.input_tokens, max(lengths)),
-            )
-        if unended := sum(len(tokens) == max_new_tokens for tokens in outputs):
-            log.warning("%d of %d answers had not ended after %d tokens", unended, len(prompts), max_new_tokens)
-        return [self.tokenizer.decode(tokens) for tokens in outputs]
+        prompts = self._prompts([question.prompt for question in questions])
+        drawing = Drawing(sampling.temperature, sampling.top_k, sampling.top_p)
+        limits = Limits(max_new_tokens, (self.tokenizer.eos_id, *self.end_ids), self._ended(stop) if stop else None)
+        for samples in sorted({question.samples for question in questions}):
+            mine = [i for i, question in enumerate(questions) if question.samples == samples]
+            keys = np.stack([_keys(questions[i].key, samples, sampling.seed) for i in mine])
+            try:
+                for batch in write(self.engine, [prompts[i] for i in mine], limits, drawing, keys):
+                    yield {mine[place]: [self._text(one, stop) for one in theirs] for place, theirs in batch.items()}
+            except NonFiniteLogits as error:
+                shown = questions[mine[error.prompt]].prompt[:SHOWN_CHARS]
+                raise NonFiniteLogits(f"{error}, {shown!r}", mine[error.prompt]) from error
+
+    def score(self, choices: Sequence[Choice]) -> Iterator[dict[int, list[Scored]]]:
+        for batch in score(self.engine, self._continuations(choices)):
+            yield {
+                place: [Scored(tuple(map(float, logprobs)), greedy) for logprobs, greedy in scores]
+                for place, scores in batch.items()
+            }
+
+    @property
+    def _encodes(self) -> bool:
+        return self.engine.model.config.architecture == "encoder_decoder"
+
+    def _prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        """As the model reads them."""
+        ids = [tokens.tolist() for tokens in self.tokenizer.encode(texts)]
+        if self._encodes:
+            return [[*tokens, self.tokenizer.eos_id] for tokens in ids]
+        bos = self.engine.model.config.bos_id
+        if bos is not None:
+            return [tokens if tokens[:1] == [bos] else [bos, *tokens] for tokens in ids]
+        # Something must stand before the first token: in training, an end.
+        return [tokens or [self.tokenizer.eos_id] for tokens in ids]
+
+    def _continuations(self, choices: Sequence[Choice]) -> list[Continuations]:
+        """Behind an encoder, options are tokenised as targets are. Behind a decoder's prompt, each option is tokenised
+        together with it, and what is scored begins where the tokens of any two part, at the latest behind the prompt.
+        """
+        contexts = self._prompts([choice.prompt for choice in choices])
+        if self._encodes:
+            options = self._flat([choice.options for choice in choices])
+            return [Continuations(context, own) for context, own in zip(contexts, options, strict=True)]
+        whole = self._flat([[choice.prompt + option for option in choice.options] for choice in choices])
+        return [self._parted(context, texts) for context, texts in zip(contexts, whole, strict=True)]
+
+    def _parted(self, context: list[int], texts: Sequence[list[int]]) -> Continuations:
+        trunk = min([len(context), *(min(_common(context, text), len(text) - 1) for text in texts)])
+        before = context[:trunk] or [self.tokenizer.eos_id]  # as before a first token in training
+        return Continuations(before, [text[trunk:] for text in texts])
+
+    def _flat(self, groups: Sequence[Sequence[str]]) -> list[list[list[int]]]:
+        """The ids of grouped texts, a decoder's as the prompts that they begin with."""
+        texts = [text for group in groups for text in group]
+        ids = iter(
+            [tokens.tolist() for tokens in self.tokenizer.encode(texts)] if self._encodes else self._prompts(texts)
+        )
+        return [[next(ids) for _ in group] for group in groups]
+
+    def _ended(self, stop: Sequence[str]) -> Ended:
+        def needed(tokens: Sequence[int]) -> int | None:
+            if not _first(self.tokenizer.decode(tokens), stop):
+                return None
+            low, high = 1, len(tokens)
+            while low < high:
+                middle = (low + high) // 2
+                low, high = (
+                    (low, middle) if _first(self.tokenizer.decode(tokens[:middle]), stop) else (middle + 1, high)
+                )
+            return low
+
+        return needed
+
+    def _text(self, answer: Answer, stop: Sequence[str]) -> Written:
+        text = self.tokenizer.decode(answer.tokens)
+        found = _first(text, stop)
+        return Written(
+            text[: found[0]] if found else text, len(answer.tokens), answer.ended, float(answer.logprobs.sum())
+        )
+
+
+def _first(text: str, stop: Sequence[str]) -> tuple[int] | None:
+    """Where the first of the stop texts begins."""
+    found = [at for one in stop if (at := text.find(one)) >= 0]
+    return (min(found),) if found else None
+
+
+def _keys(key: str, samples: int, seed: int) -> UInt[np.ndarray, "k 2"]:
+    """Two numbers for every sample of a question, whatever else is asked."""
+    digests = [hashlib.sha256(f"{seed}/{sample}/{key}".encode()).digest() for sample in range(samples)]
+    return np.stack([np.frombuffer(digest[:8], np.uint32) for digest in digests])
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """The length of the common prefix."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -127,11 +127,11 @@ def _attend(
 
 
 def _attend_forward(q: Array, k: Array, v: Array, bias: Array) -> tuple[Array, tuple[Array, ...]]:
-    scores = _scores(q, k) + bias
+    scores = scores_of(q, k) + bias
     e = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     total = sum_of_rows(e)
     e = e.astype(v.dtype)
-    y = _batched(e, v) / total
+    y = batched(e, v) / total
     return y.astype(v.dtype), (q, k, v, bias, e, total, y.astype(v.dtype))
 
 
@@ -140,32 +140,32 @@ def _attend_backward(kept: tuple[Array, ...], gradient: Array) -> tuple[Array, .
     scaled = gradient.astype(jnp.float32) / total
     rounded = scaled.astype(v.dtype)
     dv = _over_queries(e, rounded)
-    dweights = _batched(rounded, transposed(v))
+    dweights = batched(rounded, transposed(v))
     dscores = e * (dweights - jnp.sum(scaled * y, axis=-1, keepdims=True))
     shared = tuple(axis for axis in range(4) if bias.shape[axis] == 1 < dscores.shape[axis])
     rounded = dscores.astype(q.dtype)
     return (
-        _batched(rounded, k).astype(q.dtype),
+        batched(rounded, k).astype(q.dtype),
         _over_queries(rounded, q).astype(k.dtype),
         dv.astype(v.dtype),
         jnp.sum(dscores, axis=shared, keepdims=True),
     )
 
 
-def _scores(q: Float[Array, "B N T K"], k: Float[Array, "B N S K"]) -> Float[Array, "B N T S"]:
+def scores_of(q: Float[Array, "B N T K"], k: Float[Array, "B N S K"]) -> Float[Array, "B N T S"]:
     """q kᵀ; of few queries as k qᵀ, since XLA's CPU backend would turn all keys for every token that is generated."""
     if q.shape[2] < 16:
-        return jnp.swapaxes(_batched(k, transposed(q)), -1, -2)
-    return _batched(q, transposed(k))
+        return jnp.swapaxes(batched(k, transposed(q)), -1, -2)
+    return batched(q, transposed(k))
 
 
-def _batched(a: Float[Array, "B N T S"], b: Float[Array, "B N S K"]) -> Float[Array, "B N T K"]:
+def batched(a: Float[Array, "B N T S"], b: Float[Array, "B N S K"]) -> Float[Array, "B N T K"]:
     return jnp.einsum("bhts,bhsk->bhtk", row_by_row(a), row_by_row(b), preferred_element_type=jnp.float32)
 
 
 def _over_queries(weights: Float[Array, "B N T S"], x: Float[Array, "B N T K"]) -> Float[Array, "B N S K"]:
     """weightsᵀ x, as xᵀ weights turned afterwards: XLA's CPU backend transposes the large operand otherwise."""
-    return jnp.swapaxes(jax.lax.optimization_barrier(_batched(transposed(x), weights)), -1, -2)
+    return jnp.swapaxes(jax.lax.optimization_barrier(batched(transposed(x), weights)), -1, -2)
 
 
 _attend.defvjp(_attend_forward, _attend_backward)

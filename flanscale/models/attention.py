@@ -89,10 +89,10 @@ class Past(NamedTuple):
     """The keys and values of earlier positions, with free slots behind them."""
 
     keys_values: KeysValues
-    slot: Int[Array, ""]
+    slot: Int[Array, ""] | int
 
     def append(self, new: KeysValues) -> KeysValues:
-        """The same with one more position of every row."""
+        """The same with the new positions of every row."""
         pairs = zip(self.keys_values, new, strict=True)
         k, v = (jax.lax.dynamic_update_slice_in_dim(old, fresh, self.slot, axis=2) for old, fresh in pairs)
         return k, v

@@ -1,7 +1,7 @@
-"""What does the decoder-only model compute, on packed rows or with a cache? Its families differ by configuration alone.
+"""What does the decoder-only model compute, on packed rows or behind what it has read? Its families differ by
+configuration alone.
 
-Dimensions: B rows, T positions, P prompt positions, L cache slots, D model width, N key and value heads, K width of a
-head, V vocabulary.
+Dimensions: B rows, T positions, D model width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from flanscale.models.attend import Attend, Reference, positions_step, prepare
+from flanscale.models.attend import Attend, Reference, prepare
 from flanscale.models.attention import Attention, KeysValues, Past
 from flanscale.models.layers import FeedForward, Norm, Vocabulary
-from flanscale.models.masks import Mask, as_bias
+from flanscale.models.masks import Mask
+from flanscale.models.parts import OverParts, Part, Spots, positions_of, sight
 from flanscale.models.positions import Rotation
 from flanscale.models.stack import Layers, run_layers, stacked_params
 from flanscale.schema import ModelConfig
@@ -31,15 +32,6 @@ class View(NamedTuple):
 
     attend: Attend
     rotation: Rotation
-
-
-class Cache(NamedTuple):
-    """What generation remembers. All rows write to the same slot; shorter prompts leave a gap that stays hidden."""
-
-    layers: Layers  # the keys and values of every layer, [B, N, L, K]
-    visible: Bool[Array, "B L"]
-    slot: Int[Array, ""]
-    positions: Int[Array, " B"]
 
 
 class Block(nn.Module):
@@ -115,47 +107,36 @@ class Decoder(nn.Module):
         check_row(self.config, segments.shape[1])
         mask = Mask.packed(segments, segments, causal=True, prefix=prefix)
         tokens, positions = batch["decoder_input_tokens"], batch["decoder_positions"]
-        return self._run(tokens, positions, segments.shape[1], self._sights(mask), None, deterministic)[0]
+        return self._run(tokens, positions, segments.shape[1], self._sights(mask), deterministic=deterministic)[0]
 
     def logits(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         return self.vocabulary.logits(x)
 
-    def prefill(
-        self, prompt_BxP: Int[Array, "B P"], lengths_B: Int[Array, " B"], max_new_tokens: int
-    ) -> tuple[Float[Array, "B V"], Cache]:
-        """Reads prompts behind the start token, where the model has one; without one they must not be empty."""
-        bos = self.config.bos_id
-        if bos is not None:
-            prompt_BxP = jnp.pad(prompt_BxP, ((0, 0), (1, 0)), constant_values=bos)
-            lengths_B = lengths_B + 1
-        prompt_BxP = jnp.pad(prompt_BxP, ((0, 0), (0, -prompt_BxP.shape[1] % positions_step(self.implementation))))
-        rows, width = prompt_BxP.shape
-        slots = jnp.arange(width)
-        real = slots < lengths_B[:, None]
-        prefix = real.astype(jnp.int32) if self.config.prefix_lm else None
-        mask = Mask(width, width, causal=True, prefix=prefix)  # padding lies right of all that is read
-        positions = jnp.broadcast_to(slots, (rows, width))
-        x, layers = self._run(prompt_BxP, positions, width, self._sights(mask))
-        free = ((0, 0), (0, max_new_tokens), (0, 0))
-        cache = Cache(
-            # The heads, or in a stack the layers, stand before the rest.
-            layers=jax.tree.map(lambda cached: jnp.pad(cached, ((0, 0),) * (cached.ndim - 3) + free), layers),
-            visible=jnp.pad(real, ((0, 0), (0, max_new_tokens))),
-            slot=jnp.asarray(width, jnp.int32),
-            positions=lengths_B.astype(jnp.int32),
-        )
-        return self.logits(x[jnp.arange(rows), lengths_B - 1]), cache
+    def read(
+        self,
+        tokens: Int[Array, "B T"],
+        spots: Spots,
+        past: tuple[Part, ...] = (),
+        into: Part | None = None,
+        slot: Int[Array, ""] | int = 0,
+    ) -> tuple[Float[Array, "B T D"], Part]:
+        """The last hidden states of tokens behind parts that were read before, and what these tokens are to later ones.
 
-    def decode_step(self, cache: Cache, tokens_B: Int[Array, " B"]) -> tuple[Float[Array, "B V"], Cache]:
-        visible = cache.visible | (jnp.arange(cache.visible.shape[1]) == cache.slot)
-        masks = [visible]
-        if self.config.window is not None:
-            back = cache.positions[:, None] - (jnp.cumsum(visible, axis=1) - 1)
-            masks.append(visible & (back < self.config.window))
-        sights = [Reference(as_bias(mask)[:, None, None, :], self.config.attention_cap) for mask in masks]
-        length = visible.shape[1]
-        x, layers = self._run(tokens_B[:, None], cache.positions[:, None], length, sights, cache)
-        return self.logits(x[:, 0]), Cache(layers, visible, cache.slot + 1, cache.positions + 1)
+        With `into`, a part of B rows, they are written into it from `slot` on, and see what stands there already.
+        """
+        own = spots if into is None else into.spots.written(spots, slot)
+        length = positions_of(own.positions.shape[1], past)
+        if into is None and not past and spots.branches is None and self.implementation != "xla":
+            sights = self._sights(_plain(spots))
+        else:
+            keys = [*(part.spots for part in past), own]
+            sights = [
+                OverParts(tuple(sight(spots, theirs, window) for theirs in keys), cap=self.config.attention_cap)
+                for window in ((None,) if self.config.window is None else (None, self.config.window))
+            ]
+        layers = None if into is None else into.layers
+        x, layers = self._run(tokens, spots.positions, length, sights, (layers, *(part.layers for part in past)), slot)
+        return x, Part(layers, own)
 
     def _sights(self, mask: Mask) -> list[Attend]:
         """Attention of layers that see everything and, with a window, of those that do not."""
@@ -169,10 +150,11 @@ class Decoder(nn.Module):
         positions: Array,
         length: int,
         sights: Sequence[Attend],
-        cache: Cache | None = None,
+        read: tuple[Layers, ...] = (None,),
+        slot: Array | int = 0,
         deterministic: bool = True,
     ) -> tuple[Array, Layers]:
-        """All layers, on positions below `length`."""
+        """All layers, on positions below `length`; `read`: where they write keys and values, and then earlier parts."""
         c = self.config
         thetas = (c.rope_theta, c.window_rope_theta or c.rope_theta)
         views = [
@@ -182,15 +164,25 @@ class Decoder(nn.Module):
         key = None if deterministic or not c.dropout else self.make_rng("dropout")
 
         def step(x: Array, own: tuple[Any, ...]) -> tuple[Array, KeysValues]:
-            number, params, keys_values = own
+            number, params, into, *past = own
             view = views[-1]
             if c.window is not None and c.global_every is not None:
                 local = (number + 1) % c.global_every != 0
                 view = jax.tree.map(partial(jnp.where, local), views[-1], views[0])
-            past = None if cache is None else Past(keys_values, cache.slot)
+            if isinstance(view.attend, OverParts):
+                view = view._replace(attend=replace(view.attend, past=tuple(past)))
             rngs = None if key is None else {"dropout": jax.random.fold_in(key, number)}
-            return self.block.apply({"params": params}, x, view, past, key is None, rngs=rngs)
+            write = None if into is None else Past(into, slot)
+            return self.block.apply({"params": params}, x, view, write, key is None, rngs=rngs)
 
-        # Without a cache nobody needs the keys and values but prefill, and XLA drops them.
-        x, layers = run_layers(step, x, (self.layers, None if cache is None else cache.layers), c)
+        # In training nobody needs the keys and values, and XLA drops them.
+        x, layers = run_layers(step, x, (self.layers, *read), c)
         return self.dropout(self.final_norm(x), deterministic=deterministic), layers
+
+
+def _plain(spots: Spots) -> Mask:
+    """The mask of tokens that stand in the order of their positions, without branches."""
+    length = spots.positions.shape[1]
+    segments = None if spots.segments is None else (spots.segments, spots.segments)
+    prefix = None if spots.since is None else (spots.since < spots.positions).astype(jnp.int32)
+    return Mask(length, length, segments, causal=True, prefix=prefix)

@@ -15,7 +15,9 @@ from flanscale.models.attend import choose, platform_of
 from flanscale.models.decoder import Decoder
 from flanscale.models.layers import head_of
 from flanscale.models.loss import cross_entropy
-from flanscale.models.stack import params_apart
+from flanscale.models.parts import Part, Spots
+from flanscale.models.sharding import constrain
+from flanscale.models.stack import Apart, params_apart
 from flanscale.models.t5 import T5
 from flanscale.schema import ModelConfig
 from flanscale.sizing.architecture import check_model
@@ -23,7 +25,6 @@ from flanscale.sizing.memory import logit_chunks
 
 Batch = dict[str, Array]
 Params = dict[str, Any]
-Cache = Any
 
 ARCHITECTURES = {"decoder": Decoder, "encoder_decoder": T5}
 
@@ -76,23 +77,41 @@ class Model:
         return cross_entropy(x, table, targets, weights, head, z_loss, stretches)
 
     def for_decoding(self, params: Params) -> Params:
-        """The parameters as a loop over `decode_step` takes them fastest; `prefill` and `decode_step` take either."""
+        """The parameters as a loop over `read` takes them fastest; it takes either."""
         return params if self.config.scan else params_apart(params, self.config.n_layers)
 
-    def prefill(
-        self, params: Params, prompt_BxP: Int[Array, "B P"], lengths_B: Int[Array, " B"], max_new_tokens: int
-    ) -> tuple[Float[Array, "B V"], Cache]:
-        """Reads right-padded prompts; gives the logits of the first new token and a cache for `max_new_tokens` more.
+    def encode(self, params: Params, tokens: Int[Array, "B S"], segments: Int[Array, "B S"]) -> Part:
+        """What an encoder-decoder makes of prompts, for `read`; each ends in EOS, as in training, and 0 is padding."""
+        return self._call(params, "encode", tokens, segments)
 
-        An encoder's prompts end in EOS, as its rows do in training.
+    def read(
+        self,
+        params: Params,
+        tokens: Int[Array, "B T"],
+        spots: Spots,
+        past: tuple[Part, ...] = (),
+        into: Part | None = None,
+        slot: Int[Array, ""] | int = 0,
+    ) -> tuple[Float[Array, "B T D"], Part]:
+        """Hidden states of tokens behind what was read before (for an encoder-decoder: one part that `encode` gave),
+        and what they are to later ones: a part of their own, or `into` with them from `slot` on.
         """
-        return self._call(params, "prefill", prompt_BxP, lengths_B, max_new_tokens)
+        if self.config.architecture == "encoder_decoder":
+            return self._call(params, "read", tokens, spots, *past, into, slot)
+        return self._call(params, "read", tokens, spots, past, into, slot)
 
-    def decode_step(
-        self, params: Params, cache: Cache, tokens_B: Int[Array, " B"]
-    ) -> tuple[Float[Array, "B V"], Cache]:
-        """Appends one token to every row; gives the logits of the one after it."""
-        return self._call(params, "decode_step", cache, tokens_B)
+    def empty(self, spots: Spots) -> Part:
+        """Room to read into, for a token at each of the spots."""
+        c, (rows, length) = self.config, spots.positions.shape
+        shape = (rows, c.kv_heads, length, c.head_dim)
+
+        def room(*layers: int) -> Array:
+            axes = (*(None for _ in layers), "batch", "kv_heads", None, None)
+            return constrain(jnp.zeros((*layers, *shape), self.dtype), *axes)
+
+        if c.scan:
+            return Part((room(c.n_layers), room(c.n_layers)), spots)
+        return Part(Apart(tuple((room(), room()) for _ in range(c.n_layers))), spots)
 
     def _call(self, params: Params, method: str, *args: Any, rngs: dict[str, Array] | None = None) -> Any:
         return self._module.apply({"params": params}, *args, method=method, rngs=rngs)

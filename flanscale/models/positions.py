@@ -72,18 +72,18 @@ class RelativeBias(nn.Module):
     bidirectional: bool
 
     @nn.compact
-    def __call__(self, offsets: Int[Array, "T S"]) -> Float[Array, "1 H T S"]:
+    def __call__(self, offsets: Int[Array, "*B T S"]) -> Float[Array, "*B H T S"]:
         """The bias of each pair, given the key's position minus the query's."""
         c = self.config
         init = nn.initializers.normal(c.d_model**-0.5)
         table = self.param("relative_bias", init, (c.relative_buckets, c.n_heads), jnp.float32)
         buckets = relative_bucket(offsets, self.bidirectional, c.relative_buckets, c.relative_max_distance)
-        return jnp.moveaxis(table[buckets], -1, 0)[None]
+        return jnp.moveaxis(table[buckets], -1, -3)
 
 
 def relative_bucket(
-    offsets: Int[Array, "T S"], bidirectional: bool, buckets: int, max_distance: int
-) -> Int[Array, "T S"]:
+    offsets: Int[Array, "*B T S"], bidirectional: bool, buckets: int, max_distance: int
+) -> Int[Array, "*B T S"]:
     """The bucket of a key-minus-query offset: exact when near, logarithmic until `max_distance`, one beyond it.
 
     Bidirectional: half of the buckets for each side. Otherwise later keys share bucket 0.

@@ -1,16 +1,15 @@
-"""What does the T5 encoder-decoder compute, on packed rows or with a cache?
+"""What does the T5 encoder-decoder compute, on packed rows or behind what it has read?
 
 After arXiv:1910.10683 (v1.0: ReLU, one table whose logits are divided by √D) and its v1.1 (gated GELU, a head of its
 own): pre-norm RMSNorm, a relative position bias per stack and none across, no 1/√K in attention. Positions of packed
 rows are not needed: inside a segment the bias depends on differences alone.
 
-Dimensions: B rows, S encoder positions, T decoder positions, P prompt positions, L cache slots, D model width,
-H heads, K width of a head, V vocabulary.
+Dimensions: B rows, S encoder positions, T decoder positions, D model width, H heads, V vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,19 +19,11 @@ from jaxtyping import Array, Float, Int
 from flanscale.models.attend import Attend, Reference, prepare
 from flanscale.models.attention import Attention, KeysValues, Past
 from flanscale.models.layers import FeedForward, Norm, Vocabulary
-from flanscale.models.masks import Mask, as_bias
+from flanscale.models.masks import Mask
+from flanscale.models.parts import NOTHING, OverParts, Part, Spots, sight
 from flanscale.models.positions import RelativeBias
 from flanscale.models.stack import Layers, run_layers, stacked_params
 from flanscale.schema import ModelConfig
-
-
-class Cache(NamedTuple):
-    """What generation remembers: the decoder's own past, and the encoded prompt as every layer sees it."""
-
-    own: Layers  # keys and values of [B, H, L, K]
-    encoded: Layers  # keys and values of [B, H, S, K]
-    encoded_bias: Float[Array, "B 1 1 S"]
-    slot: Int[Array, ""]
 
 
 class EncoderBlock(nn.Module):
@@ -74,7 +65,7 @@ class DecoderBlock(nn.Module):
     ) -> tuple[Array, KeysValues]:
         """One block on what the encoder gave, or what `encoded_keys_values` made of it.
 
-        With a cache, new keys and values go to its slot first.
+        With a past, new keys and values are written there first.
         """
         h = self.attention_norm(x)
         keys_values = self.attention.keys_values(h)
@@ -100,7 +91,7 @@ class Encoder(nn.Module):
     def __call__(self, x: Float[Array, "B S D"], segments_BxS: Array, deterministic: bool) -> Float[Array, "B S D"]:
         c = self.config
         s = jnp.arange(x.shape[1])
-        bias = RelativeBias(c, bidirectional=True, name="position")(s[None, :] - s[:, None])
+        bias = RelativeBias(c, bidirectional=True, name="position")((s[None, :] - s[:, None])[None])
         attend = prepare(self.implementation, c, Mask.packed(segments_BxS, segments_BxS), bias)
         dropout = nn.Dropout(c.dropout, broadcast_dims=(-2,), deterministic=deterministic)
         block = EncoderBlock(c, self.dtype, parent=None)
@@ -133,26 +124,27 @@ class Decoder(nn.Module):
         self,
         x: Float[Array, "B T D"],
         attend: Attend,
-        encoded_BxSxD: Float[Array, "B S D"] | None,
+        encoded: Float[Array, "B S D"] | Part,
         cross: Attend,
-        cache: Cache | None = None,
+        into: Part | None = None,
+        slot: Int[Array, ""] | int = 0,
         deterministic: bool = True,
     ) -> tuple[Array, Layers]:
-        """All layers, on what the encoder gave or on a cache that holds it."""
+        """All layers, on what the encoder gave or what was made of it."""
         c = self.config
         x = self.dropout(x, deterministic=deterministic)
         key = None if deterministic or not c.dropout else self.make_rng("dropout")
 
         def step(x: Array, own: tuple[Any, ...]) -> tuple[Array, KeysValues | None]:
-            number, params, keys_values, encoded = own
+            number, params, write, seen = own
             rngs = None if key is None else {"dropout": jax.random.fold_in(key, number)}
-            past = None if cache is None else Past(keys_values, cache.slot)
-            seen = encoded_BxSxD if cache is None else encoded
+            past = None if write is None else Past(write, slot)
+            seen = seen if isinstance(encoded, Part) else encoded
             x, new = self.block.apply({"params": params}, x, attend, seen, cross, past, key is None, rngs=rngs)
-            return x, None if cache is None else new
+            return x, new if isinstance(encoded, Part) else None
 
-        own, encoded = (None, None) if cache is None else (cache.own, cache.encoded)
-        x, keys_values = run_layers(step, x, (self.layers, own, encoded), c)
+        layers = encoded.layers if isinstance(encoded, Part) else None
+        x, keys_values = run_layers(step, x, (self.layers, None if into is None else into.layers, layers), c)
         return self.dropout(self.final_norm(x), deterministic=deterministic), keys_values
 
     def encoded_keys_values(self, encoded_BxSxD: Float[Array, "B S D"]) -> Layers:
@@ -183,7 +175,7 @@ class T5(nn.Module):
         sources, targets = batch["encoder_segment_ids"], batch["decoder_segment_ids"]
         x = self.encoder(self.vocabulary.embed(batch["encoder_input_tokens"]), sources, deterministic)
         t = jnp.arange(targets.shape[1])
-        bias = self.decoder.position(t[None, :] - t[:, None])
+        bias = self.decoder.position((t[None, :] - t[:, None])[None])
         attend = prepare(self.implementation, self.config, Mask.packed(targets, targets, causal=True), bias)
         cross = prepare(self.implementation, self.config, Mask.packed(targets, sources))
         y = self.vocabulary.embed(batch["decoder_input_tokens"])
@@ -192,31 +184,30 @@ class T5(nn.Module):
     def logits(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         return self.vocabulary.logits(x)
 
-    def prefill(
-        self, prompt_BxP: Int[Array, "B P"], lengths_B: Int[Array, " B"], max_new_tokens: int
-    ) -> tuple[Float[Array, "B V"], Cache]:
-        """Reads prompts as the encoder's rows hold them in training: each ends in the vocabulary's EOS."""
-        c = self.config
-        rows, width = prompt_BxP.shape
-        segments = (jnp.arange(width) < lengths_B[:, None]).astype(jnp.int32)
-        x = self.encoder(self.vocabulary.embed(prompt_BxP), segments, True)
-        encoded = self.decoder.encoded_keys_values(x)
-        free = max_new_tokens + 1
+    def encode(self, tokens: Int[Array, "B S"], segments: Int[Array, "B S"]) -> Part:
+        """What the decoder sees of prompts, packed or one a row; segment 0 is padding.
 
-        def empty(cached: Array) -> Array:
-            return jnp.zeros((*cached.shape[:-2], free, c.head_dim), self.dtype)
+        They are laid out as training lays out the encoder's rows: each ends in the vocabulary's EOS.
+        """
+        x = self.encoder(self.vocabulary.embed(tokens), segments, True)
+        positions = jnp.where(segments > 0, jnp.arange(segments.shape[1]), NOTHING)
+        return Part(self.decoder.encoded_keys_values(x), Spots(positions, segments, since=jnp.zeros_like(segments)))
 
-        cache = Cache(
-            own=jax.tree.map(empty, encoded),
-            encoded=encoded,
-            encoded_bias=as_bias(segments == 1)[:, None, None, :],
-            slot=jnp.zeros((), jnp.int32),
-        )
-        return self.decode_step(cache, jnp.zeros(rows, jnp.int32))
+    def read(
+        self,
+        tokens: Int[Array, "B T"],
+        spots: Spots,
+        encoded: Part,
+        into: Part | None = None,
+        slot: Int[Array, ""] | int = 0,
+    ) -> tuple[Float[Array, "B T D"], Part]:
+        """The decoder's last hidden states of tokens, and what these are to later ones; the first of a row is 0.
 
-    def decode_step(self, cache: Cache, tokens_B: Int[Array, " B"]) -> tuple[Float[Array, "B V"], Cache]:
-        slots = jnp.arange(jax.tree.leaves(cache.own)[0].shape[-2])
-        bias = self.decoder.position((slots - cache.slot)[None, :]) + as_bias(slots <= cache.slot)
-        x = self.vocabulary.embed(tokens_B[:, None])
-        x, own = self.decoder(x, Reference(bias), None, Reference(cache.encoded_bias), cache)
-        return self.logits(x[:, 0]), cache._replace(own=own, slot=cache.slot + 1)
+        With `into`, a part of B rows, they are written into it from `slot` on, and see what stands there already.
+        """
+        own = spots if into is None else into.spots.written(spots, slot)
+        bias = self.decoder.position(own.positions[:, None, :] - spots.positions[:, :, None])
+        attend = OverParts((sight(spots, own) + bias[:, None],))
+        cross = OverParts((sight(spots, encoded.spots),))
+        x, layers = self.decoder(self.vocabulary.embed(tokens), attend, encoded, cross, into, slot)
+        return x, Part(layers, own)

@@ -9,7 +9,8 @@ import jax
 
 from flanscale.config.compose import load
 from flanscale.errors import WeightsError
-from flanscale.inference.language_model import TrainedModel
+from flanscale.inference.engine import Engine
+from flanscale.inference.language_model import TrainedModel, context_of
 from flanscale.models import Model, Params, build_mesh, build_model, parameter_shardings
 from flanscale.pipeline.tokenizers import embedding_rows, load_tokenizer
 from flanscale.run_directory import CHECKPOINTS
@@ -33,7 +34,7 @@ def model_of(run_dir: Path, *, batch_size: int) -> TrainedModel:
     tokenizer = load_tokenizer(config.tokenizer)
     model = build_model(config.model, embedding_rows(config.model, tokenizer), config.trainer.precision)
     params = params_of(run_dir, config, model)
-    return TrainedModel(model, params, tokenizer, config.trainer.input_tokens, batch_size)
+    return TrainedModel(Engine(model, params, batch_size), tokenizer, context_of(config))
 
 
 def params_of(run_dir: Path, config: RunConfig, model: Model) -> Params:

@@ -1,0 +1,308 @@
+"""How likely are given continuations? Options of one context stand behind it as branches that do not see each other.
+
+Contexts are packed into rows of one width, so that there is one program, and a prefix that several contexts share is
+read once, in front of all rows of its group. The vocabulary is projected where a token is scored and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from flanscale.inference import programs
+from flanscale.inference.batching import fill, narrowest, widths
+from flanscale.inference.engine import Engine, fetched
+from flanscale.inference.prefixes import CHUNK, OVERHEAD, Group, groups
+from flanscale.models.parts import NOTHING, Part, Spots
+
+PIECE = 16
+"""Rows that share a prefix on one of several devices; others read it again."""
+STEP = 32
+"""Widths of rows that are tried are so many tokens apart."""
+SLACK = 1.1
+"""How much more room for scored positions a row has than rows need on average."""
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """A context, not empty, and what may follow it: token ids.
+
+    A decoder's context begins as its rows do in training, an encoder's ends as its rows do.
+    """
+
+    context: Sequence[int]
+    options: Sequence[Sequence[int]]
+
+
+Scores = list[tuple[np.ndarray, bool]]
+"""Of each option: the log-probabilities of its tokens, and whether each of these was the most likely one."""
+
+
+def score(engine: Engine, asked: Sequence[Continuations]) -> Iterator[dict[int, Scores]]:
+    """The scores of each context's options, by its place, a batch at a time; log-probabilities are NaN where logits are
+    not finite.
+    """
+    if not asked:
+        return
+    encoder_decoder = engine.model.config.architecture == "encoder_decoder"
+    steps = _encoded(engine, asked) if encoder_decoder else _behind_prefixes(engine, asked)
+    waiting: tuple[list[_Row], tuple] | None = None
+    for rows, results in steps:
+        if waiting:
+            yield _collected(asked, *waiting)
+        waiting = rows, results
+    if waiting:
+        yield _collected(asked, *waiting)
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Room:
+    """How much a row holds: tokens, positions with logits, and scored tokens."""
+
+    tokens: int
+    logits: int
+    scored: int
+
+
+@dataclass
+class _Row:
+    """One row while it is filled, and where the scores of its options will be."""
+
+    tokens: np.ndarray
+    positions: np.ndarray
+    segments: np.ndarray
+    branches: np.ndarray
+    since: np.ndarray
+    wanted: np.ndarray  # positions
+    which: np.ndarray
+    scored: np.ndarray  # tokens
+    members: list[int]
+    used: list[int]
+
+    @staticmethod
+    def empty(room: _Room) -> _Row:
+        tokens, positions, segments, branches, since = (np.zeros(room.tokens, np.int32) for _ in range(5))
+        wanted = np.zeros(room.logits, np.int32)
+        which, scored = (np.zeros(room.scored, np.int32) for _ in range(2))
+        return _Row(tokens, positions + NOTHING, segments, branches, since, wanted, which, scored, [], [0, 0, 0])
+
+    def add(self, place: int, own: Sequence[int], behind: int, options: Sequence[Sequence[int]]) -> None:
+        """One context's last tokens, which stand `behind` so many others, with its options."""
+        self.members.append(place)
+        at, logits, scored = self.used
+        number = len(self.members)
+        end = at + len(own)
+        self.tokens[at:end] = own
+        self.positions[at:end] = np.arange(behind, behind + len(own))
+        self.segments[at:end] = number
+        self.wanted[logits] = end - 1
+        first, logits = logits, logits + 1
+        for branch, option in enumerate(options, start=1):
+            inner = len(option) - 1
+            here = slice(end, end + inner)
+            self.tokens[here], self.segments[here], self.branches[here] = option[:-1], number, branch
+            self.since[here] = self.positions[here] = behind + len(own) + np.arange(inner)
+            self.wanted[logits : logits + inner] = np.arange(end, end + inner)
+            self.which[scored : scored + len(option)] = [first, *range(logits, logits + inner)]
+            self.scored[scored : scored + len(option)] = option
+            end, logits, scored = end + inner, logits + inner, scored + len(option)
+        self.used = [end, logits, scored]
+
+
+def _needs(own: int, options: Sequence[Sequence[int]]) -> tuple[int, int, int]:
+    """What a context with so many tokens of its own takes of a row."""
+    inner = sum(len(option) - 1 for option in options)
+    return own + inner, 1 + inner, sum(map(len, options))
+
+
+def _room(needs: Sequence[tuple[int, int, int]], most: int) -> _Room:
+    """Rows of `most` tokens, or what the longest needs, or all; with as much of the rest as goes with that."""
+    whole, largest = np.sum(needs, axis=0), np.max(needs, axis=0)
+    tokens = _rounded(max(min(most, whole[0]), largest[0]), 16)
+    logits, scored = (
+        _rounded(min(max(least, SLACK * tokens * total / whole[0]), total), 16)
+        for total, least in zip(whole[1:], largest[1:], strict=True)
+    )
+    return _Room(tokens, logits, scored)
+
+
+def _width(tokens: Sequence[int], most: int) -> int:
+    """The width of rows, between half of `most` and all of it, that leaves groups of so many tokens least padding."""
+    return min(
+        range(most, most // 2, -STEP),
+        key=lambda width: sum(-(-count // width) * (width + OVERHEAD) for count in tokens),
+    )
+
+
+def _rounded(count: float, step: int) -> int:
+    return -(-int(np.ceil(count)) // step) * step
+
+
+# --- decoders ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Rows behind one prefix, for one device."""
+
+    prefix: np.ndarray
+    capacity: int
+    rows: list[_Row]
+
+
+def _behind_prefixes(engine: Engine, asked: Sequence[Continuations]) -> Iterator[tuple[list[_Row], tuple]]:
+    model, shards = engine.model, engine.shards
+    jobs, room = _jobs(engine, asked)
+    idle = _Row.empty(room)
+    for capacity, alike in groupby(jobs, key=lambda job: job.capacity):
+        same = list(alike)
+        for start in range(0, len(same), shards):
+            batch = same[start : start + shards]
+            past = _prefixes(engine, [job.prefix for job in batch], capacity)
+            for number in range(max(len(job.rows) for job in batch)):
+                engine.between()
+                rows = [job.rows[number] if number < len(job.rows) else idle for job in batch]
+                rows += [idle] * (shards - len(rows))
+                placed = engine.put(_arrays(rows, model.config.prefix_lm))
+                with engine.in_mesh():
+                    tokens, spots, wanted = placed
+                    yield rows, programs.score(model, engine.params, tokens, spots, past, wanted)
+
+
+def _jobs(engine: Engine, asked: Sequence[Continuations]) -> tuple[list[_Job], _Room]:
+    """All rows, those behind prefixes of like capacity next to each other."""
+    options = [one.options for one in asked]
+    if engine.model.config.prefix_lm:  # whose prompts see themselves whole
+        found = [Group(0, tuple(range(len(asked))))]
+        most = max(engine.tokens_at_once, *(_needs(len(one.context), one.options)[0] for one in asked))
+    else:
+        found, most = groups([one.context for one in asked]), engine.tokens_at_once
+        most = max(most, *(_needs(1, each)[0] for each in options))
+        found = [part for group in found for part in _fitting(group, asked, most)]
+    needs = {i: _needs(len(asked[i].context) - g.length, options[i]) for g in found for i in g.members}
+    room = _room(list(needs.values()), _width([sum(needs[i][0] for i in g.members) for g in found], most))
+    lengths = [_rounded(group.length, CHUNK) for group in found if group.length]
+    capacities = widths(lengths, 3, CHUNK) if lengths else []
+    jobs = []
+    for group in found:
+        rows = []
+        for members in fill([needs[i] for i in group.members], (room.tokens, room.logits, room.scored)):
+            row = _Row.empty(room)
+            for member in members:
+                place = group.members[member]
+                row.add(place, asked[place].context[group.length :], group.length, options[place])
+            rows.append(row)
+        prefix = np.asarray(asked[group.members[0]].context[: group.length], np.int32)
+        capacity = narrowest(group.length, capacities) if group.length else 0
+        size = len(rows) if engine.shards == 1 else PIECE if capacity else 1
+        jobs += [_Job(prefix, capacity, rows[start : start + size]) for start in range(0, len(rows), size)]
+    return sorted(jobs, key=lambda job: (job.capacity, -len(job.rows))), room
+
+
+def _fitting(group: Group, asked: Sequence[Continuations], most: int) -> list[Group]:
+    """The group without members that fit no row behind its prefix: these get longer prefixes of their own."""
+    fitting, alone = [], []
+    for place in group.members:
+        one = asked[place]
+        over = _needs(len(one.context) - group.length, one.options)[0] - most
+        if over > 0:
+            alone.append(Group(group.length + over, (place,)))
+        else:
+            fitting.append(place)
+    return ([Group(group.length, tuple(fitting))] if fitting else []) + alone
+
+
+def _prefixes(engine: Engine, prefixes: Sequence[np.ndarray], capacity: int) -> tuple[Part, ...]:
+    """A part with one prefix a device; none where there is no prefix."""
+    if capacity == 0:
+        return ()
+    return (read_prefixes(engine, [*prefixes, *[prefixes[0][:0]] * (engine.shards - len(prefixes))], capacity),)
+
+
+def read_prefixes(engine: Engine, prefixes: Sequence[np.ndarray], capacity: int) -> Part:
+    """Prefixes, a row each, a chunk at a time."""
+    tokens = np.zeros((len(prefixes), capacity), np.int32)
+    positions = np.full(tokens.shape, NOTHING, np.int32)
+    for row, prefix in enumerate(prefixes):
+        tokens[row, : len(prefix)], positions[row, : len(prefix)] = prefix, np.arange(len(prefix))
+    with engine.in_mesh():
+        part = programs.room(engine.model, engine.put(spots_of(np.full_like(positions, NOTHING))))
+        for start in range(0, max(map(len, prefixes)), CHUNK):
+            here = slice(start, start + CHUNK)
+            placed = engine.put((tokens[:, here], spots_of(positions[:, here])))
+            part = programs.extend(engine.model, engine.params, *placed, part, jnp.int32(start))
+    return part
+
+
+def _arrays(rows: Sequence[_Row], prefix_lm: bool) -> tuple[np.ndarray, Spots, programs.Wanted]:
+    def stacked(name: str) -> np.ndarray:
+        return np.stack([getattr(row, name) for row in rows])
+
+    since = stacked("since") if prefix_lm else None
+    spots = spots_of(stacked("positions"), stacked("segments"), stacked("branches"), since)
+    wanted: Any = stacked("wanted"), stacked("which"), stacked("scored")
+    return stacked("tokens"), spots, programs.Wanted(*wanted)
+
+
+def spots_of(*arrays: Any) -> Spots:
+    """Spots that are not on a device yet."""
+    return Spots(*arrays)
+
+
+def _collected(asked: Sequence[Continuations], rows: Sequence[_Row], results: tuple) -> dict[int, Scores]:
+    logprobs, greedy = map(fetched, results)
+    found: dict[int, Scores] = {}
+    for number, row in enumerate(rows):
+        at = 0
+        for place in row.members:
+            found[place] = []
+            for option in asked[place].options:
+                here = slice(at, at + len(option))
+                found[place].append((logprobs[number, here], bool(greedy[number, here].all())))
+                at += len(option)
+    return found
+
+
+# --- encoder-decoders -------------------------------------------------------------------------------------------------
+
+
+def _encoded(engine: Engine, asked: Sequence[Continuations]) -> Iterator[tuple[list[_Row], tuple]]:
+    """Contexts packed into the encoder's rows, behind a start token their options into the decoder's."""
+    model = engine.model
+    lengths = [len(one.context) for one in asked]
+    wide = [max(width, min(engine.tokens_at_once, sum(lengths))) for width in widths(lengths, 3, 64)]
+    for width in sorted(set(wide)):
+        narrower = max((other for other in wide if other < width), default=0)
+        mine = [i for i, length in enumerate(lengths) if narrower < length <= width]
+        needs = [_needs(1, asked[i].options) for i in mine]
+        share = width * np.sum(needs, axis=0)[0] / sum(lengths[i] for i in mine)
+        room = _room(needs, int(np.ceil(SLACK * share)))
+        bins = fill(
+            [(lengths[i], *need) for i, need in zip(mine, needs, strict=True)],
+            (width, room.tokens, room.logits, room.scored),
+        )
+        at_once = max(1, min(engine.tokens_at_once // width, -(-len(bins) // engine.shards))) * engine.shards
+        for start in range(0, len(bins), at_once):
+            engine.between()
+            rows = [_Row.empty(room) for _ in range(at_once)]
+            tokens, segments = (np.zeros((at_once, width), np.int32) for _ in range(2))
+            for number, members in enumerate(bins[start : start + at_once]):
+                at = 0
+                for segment, member in enumerate(members, start=1):
+                    one = asked[mine[member]]
+                    here = slice(at, at + len(one.context))
+                    tokens[number, here], segments[number, here] = one.context, segment
+                    rows[number].add(mine[member], [0], 0, one.options)
+                    at = here.stop
+            with engine.in_mesh():
+                encoded = programs.encode(model, engine.params, *engine.put((tokens, segments)))
+                targets, spots, wanted = engine.put(_arrays(rows, prefix_lm=False))
+                yield rows, programs.score(model, engine.params, targets, spots, (encoded,), wanted)

@@ -1,0 +1,225 @@
+"""What does a model write behind prompts? Token by token, many rows together.
+
+Rows that continue one prompt look at what was read of it once, and so do prompts that begin alike. Rows are written in
+batches of one size; where there is a rule that ends an answer, it is asked every few tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt
+
+from flanscale.errors import NonFiniteLogits
+from flanscale.inference import programs
+from flanscale.inference.batching import narrowest, widths
+from flanscale.inference.engine import Engine, fetched
+from flanscale.inference.prefixes import CHUNK, Group, groups
+from flanscale.inference.programs import NO_TOKEN, Drawing
+from flanscale.inference.scoring import read_prefixes
+from flanscale.models.parts import Part
+
+STRETCH = 16
+"""Tokens that are written before the rule is asked again."""
+SLOTS = 4
+"""Groups of prompts in a batch that no group fills alone."""
+MOST_SHAPES = 8
+STEP = 32
+"""Room for answers comes in multiples of it."""
+
+Ended = Callable[[Sequence[int]], int | None]
+"""How many of an answer's tokens are needed for a text that ends it; None where there is none in it."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One continuation: its tokens, without EOS; their log-probabilities, with that of EOS; and how it ended."""
+
+    tokens: list[int]
+    logprobs: np.ndarray
+    ended: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When an answer is over: after so many tokens, at one of these, or where a rule says so."""
+
+    max_new_tokens: int
+    eos_ids: tuple[int, ...]
+    ended: Ended | None = None
+
+
+def write(
+    engine: Engine,
+    prompts: Sequence[Sequence[int]],
+    limits: Limits,
+    drawing: Drawing,
+    keys: UInt[np.ndarray, "prompts k 2"],
+) -> Iterator[dict[int, list[Answer]]]:
+    """k answers to each prompt, by its place, a batch at a time.
+
+    Args:
+        prompts: as the model reads them, none of them empty: a decoder's begin and an encoder's end as in training.
+        keys: by which each answer is drawn.
+
+    Raises:
+        NonFiniteLogits: the model gave no token: the largest of its logits was not a finite number.
+    """
+    if not prompts:
+        return
+    copies = keys.shape[1]
+    for batch in _batches(engine, prompts, max(1, engine.rows // copies)):
+        engine.between()
+        answers = _written(engine, prompts, batch, limits, drawing, keys)
+        for place, theirs in answers.items():
+            if any(NO_TOKEN in answer.tokens for answer in theirs):
+                raise NonFiniteLogits(
+                    f"the model's logits are not finite in the answer to prompt {place + 1:,}: its parameters have"
+                    " diverged",
+                    place,
+                )
+        yield answers
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Prompts that are read together, in slots of as many, each behind a prefix; of the shapes that programs have."""
+
+    slots: tuple[Group, ...]
+    shape: tuple[int, int]
+    """How many slots there are, some of them idle, and prompts in each."""
+    capacity: int
+    """Of the prefixes; 0: there are none."""
+    width: int
+    """Of what follows them."""
+
+    @property
+    def programs(self) -> tuple[Any, ...]:
+        """Batches with the same run the same programs."""
+        return self.shape, self.capacity, self.width
+
+
+def _batches(engine: Engine, prompts: Sequence[Sequence[int]], together: int) -> list[_Batch]:
+    """All prompts in batches of `together`, of at most `MOST_SHAPES` shapes.
+
+    Groups that fill a batch have it for themselves; what is left of them shares batches, a few prompts in a slot.
+    """
+    config = engine.model.config
+    together = _rounded(min(together, len(prompts)), engine.shards)
+    if config.architecture == "decoder" and not config.prefix_lm:  # whose prompts see themselves whole
+        found = groups(prompts)
+    else:
+        found = [Group(0, tuple(range(len(prompts))))]
+    rows = max(1, together // SLOTS)
+    whole, slots = [], []
+    for group in found:
+        members = sorted(group.members, key=lambda i: (-len(prompts[i]), i))
+        alone = len(members) if group.length == 0 else len(members) // together * together
+        whole += [Group(group.length, tuple(members[i : i + together])) for i in range(0, alone, together)]
+        slots += [Group(group.length, tuple(members[i : i + rows])) for i in range(alone, len(members), rows)]
+    slots.sort(key=lambda slot: (-slot.length, -_longest(slot, prompts)))
+    count = together // rows
+    planned: list[_Planned] = [((group,), (1, together)) for group in whole]
+    planned += [(tuple(slots[i : i + count]), (count, rows)) for i in range(0, len(slots), count)]
+    choices = (_shaped(engine, planned, prompts, finer) for finer in (3, 2, 1))
+    return next(batches for batches in choices if len({batch.programs for batch in batches}) <= MOST_SHAPES)
+
+
+_Planned = tuple[tuple[Group, ...], tuple[int, int]]
+"""Slots of a batch, and its shape."""
+
+
+def _shaped(engine: Engine, planned: Sequence[_Planned], prompts: Sequence[Sequence[int]], finer: int) -> list[_Batch]:
+    """Batches with at most so many widths of prompts, and of prefixes one less."""
+    own = [max(_longest(slot, prompts) for slot in slots) for slots, _ in planned]
+    prefix = [max(slot.length for slot in slots) for slots, _ in planned]
+    shared = [length for length in prefix if length]
+    wide, capacities = widths(own, finer, engine.step), widths(shared, max(1, finer - 1), CHUNK) if shared else []
+    return [
+        _Batch(slots, shape, narrowest(length, capacities) if length else 0, narrowest(longest, wide))
+        for (slots, shape), length, longest in zip(planned, prefix, own, strict=True)
+    ]
+
+
+def _longest(slot: Group, prompts: Sequence[Sequence[int]]) -> int:
+    return max(len(prompts[i]) for i in slot.members) - slot.length
+
+
+def _written(
+    engine: Engine,
+    prompts: Sequence[Sequence[int]],
+    batch: _Batch,
+    limits: Limits,
+    drawing: Drawing,
+    keys: UInt[np.ndarray, "prompts k 2"],
+) -> dict[int, list[Answer]]:
+    """The answers to one batch."""
+    model, params, copies = engine.model, engine.for_writing, keys.shape[1]
+    slots, rows = batch.shape
+    tokens = np.zeros((slots * rows, batch.width), np.int32)
+    lengths, behind, last = (np.zeros(slots * rows, np.int32) for _ in range(3))
+    drawn = np.zeros((slots * rows, copies, 2), np.uint32)
+    places: dict[int, int] = {}
+    for number, slot in enumerate(batch.slots):
+        for row, place in enumerate(slot.members, start=number * rows):
+            own = prompts[place][slot.length :]
+            tokens[row, : len(own)], lengths[row], behind[row], last[row] = own, len(own), slot.length, own[-1]
+            drawn[row], places[row] = keys[place], place
+    unused = lengths == 0
+    positions = behind + lengths - 1
+    if model.config.architecture == "encoder_decoder":  # which writes behind a start token
+        last, positions = np.zeros_like(last), np.zeros_like(positions)
+    past: tuple[Part, ...] = ()
+    if batch.capacity:
+        prefixes = [np.asarray(prompts[slot.members[0]][: slot.length], np.int32) for slot in batch.slots]
+        idle = [np.zeros(0, np.int32)] * (slots - len(prefixes))
+        past = (read_prefixes(engine, [*prefixes, *idle], batch.capacity),)
+    with engine.in_mesh():
+        past = programs.read_prompts(model, params, *engine.put((tokens, lengths, behind)), past)
+        each = engine.put(tuple(np.repeat(values, copies) for values in (last, positions, unused)))
+        state = programs.begin(model, _rounded(limits.max_new_tokens, STEP), *each)
+        rows_keys = engine.put(drawn.reshape(-1, 2)) if drawing.temperature else None
+        eos_ids = engine.put_whole(np.asarray(limits.eos_ids, np.int32))
+        until = 0
+        while True:
+            until = min(limits.max_new_tokens, until + STRETCH) if limits.ended else limits.max_new_tokens
+            state = programs.write(model, drawing, params, past, state, jnp.int32(until), eos_ids, rows_keys)
+            if until == limits.max_new_tokens:
+                break
+            done = fetched(state.done) | _over(fetched(state.tokens)[:, :until], limits)
+            if done.all():
+                break
+            state = state._replace(done=engine.put(done))
+    written, logprobs = fetched(state.tokens)[:, :until], fetched(state.logprobs)
+    return {
+        place: [_answer(written[i], logprobs[i], limits) for i in range(row * copies, (row + 1) * copies)]
+        for row, place in places.items()
+    }
+
+
+def _over(tokens: np.ndarray, limits: Limits) -> np.ndarray:
+    """Which rows hold a text that ends an answer."""
+    assert limits.ended
+    return np.array([limits.ended(_until_eos(row, limits)[0]) is not None for row in tokens])
+
+
+def _until_eos(row: np.ndarray, limits: Limits) -> tuple[list[int], bool]:
+    """What was written before an EOS, and whether there is one."""
+    ends = np.flatnonzero(np.isin(row, limits.eos_ids))
+    return row[: ends[0] if len(ends) else len(row)].tolist(), len(ends) > 0
+
+
+def _answer(row: np.ndarray, logprobs: np.ndarray, limits: Limits) -> Answer:
+    tokens, ended = _until_eos(row, limits)
+    count = len(tokens) + ended
+    if limits.ended and (needed := limits.ended(tokens)) is not None:
+        tokens, ended, count = tokens[:needed], True, needed
+    return Answer(tokens, logprobs[:count], ended)
+
+
+def _rounded(count: int, step: int) -> int:
+    return -(-count // step) * step
