@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from flanscale.errors import ConfigError, DataError
 from flanscale.evaluation.preference import Judgement, shown
@@ -199,8 +198,8 @@ def _page(sheet: str, pairs: Sequence[Pair]) -> str:
     return environment.get_template("side_by_side.html").render(
         sheet=sheet,
         pairs=pairs,
-        style=Markup(style),
-        script=Markup(script),
+        style=style,
+        script=script,
         style_hash=_source_hash(style),
         script_hash=_source_hash(script),
     )
