@@ -142,14 +142,18 @@ def test_the_train_split_is_not_asked(folder: Path) -> None:
 
 def test_a_changed_prompt_has_a_version_of_its_own(folder: Path) -> None:
     told = (open_benchmark("gsm8k", folder).version, fingerprint(folder))
-    assert told == (1, "9ed7d82c725e1c61"), "a changed prompt raises the benchmark's version: scores are compared within one"
+    assert told == (1, "9ed7d82c725e1c61"), (
+        "a changed prompt raises the benchmark's version: scores are compared within one"
+    )
 
 
 @pytest.mark.data
 def test_the_published_problems_make_the_prompts_of_this_version(shared_data: Path) -> None:
     folder = shared_data / "gsm8k"
     told = (open_benchmark("gsm8k", folder).version, fingerprint(folder))
-    assert told == (1, "2ec7099442a905c3"), "a changed prompt raises the benchmark's version: scores are compared within one"
+    assert told == (1, "2ec7099442a905c3"), (
+        "a changed prompt raises the benchmark's version: scores are compared within one"
+    )
 
 
 @pytest.mark.data

@@ -149,3 +149,7 @@ def test_qa_f1_is_the_harmonic_mean_of_the_shares_of_shared_words_with_the_best_
     assert METRICS["qa_f1"]("the big Blue Nile", ["a river", "Blue Nile river valley"]) == pytest.approx(expected)
     assert METRICS["qa_f1"]("no no no", ["no"]) == pytest.approx(50.0)
     assert METRICS["qa_f1"]("Volga", ["Blue Nile"]) == METRICS["qa_f1"]("", ["Nile"]) == 0.0
+
+
+def test_nothing_shares_no_words_with_nothing() -> None:
+    assert METRICS["qa_f1"]("", [""]) == 0.0
