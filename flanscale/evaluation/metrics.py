@@ -11,12 +11,19 @@ part of a number, or the whole of an answer, is kept here:
 - an answer of punctuation alone: * is neither + nor nothing.
 
 $, % and everything around a number still go ($5, 5% and (5). are 5).
+
+Answers to questions about a passage are compared as SQuAD 1.1 does (Rajpurkar et al. 2016), which TyDiQA's gold passage
+task asks for in every language: in lower case, without punctuation and English articles. Two things are ours: texts
+are put in NFC, and the punctuation of every script goes, as in MLQA (Lewis et al. 2020), so that a danda weighs no more
+than a full stop; and an answer of which nothing would be left stays whole: "A" is not "The".
 """
 
 from __future__ import annotations
 
 import re
 import string
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -31,6 +38,7 @@ _OF_NUMBERS = (
 _DOLLAR = re.compile(r"\$(?=\.?\d)")  # it may stand between a sign and its number
 _LIST_COMMA = re.compile(r"(?<=\d),(?=\d)(?!\d{3}(?!\d))")
 _PUNCTUATION = re.compile(f"({'|'.join(_OF_NUMBERS)})|[{re.escape(string.punctuation)}]")
+_ENGLISH_ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
@@ -50,10 +58,24 @@ def exact(prediction: str, references: Sequence[str]) -> float:
     return 100.0 * (prediction in references)
 
 
+def qa_exact(prediction: str, references: Sequence[str]) -> float:
+    """100 if the prediction equals a reference up to case, white space, punctuation and English articles, else 0."""
+    answer = _qa_normalised(prediction)
+    return 100.0 * any(answer == _qa_normalised(reference) for reference in references)
+
+
+def qa_f1(prediction: str, references: Sequence[str]) -> float:
+    """The F-measure of the words that prediction and reference share, as often as both have them, in percent."""
+    answer = _qa_normalised(prediction).split()
+    return 100.0 * max(_f_measure(answer, _qa_normalised(reference).split()) for reference in references)
+
+
 METRICS: dict[str, Callable[[str, Sequence[str]], float]] = {
     "exact": exact,
     "exact_match": exact_match,
     "rouge_l": rouge_l,
+    "qa_exact": qa_exact,
+    "qa_f1": qa_f1,
 }
 
 
@@ -61,6 +83,18 @@ def _normalised(text: str) -> str:
     text = text.lower().replace("−", "-")
     words = _PUNCTUATION.sub(r"\1", _LIST_COMMA.sub(" ", _DOLLAR.sub("", text)))
     return " ".join((words if words.strip() else text).split())
+
+
+def _qa_normalised(text: str) -> str:
+    text = unicodedata.normalize("NFC", text).lower()
+    bare = "".join(c for c in text if c not in string.punctuation and not unicodedata.category(c).startswith("P"))
+    words = _ENGLISH_ARTICLE.sub(" ", bare)
+    return " ".join((words if words.strip() else text).split())
+
+
+def _f_measure(answer: Sequence[str], reference: Sequence[str]) -> float:
+    shared = (Counter(answer) & Counter(reference)).total()
+    return 2.0 * shared / (len(answer) + len(reference)) if shared else 0.0
 
 
 @cache

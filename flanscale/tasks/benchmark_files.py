@@ -5,6 +5,8 @@
     bbh/bbh/<subtask>.json                       {"canary": …, "examples": [{"input", "target"}]}
     bbh/cot-prompts/<subtask>.txt                canary, -----, worked examples with their reasoning
     mgsm/mgsm_<language>.tsv                     question, tab, number; no header
+    mgsm/exemplars.json                          {"MGSM_EXEMPLARS": {language: {"1": {"q", "a"}, …}},
+                                                  "EXEMPLAR_NUMBER_ANSWERS": [11, …]}
     tydiqa/<split>/<language>_tydiqa_<split>.json  SQuAD form
     gsm8k/<split>.jsonl                          {"question", "answer"}
     open_ended/user_oriented_instructions.jsonl  {"id", "instruction", "instances": [{"input", "output"}]}
@@ -72,6 +74,14 @@ class Problem(NamedTuple):
     language: str
     place: int
     question: str
+    answer: str
+
+
+class Exemplar(NamedTuple):
+    """One of MGSM's worked problems: question and solution each begin with the words that announce them."""
+
+    question: str
+    solution: str
     answer: str
 
 
@@ -177,6 +187,22 @@ def mgsm(folder: Path) -> Iterator[Problem]:
             if not tab:
                 raise DataError(f"{path}:{number}: expected question, tab, number")
             yield Problem(language, place, question, answer)
+
+
+def mgsm_exemplars(folder: Path) -> dict[str, tuple[Exemplar, ...]]:
+    """By language, in the order of their numbers."""
+    if not (path := folder / "exemplars.json").is_file():
+        return {}
+    record = json_document(path)
+    with expecting(path, "MGSM_EXEMPLARS with q and a by language and number, and EXEMPLAR_NUMBER_ANSWERS"):
+        answers = [str(answer) for answer in record["EXEMPLAR_NUMBER_ANSWERS"]]
+        return {
+            language: tuple(
+                Exemplar(text(shots[f"{number}"]["q"]), text(shots[f"{number}"]["a"]), answer)
+                for number, answer in enumerate(answers, start=1)
+            )
+            for language, shots in record["MGSM_EXEMPLARS"].items()
+        }
 
 
 def tydiqa(folder: Path, split: str) -> Iterator[Passage]:
