@@ -375,6 +375,28 @@ def test_evaluation_shows_the_first_exemplars_in_their_order() -> None:
         assert text.count("query <") == 3
 
 
+@pytest.mark.parametrize("cot", [False, True])
+@pytest.mark.parametrize("style", ["instruction", "question", "rendered", "procedural"])
+def test_a_prompt_without_its_first_shots_is_the_prompt_of_the_others(style: str, cot: bool) -> None:
+    own = tuple(example(number) for number in (11, 12, 13))
+    for choice in range(40):
+        whole = render(task(style=style, dataset="", exemplars=own), 0, evaluation_form(cot, 3), choice, OWN)
+        fewer = render(task(style=style, dataset="", exemplars=own[1:]), 0, evaluation_form(cot, 2), choice, OWN)
+        assert len(whole.shots) == 3
+        assert replace(whole, shots=whole.shots[1:]) == fewer
+        assert [f"query <{number}>" in whole.shots[0] for number in (11, 12, 0)] == [True, False, False]
+        assert "query <0>" in whole.question
+        assert "query" not in whole.preamble
+
+
+def test_flans_prompts_come_in_the_same_parts(flan_file: Path) -> None:
+    wordings = load_wordings("flan", flan_file)
+    shown = task(collection="niv2", exemplars=(example(8), example(9)))
+    prompt = render(shown, 0, evaluation_form(False, 2), 0, wordings)
+    assert (prompt.preamble, prompt.question) == ("Say it.\n\n", "query <0>\n")
+    assert prompt.shots == ("query <8>\nreply 8\n\n", "query <9>\nreply 9\n\n")
+
+
 def test_held_out_examples_are_never_exemplars_of_each_other() -> None:
     config = EvaluationConfig(settings=["direct", "cot"])
     for item in build_items([task()], config, exemplars=3):

@@ -18,12 +18,12 @@ from flanscale.errors import ConfigError, closest, did_you_mean, nearest
 from flanscale.pipeline import objectives
 from flanscale.schema import RunConfig
 from flanscale.sizing.architecture import check_attention, check_heads, check_model, check_row
+from flanscale.tasks.catalog import WITHOUT_RATIONALES
 
 GROUPS = (
     *("model", "collection", "mixture", "objective", "tokenizer"),
     *("optimizer", "trainer", "evaluation", "tracker", "cluster"),
 )
-WITHOUT_RATIONALES = ("niv2", "t0sf", "muffin")
 TYPED_LATER = ("cluster.sbatch", "cluster.by_model")  # by sbatch, and by the keys of cluster
 
 

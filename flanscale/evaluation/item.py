@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from flanscale.errors import ConfigError
@@ -98,6 +98,8 @@ class Asked:
     """Subtasks of the whole benchmark that are not here: an average without them is no average of the benchmark."""
     notes: tuple[str, ...] = ()
     """What a reader of the scores must know, a sentence each."""
+    categories: Mapping[str, str] = field(default_factory=dict)
+    """By subtask, of those that have one: what they are averaged by besides."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from pathlib import Path
 CATALOG_FILE = Path(__file__).with_name("catalog.csv")
 COUNTS = {"cot": 9, "muffin": 80, "t0sf": 193, "niv2": 1554}
 """Tasks of each collection (Chung et al. 2022, appendix F), in the order in which the paper adds them."""
+WITHOUT_RATIONALES = ("niv2", "t0sf", "muffin")
+"""Those none of whose tasks bears rationales."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ text from a task, the form and the random bits of one choice. The project's word
 from flanscale.tasks.templates.answers import extract_answer
 from flanscale.tasks.templates.form import Form, draw_form, evaluation_form
 from flanscale.tasks.templates.procedural import procedural_words
-from flanscale.tasks.templates.render import Prompt, render
+from flanscale.tasks.templates.prompt import Prompt
+from flanscale.tasks.templates.render import render
 from flanscale.tasks.templates.wordings import Wordings, load_wordings
 
 __all__ = [

@@ -17,6 +17,7 @@ from flanscale.tasks.templates.answers import extract_answer
 from flanscale.tasks.templates.flan_source import Tables
 from flanscale.tasks.templates.form import Form
 from flanscale.tasks.templates.own import asked, lists_options, own_texts
+from flanscale.tasks.templates.prompt import Prompt
 from flanscale.tasks.templates.text import Text
 
 _CHAIN = "chain_of_thought"
@@ -52,7 +53,9 @@ class Pattern:
     before_question: str = ""
     before_answer: str = ""
     separator: str = ""
-    frame: Text = field(default=Text.of("{inputs}"))
+    before: Text = field(default=Text.of(""))
+    """What stands before the first exemplar."""
+    after: Text = field(default=Text.of(""))
 
     @classmethod
     def of(cls, inputs: str, targets: str) -> Pattern:
@@ -104,10 +107,8 @@ class FlanTemplates:
             {key: [Pattern.of(*row) for row in rows] for key, rows in tables["INLINE_FS_PATTERNS"].items()},
         )
 
-    def render(
-        self, task: Task, example: Example, shots: Sequence[Example], form: Form, choice: int
-    ) -> tuple[str, str] | None:
-        """(input, target) of one example; None where no template fits."""
+    def render(self, task: Task, example: Example, shots: Sequence[Example], form: Form, choice: int) -> Prompt | None:
+        """The text of one example; None where no template fits."""
         key = flan_key(task, example, form)
         values = _values(task, example, key, form, choice)
         patterns = self._fitting(self.shots if shots else self.alone, key, values, form)
@@ -119,11 +120,11 @@ class FlanTemplates:
         pattern = patterns[choice % len(patterns)]
         target = pattern.answer.fill(values)
         if not shots or not pattern.separator:
-            return pattern.ask(values), target
+            return Prompt(pattern.ask(values), target)
 
         def turn(shot: Example, known: Mapping[str, str]) -> str:
             question = pattern.ask(known)
-            if not form.instruction and not form.inverted and "Definition" not in pattern.frame.names:
+            if not form.instruction and not form.inverted and "Definition" not in pattern.before.names:
                 question = known["question"] if task.collection in _GENERAL else asked(shot, form, choice)
             return f"{pattern.before_question}{question}{pattern.before_answer}"
 
@@ -132,8 +133,10 @@ class FlanTemplates:
             known = _values(task, shot, key, form, choice)
             if pattern.needs <= known.keys():
                 turns.append(f"{turn(shot, known)}{pattern.answer.fill(known)}{pattern.separator}")
-        values["inputs"] = "".join(turns) + turn(example, values).rstrip(" ")
-        return (pattern.frame.fill(values) if form.instruction else values["inputs"]), target
+        question = turn(example, values).rstrip(" ")
+        if not form.instruction:
+            return Prompt(question, target, shots=tuple(turns))
+        return Prompt(question + pattern.after.fill(values), target, pattern.before.fill(values), tuple(turns))
 
     def _fitting(
         self, table: Mapping[str, Sequence[Pattern]], key: str, values: Mapping[str, str], form: Form
@@ -173,12 +176,15 @@ def flan_key(task: Task, example: Example, form: Form) -> str:
 
 
 def _few_shot(row: Mapping[str, str]) -> Pattern:
+    frame = row["input_pattern"].replace("{{", "{").replace("}}", "}").replace("{final_suffix}", "")
+    before, _, after = frame.partition("{inputs}")
     return replace(
         Pattern.of(row["inputs"], row["targets"]),
         before_question=row["inputs_prefix"],
         before_answer=row["x_y_delimiter"] + row["targets_prefix"],
         separator=row["example_separator"],
-        frame=Text.of(row["input_pattern"].replace("{{", "{").replace("}}", "}").replace("{final_suffix}", "")),
+        before=Text.of(before),
+        after=Text.of(after),
     )
 
 

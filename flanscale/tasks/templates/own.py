@@ -15,6 +15,7 @@ from flanscale.tasks.task import Example, Task
 from flanscale.tasks.templates.answers import reasoned
 from flanscale.tasks.templates.form import CONCLUSION, DELIMITERS, TRIGGER, Form, draw
 from flanscale.tasks.templates.options import OptionStyles
+from flanscale.tasks.templates.prompt import Prompt
 from flanscale.tasks.templates.text import Ask, Text
 
 _SPEAKS_OF_OPTIONS = re.compile(r"\b(option|choice|choose|pick)", re.IGNORECASE)
@@ -91,26 +92,26 @@ def _asks(asks: Sequence[Mapping[str, str]]) -> list[Ask]:
     return [Ask.of(ask) for ask in asks]
 
 
-def render_own(task: Task, example: Example, shots: Sequence[Example], form: Form, choice: int) -> tuple[str, str]:
-    """(input, target) of one example.
+def render_own(task: Task, example: Example, shots: Sequence[Example], form: Form, choice: int) -> Prompt:
+    """The text of one example.
 
     Raises:
         DataError: the task's style has no wordings.
     """
     target = example.input if form.inverted else own_answer(example, form, choice)
     if shots:
-        return _few_shot(task, example, shots, form, choice), target
+        return _few_shot(task, example, shots, form, choice, target)
     instruction = task.instruction if form.instruction else ""
     if form.inverted:
         texts = own_texts()
         asks = texts.inverted_cot if form.cot and example.rationale is not None else texts.inverted
-        return asks[choice % len(asks)].fill(instruction, {"answer": own_answer(example, form, choice)}), target
+        return Prompt(asks[choice % len(asks)].fill(instruction, {"answer": own_answer(example, form, choice)}), target)
     if form.cot and (pairs := _pairs(task, example, form)):
         before, after = pairs[choice % len(pairs)]
         parts = (before if form.instruction else "", asked(example, form, choice), after)
-        return "\n".join([part for part in parts if part]), target
+        return Prompt("\n".join([part for part in parts if part]), target)
     text = _alone(task, example, instruction, form, choice)
-    return (add_trigger(text, choice) if form.cot else text), target
+    return Prompt(add_trigger(text, choice) if form.cot else text, target)
 
 
 def own_answer(example: Example, form: Form, choice: int) -> str:
@@ -163,7 +164,7 @@ def _pairs(task: Task, example: Example, form: Form) -> Sequence[tuple[str, str]
     return (texts.pairs_without_options if example.options and not form.options else texts.pairs).get(task.dataset, ())
 
 
-def _few_shot(task: Task, example: Example, shots: Sequence[Example], form: Form, choice: int) -> str:
+def _few_shot(task: Task, example: Example, shots: Sequence[Example], form: Form, choice: int, target: str) -> Prompt:
     texts = own_texts()
     choices = texts.plain_delimiters if task.style == "rendered" else texts.delimiters
     marks = choices[draw(choice, DELIMITERS) % len(choices)]
@@ -180,8 +181,12 @@ def _few_shot(task: Task, example: Example, shots: Sequence[Example], form: Form
             opened += f"{trigger} "
         return opened + own_answer(shot, form, choice) if answered else opened
 
-    turns = [*(turn(shot, answered=True) for shot in shots), turn(example, answered=False).rstrip(" ")]
-    return _header(task, form, choice, pairs) + marks.separator.join(turns)
+    return Prompt(
+        turn(example, answered=False).rstrip(" "),
+        target,
+        preamble=_header(task, form, choice, pairs),
+        shots=tuple(turn(shot, answered=True) + marks.separator for shot in shots),
+    )
 
 
 def _header(task: Task, form: Form, choice: int, pairs: Sequence[tuple[str, str]]) -> str:

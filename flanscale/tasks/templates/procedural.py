@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from flanscale.tasks.task import Example, Task
 from flanscale.tasks.templates.answers import ANSWER_MARK, LETTERS_MARK
 from flanscale.tasks.templates.form import Form
+from flanscale.tasks.templates.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,8 @@ LETTERS = Domain(
 DOMAINS = {"digits": DIGITS, "letters": LETTERS}
 
 
-def render_procedural(
-    task: Task, example: Example, shots: Sequence[Example], form: Form, choice: int
-) -> tuple[str, str]:
-    """(input, target) of one example; a task's `dataset` names its domain, none is digits."""
+def render_procedural(task: Task, example: Example, shots: Sequence[Example], form: Form, choice: int) -> Prompt:
+    """The text of one example; a task's `dataset` names its domain, none is digits."""
     domain = DOMAINS[task.dataset or "digits"]
     wording = domain.wordings[choice % len(domain.wordings)]
 
@@ -92,8 +91,8 @@ def render_procedural(
     def reply(shot: Example) -> str:
         return shot.input if form.inverted else answer(shot)
 
-    turns = [*(f"{ask(shot)} {reply(shot)}" for shot in shots), ask(example)]
-    return domain.separator.join(turns), reply(example)
+    worked = tuple(f"{ask(shot)} {reply(shot)}{domain.separator}" for shot in shots)
+    return Prompt(ask(example), reply(example), shots=worked)
 
 
 def procedural_words(domain: str = "digits") -> list[str]:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from flanscale.tasks.task import Example, Task
 from flanscale.tasks.templates.form import Form
 from flanscale.tasks.templates.own import render_own
 from flanscale.tasks.templates.procedural import render_procedural
+from flanscale.tasks.templates.prompt import Prompt
 from flanscale.tasks.templates.shots import choose_shots
 from flanscale.tasks.templates.wordings import Wordings
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One example as text."""
-
-    input: str
-    target: str
 
 
 def render(task: Task, index: int, form: Form, choice: int, wordings: Wordings) -> Prompt:
@@ -39,10 +32,10 @@ def render(task: Task, index: int, form: Form, choice: int, wordings: Wordings) 
     if form.shots and not shots and not form.instruction:
         form = replace(form, instruction=True)  # no exemplar would say what is asked
     if task.style == "procedural":
-        return Prompt(*render_procedural(task, example, shots, form, choice))
+        return render_procedural(task, example, shots, form, choice)
     if wordings.flan is not None and task.collection != "rendered":  # those are in FLAN's words already
-        texts = wordings.flan.render(task, example, shots, form, choice)
-        if texts is not None:
-            return Prompt(*texts)
+        prompt = wordings.flan.render(task, example, shots, form, choice)
+        if prompt is not None:
+            return prompt
         wordings.fall_back(task, example, form)
-    return Prompt(*render_own(task, example, shots, form, choice))
+    return render_own(task, example, shots, form, choice)
