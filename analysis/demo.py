@@ -20,16 +20,21 @@ import yaml
 from analysis.runs import AnalysisError, Study, from_directories, read_index
 from flanscale.run_directory import (
     CONFIG_FILE,
+    EVALUATIONS,
     METRICS_FILE,
     Failure,
     RunState,
-    predictions,
-    read_predictions,
+    evaluations,
+    read_records,
+    read_result,
     read_rows,
-    write_predictions,
+    recorded,
     write_state,
 )
+from flanscale.run_directory.evaluations import close_records, write_result
 
+COMPARED = ("key", "subtask", "cluster", "prompt_hash", "scores")
+"""Parts of an item's record that a comparison of cells needs."""
 LOCAL = ("paths", "cluster", "data", "tracker")
 """Parts of a config that say where a run happened, not what it was."""
 
@@ -68,8 +73,18 @@ def _copy_run(study: Study, cell: str, run: str, out: Path) -> None:
     write_state(out, RunState(record.state, attempt=1, failure=Failure(kind, message) if kind else None))
     rows = [{key: value for key, value in row.items() if key != "time"} for row in read_rows(study.folder / run)]
     (out / METRICS_FILE).write_text(_lines(rows), encoding="utf-8")
-    for benchmark, path in predictions(study.folder / run).items():
-        write_predictions(out, benchmark, read_predictions(path, ("setting", "task", "id", "score")))
+    for folder in evaluations(study.folder / run):
+        _copy_evaluation(folder, out / EVALUATIONS / folder.name)
+
+
+def _copy_evaluation(folder: Path, out: Path) -> None:
+    """The result, and of every item what a comparison needs."""
+    if (result := read_result(folder)) is None:
+        return
+    for line in recorded(folder):
+        records, _ = read_records(folder, line)
+        close_records(out, line, [{key: record[key] for key in COMPARED} for record in records])
+    write_result(out, result)
 
 
 def _lines(rows: Iterable[dict[str, Any]]) -> str:

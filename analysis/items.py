@@ -1,22 +1,32 @@
-"""Which items did each cell get right: logged predictions as one matrix, so that cells can be compared item by item.
+"""Which items did each cell get right: recorded answers as one matrix, so that cells can be compared item by item.
 
 C cells · N items
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from analysis.runs import AVERAGE, Study, average_members, scores
+from analysis.runs import AVERAGE, Study, average_members
 from flanscale.errors import ConfigError
-from flanscale.run_directory import predictions, read_predictions
+from flanscale.run_directory import evaluations, read_records, read_result
+from flanscale.tracking.keys import name_in_keys
 
-Answers = tuple[tuple[tuple[str, str], ...], np.ndarray]
-"""(task, id) of every item, and its points."""
+
+@dataclass(frozen=True)
+class Answers:
+    """What one cell scored on the items of one benchmark in one setting."""
+
+    items: tuple[tuple[str, str], ...]
+    """(subtask, key) of each."""
+    points_N: Float[np.ndarray, " N"]
+    """Above the lower bounds of their subtasks, in percent of what these leave up to 100."""
+
 
 Answered = Mapping[tuple[str, str, str], Answers]
 """By cell, benchmark and setting."""
@@ -40,21 +50,32 @@ class Items:
 
 
 def read_answers(study: Study) -> tuple[dict[tuple[str, str, str], Answers], list[str]]:
-    """The answers of every (cell, benchmark, setting) whose predictions are at hand, and which files are damaged."""
+    """The answers of every (cell, benchmark, setting) whose records are at hand, and which files are damaged."""
     found: dict[tuple[str, str, str], Answers] = {}
     damaged = []
     for cell, run in {point.cell: point.run for point in study.points}.items():
-        for benchmark, path in predictions(study.folder / run).items():
+        for folder in evaluations(study.folder / run):
             try:
-                rows = read_predictions(path, ("setting", "task", "id", "score"))
+                for (benchmark, setting), answers in _of_suite(folder):
+                    found.setdefault((cell, benchmark, setting), answers)
             except ConfigError as error:
                 damaged.append(str(error))
-                continue
-            for setting in dict.fromkeys(row["setting"] for row in rows):
-                mine = [row for row in rows if row["setting"] == setting]
-                keys = tuple((row["task"], row["id"]) for row in mine)
-                found[cell, benchmark, setting] = keys, np.array([float(row["score"]) for row in mine])
     return found, damaged
+
+
+def _of_suite(folder: Path) -> Iterator[tuple[tuple[str, str], Answers]]:
+    """Every line of an evaluation that is over, under each of its metrics."""
+    for line in (read_result(folder) or {"lines": []})["lines"]:
+        records, _ = read_records(folder, line["name"])
+        scored = [record for record in records if record["scores"]]
+        for score in line["scores"]:
+            low = {name: subtask["lower_bound"] for name, subtask in score["subtasks"].items()}
+            points = [
+                100 * (record["scores"][score["metric"]] - low[record["subtask"]]) / (100 - low[record["subtask"]])
+                for record in scored
+            ]
+            keys = tuple((record["subtask"], record["key"]) for record in scored)
+            yield (name_in_keys(score["label"]), line["setting"]), Answers(keys, np.array(points))
 
 
 def items_of(
@@ -64,20 +85,19 @@ def items_of(
     setting: str,
     cells: Iterable[str],
 ) -> Items | None:
-    """The items of one panel; None where a cell's predictions are not at hand, or cells answered different items."""
+    """The items of one panel; None where a cell's records are not at hand, or cells answered different items."""
     keys: tuple[tuple[str, str], ...] | None = None
     rows: dict[str, np.ndarray] = {}
     for cell in cells:
-        measured = scores(study.records[cell])
         average = (benchmark, setting) == AVERAGE
         members = average_members(study.records[cell]) if average else [(benchmark, setting)]
         points = []
         for member in members:
-            theirs, score_N = answers.get((cell, *member), ((), np.empty(0)))
-            keys = theirs if keys is None else keys
-            if not theirs or theirs != keys:
+            theirs = answers.get((cell, *member))
+            keys = theirs.items if theirs and keys is None else keys
+            if theirs is None or theirs.items != keys:
                 return None
-            points.append(score_N * 100 / (100 - measured[member]["lower_bound"]))
+            points.append(theirs.points_N)
         rows[cell] = np.mean(points, axis=0)
     if not keys:
         return None

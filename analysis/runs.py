@@ -205,7 +205,7 @@ def scores(record: RunRecord) -> dict[tuple[str, str], dict[str, float]]:
     found: dict[tuple[str, str], dict[str, float]] = {}
     for key, value in last.items():
         parts = key.split("/")
-        if parts[0] == "eval" and len(parts) == 4:
+        if parts[0] == "eval" and len(parts) == 4 and parts[3] in SCORES:
             found.setdefault((parts[1], parts[2]), {})[parts[3]] = float(value)
     if found and keys.AVERAGE in last:
         members = [found[member] for member in average_members(record)]

@@ -18,7 +18,7 @@ from training import devices, our_model, parser_of
 
 def overrides(options: argparse.Namespace) -> list[str]:
     widths = ["trainer.input_tokens=1024", "trainer.target_tokens=128"]
-    rest = [f"evaluation.examples_per_task={options.examples}", f"evaluation.batch_size={options.batch}"]
+    rest = [f"evaluation.items={options.examples}", f"evaluation.batch_size={options.batch}"]
     if options.data is None:
         return [*rest, *widths]
     vocabulary = f"tokenizer.vocabulary={options.data / 'tokenizer' / 't5.spiece.model'}"

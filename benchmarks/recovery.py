@@ -32,7 +32,7 @@ def make(folder: Path, options: argparse.Namespace) -> Path:
 
     steps, every = options.steps, options.every
     cell = [f"model={options.model}", "mixture.count=89", "cot=true", "tracker=disabled", f"trainer.steps={steps}"]
-    often = [f"trainer.checkpoint_every={every}", f"trainer.log_every={every // 5}", "evaluation.examples_per_task=2"]
+    often = [f"trainer.checkpoint_every={every}", f"trainer.log_every={every // 5}", "evaluation.items=2"]
     paths = [f"paths.runs={folder / 'runs'}", f"paths.cache={folder.parent / 'cache'}"]
     folder.mkdir()
     return create_run_dir(make_cell(Composer(), [*cell, *often, *paths]).config)

@@ -60,6 +60,10 @@ class NonFiniteLogits(NonFiniteLoss):
         self.prompt = prompt
 
 
+class NonFiniteWeights(NonFiniteLoss):
+    """Parameters that are to be asked hold numbers that are not finite."""
+
+
 class Preempted(FlanscaleError):
     """Asked to stop; what a checkpoint holds is saved, and the run can go on from there."""
 

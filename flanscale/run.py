@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from flanscale.config.compose import Composer
 from flanscale.errors import Preempted, ending_in_one_line
 from flanscale.identity import identity
-from flanscale.run_directory import CHECKPOINTS, write_contamination, write_mixture, write_predictions
-from flanscale.schema import EvaluationConfig, RunConfig
+from flanscale.run_directory import CHECKPOINTS, write_contamination, write_mixture
+from flanscale.schema import RunConfig
 
 if TYPE_CHECKING:
-    from flanscale.evaluation.heldout import Answer
     from flanscale.pipeline.feed import Feed
     from flanscale.tasks.mixture import MixtureTable
 
@@ -46,7 +45,7 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
 def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[], bool]) -> None:
     import jax
 
-    from flanscale.evaluation import heldout
+    from flanscale.evaluate import evaluate
     from flanscale.inference.engine import Engine
     from flanscale.inference.language_model import TrainedModel, context_of
     from flanscale.models import build_mesh, build_model
@@ -55,7 +54,9 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
     from flanscale.pipeline.layout import BatchLayout
     from flanscale.pipeline.objectives import packing
     from flanscale.pipeline.tokenizers import embedding_rows, load_tokenizer
+    from flanscale.tasks.contamination import seen_items
     from flanscale.tasks.mixture import realised
+    from flanscale.tracking.keys import evaluation_row
     from flanscale.training.compilation import enable_compilation_cache
     from flanscale.training.distributed import AnyProcess, host_of
     from flanscale.training.footprint import Setting, with_least_remat
@@ -105,19 +106,22 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
             validation=held_in_rows(*feed.held_in, layout),
         )
         batches.log_to(log)
-        if not config.evaluation.settings:
+        if not config.evaluation.asks:
             return
         # --- answer ----------------------------------------------------------------------------------------------
         leave_if_asked = partial(_leave_if, AnyProcess(mesh, should_stop))
         leave_if_asked()
-        benchmark, items = heldout.asked_of(config)
         engine = Engine(model, params, config.evaluation.batch_size, between=leave_if_asked)
-        language_model = TrainedModel(engine, tokenizer, context_of(config))
-        answers = heldout.answer(items, language_model, config.evaluation)
-        # --- score -----------------------------------------------------------------------------------------------
-        if first:
-            _write_predictions(run_dir, answers, benchmark, config.evaluation)
-            log_row(trainer.steps, _score_row(answers, benchmark, config.evaluation))
+        result = evaluate(
+            config,
+            TrainedModel(engine, tokenizer, config.evaluation.context or context_of(config)),
+            run_dir,
+            source=f"step {trainer.steps} of {run_dir.name}",
+            learned=feed.mixture.names,
+            contaminated=seen_items(feed.contamination) if config.mixture.contamination == "warn" else {},
+            writes=first,
+        )
+        log_row(trainer.steps, evaluation_row(result))
 
 
 Row = Mapping[str, Any]
@@ -146,29 +150,11 @@ def _leave_if(asked_to_stop: Callable[[], bool]) -> None:
         raise Preempted("asked to stop in the evaluation")
 
 
-def _score_row(answers: Sequence[Answer], collection: str, config: EvaluationConfig) -> Row:
-    """What is logged of an evaluation."""
-    from flanscale.evaluation.heldout import normalized_average, summarise
-    from flanscale.tracking.keys import AVERAGE, EVAL_FIELDS, eval_key
-
-    scores = summarise(answers, collection, config)
-    average = normalized_average(scores, answers, collection, config)
-    row = {eval_key(s.benchmark, s.setting, field): getattr(s, field) for s in scores for field in EVAL_FIELDS}
-    return row | {AVERAGE: average.score, f"{AVERAGE}_stderr": average.stderr, f"{AVERAGE}_members": average.members}
-
-
 def _write_mixture(run_dir: Path, mixture: MixtureTable, feed: Feed, config: RunConfig) -> None:
     """What the cell reads, and where it overlaps a benchmark."""
     write_mixture(run_dir, mixture.fingerprint, mixture.rows())
     if config.mixture.contamination != "off":
         write_contamination(run_dir, feed.contamination)
-
-
-def _write_predictions(run_dir: Path, answers: Sequence[Answer], collection: str, config: EvaluationConfig) -> None:
-    from flanscale.evaluation.heldout import benchmark_name, prediction_rows
-
-    for metric in config.metrics:
-        write_predictions(run_dir, benchmark_name(collection, metric, config), prediction_rows(answers, metric))
 
 
 # --- as a program -----------------------------------------------------------------------------------------------

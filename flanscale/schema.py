@@ -397,25 +397,43 @@ EVALUATED = ("niv2", "procedural", "procedural_letters", "jsonl")
 
 @dataclass
 class EvaluationConfig:
-    """What is measured at the end of a cell."""
+    """What is asked of a cell's model: a suite. It is no part of the cell's identity, and has one of its own."""
 
+    suite: str = knob("held_out", help="its name, by which its records are kept", changes_result=False)
+    asks: list[str] = knob(
+        ["held_out/direct", "held_out/cot"],
+        help="its lines: a benchmark, or benchmark/setting-5shot-sc8-split, whose last three may be left out; held_out"
+        " stands for the held-out tasks of evaluation.collection",
+        changes_result=False,
+    )
+    average: list[str] = knob(
+        [], help="of the asks, those that make up eval/normalized_average; none named: all", changes_result=False
+    )
     collection: str | None = knob(
         None,
-        help="whose held-out tasks are asked; null: those of the training collection, or niv2's where it has none of"
-        " its own (their content, not the name, is part of the identity)",
+        help="whose held-out tasks held_out stands for; no mixture holds them. null: those of the training collection,"
+        " or niv2's where it has none of its own",
         choices=EVALUATED,
         changes_result=False,
     )
-
-    settings: list[str] = knob(["direct", "cot"], help="prompting modes", choices=("direct", "cot"))
-    metrics: list[str] = knob(["exact_match"], help="what is measured", choices=("exact_match", "rouge_l"))
-    average: list[str] = knob(
-        ["exact_match"], help="metrics whose settings make up eval/normalized_average; a subset of metrics"
+    items: int | None = knob(
+        None, help="most items of each subtask, the same ones in every cell; null: all", minimum=1, changes_result=False
     )
-    examples_per_task: int = knob(100, help="held-out examples of each held-out task", minimum=1)
-    batch_size: int = knob(128, help="prompts decoded together", minimum=1, changes_result=False)
-    direct_tokens: int = knob(16, help="most tokens generated for a direct answer", minimum=1)
-    cot_tokens: int = knob(64, help="most tokens generated for a rationale and answer", minimum=1)
+    temperature: float = knob(
+        0.7, help="at which samples are drawn, where an ask wants several (sc8)", above=0, changes_result=False
+    )
+    seed: int = knob(0, help="of those samples", changes_result=False)
+    context: int | None = knob(
+        None,
+        help="positions for a prompt, in a decoder with its answer; null: as many as rows had in training",
+        minimum=2,
+        changes_result=False,
+    )
+    batch_size: int = knob(128, help="answers written together", minimum=1, changes_result=False)
+    direct_tokens: int = knob(16, help="held_out: most tokens of a direct answer", minimum=1, changes_result=False)
+    cot_tokens: int = knob(
+        64, help="held_out: most tokens of a rationale with its answer", minimum=1, changes_result=False
+    )
 
 
 @dataclass
@@ -436,7 +454,10 @@ class DataConfig:
         None, help="FLAN's templates: templates.json.gz, or templates.py of a clone", changes_result=False
     )
     benchmarks: str | None = knob(
-        None, help="folder of benchmark texts that training must not hold", changes_result=False
+        None,
+        help="folder of benchmarks (mmlu/, bbh/, …) that are asked, and whose texts training must not hold; null: those"
+        " folders under data.root",
+        changes_result=False,
     )
 
 

@@ -5,7 +5,6 @@ T tasks · I items of each
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 import yaml
 
 from flanscale.run_directory import Failure, RunState, write_state
+from flanscale.run_directory.evaluations import close_records, write_result
 
 SIZES = {"nano": (2, 48), "micro": (3, 64), "mini": (4, 128)}
 AXES = {"model": ["nano", "micro"], "mixture.count": [0, 9, 89, 282, 1836], "cot": [False, True], "seed": [0, 1]}
@@ -70,7 +70,7 @@ def write_study(
     title: str = "Task count × size × rationales",
     axes: Mapping[str, list[Any]] = AXES,
     states: Mapping[int, str] | None = None,
-    predictions: bool = True,
+    records: bool = True,
     **world: Any,
 ) -> Path:
     """Write `root/studies/NAME.json` and `root/runs/*`; returns the index.
@@ -93,7 +93,7 @@ def write_study(
         costs[cell] = {"steps": 500, "parameters": 12 * layers * width**2, "flops": 1e12}
         state = (states or {}).get(number, "finished")
         if state != "missing" and not (root / "runs" / run).exists():
-            _write_run(root / "runs" / run, resolved, state, truth_of_it, predictions)
+            _write_run(root / "runs" / run, resolved, state, truth_of_it, records)
     index = root / "studies" / f"{name}.json"
     index.parent.mkdir(parents=True, exist_ok=True)
     about = {"format": 1, "study": name, "title": title, "flanscale": "0.1.0", "runs": "../runs", "overrides": []}
@@ -101,7 +101,7 @@ def write_study(
     return index
 
 
-def _write_run(run_dir: Path, axes: dict[str, Any], state: str, world: World, predictions: bool) -> None:
+def _write_run(run_dir: Path, axes: dict[str, Any], state: str, world: World, records: bool) -> None:
     run_dir.mkdir(parents=True)
     count, steps = axes["mixture.count"], 0 if axes["mixture.count"] == 0 else 500
     (run_dir / "config.yaml").write_text(yaml.safe_dump(_config(axes, steps)))
@@ -115,8 +115,8 @@ def _write_run(run_dir: Path, axes: dict[str, Any], state: str, world: World, pr
             for setting in settings
         }
         rows.append({"step": steps} | _evaluation(answers, world))
-        if predictions:
-            _write_predictions(run_dir / "predictions", answers)
+        if records:
+            _write_records(run_dir, answers, world)
     lines = [json.dumps(row | {"attempt": 1, "time": 1.0 + number}) + "\n" for number, row in enumerate(rows)]
     (run_dir / "metrics.jsonl").write_text("".join(lines) + ('{"step": 50' if state == "running" else ""))
 
@@ -149,18 +149,27 @@ def _stderr(correct_TxI: np.ndarray) -> float:
     return float(np.sqrt(correct_TxI.var(axis=1, ddof=1).sum() / items)) / tasks
 
 
-def _write_predictions(folder: Path, answers: Mapping[tuple[str, str], np.ndarray]) -> None:
-    folder.mkdir()
-    for benchmark in {key[0] for key in answers}:
-        with gzip.open(folder / f"{benchmark}.jsonl.gz", "wt", compresslevel=1) as file:
-            file.writelines(line for key in answers if key[0] == benchmark for line in _lines(key[1], answers[key]))
+def _write_records(run_dir: Path, answers: Mapping[tuple[str, str], np.ndarray], world: World) -> None:
+    folder = run_dir / "evaluations" / "suite-0"
+    lines = []
+    for (benchmark, setting), correct_TxI in answers.items():
+        close_records(folder, f"{benchmark}/{setting}", _records(correct_TxI))
+        low = {f"task{task:03d}": {"lower_bound": world.lower_bound} for task in range(world.tasks)}
+        score = {"benchmark": benchmark, "label": benchmark, "metric": "exact", "subtasks": low}
+        lines.append({"name": f"{benchmark}/{setting}", "setting": setting, "scores": [score]})
+    write_result(folder, {"suite": "suite", "lines": lines})
 
 
-def _lines(setting: str, correct_TxI: np.ndarray) -> Iterator[str]:
-    text = '"prompt_hash": "0", "prediction": "x", "extracted": "x", "reference": "y"'
+def _records(correct_TxI: np.ndarray) -> Iterator[dict[str, Any]]:
     for (task, item), hit in np.ndenumerate(correct_TxI):
-        score = 100.0 * bool(hit)
-        yield f'{{"setting": "{setting}", "task": "task{task:03d}", "id": "{item}", {text}, "score": {score}}}\n'
+        scores = {"exact": 100.0 * bool(hit)}
+        yield {
+            "key": f"{task}/{item}",
+            "subtask": f"task{task:03d}",
+            "cluster": "",
+            "prompt_hash": "0",
+            "scores": scores,
+        }
 
 
 def _chance(ease: float, difficulty_TxI: np.ndarray) -> np.ndarray:

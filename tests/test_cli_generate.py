@@ -18,7 +18,7 @@ from flanscale.schema import RunConfig
 
 SMALL = [
     *("tracker=disabled", "model=nano", "trainer.steps=4", "trainer.batch_rows=4", "mixture.count=9"),
-    *("evaluation.examples_per_task=1", "evaluation.settings=[direct]", "evaluation.direct_tokens=4"),
+    *("evaluation.items=1", "evaluation.asks=[held_out/direct]", "evaluation.direct_tokens=4"),
     *("evaluation.cot_tokens=4", "evaluation.batch_size=16"),
 ]
 

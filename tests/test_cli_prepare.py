@@ -14,7 +14,7 @@ title: Two tasks
 base:
   - collection=jsonl
   - tokenizer=bytes
-  - evaluation.settings=[direct]
+  - evaluation.asks=[held_out/direct]
 axes:
   mixture.count: [0, 1, 2]
 """

@@ -29,7 +29,7 @@ from flanscale.run_directory import (
     write_state,
 )
 
-SMALL = ("mixture.count=9", "seed=0", "evaluation.examples_per_task=2")
+SMALL = ("mixture.count=9", "seed=0", "evaluation.items=2")
 
 
 @pytest.fixture
@@ -81,8 +81,7 @@ def test_a_finished_run_is_told_in_a_page(run: Path, flanscale: Command) -> None
     assert lines[:3] == [
         run.name,
         "finished, attempt 1, 1 min 01 s in all",
-        "differs from the defaults in: model=nano tracker=disabled mixture.count=9 trainer.steps=20"
-        " evaluation.examples_per_task=2",
+        "differs from the defaults in: model=nano tracker=disabled mixture.count=9 trainer.steps=20 evaluation.items=2",
     ]
     assert lines[3:5] == [
         "score 25.0 ± 4.5, the normalised average",

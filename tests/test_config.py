@@ -57,9 +57,12 @@ def test_values_are_typed_by_the_schema_and_belong_to_one_cell_alone() -> None:
     assert compose("optimizer.learning_rate=1").optimizer.learning_rate == 1.0
     assert isinstance(compose("optimizer.learning_rate=1").optimizer.learning_rate, float)
     assert compose("optimizer.clip_norm=null").optimizer.clip_norm is None
-    one, other = compose("evaluation.settings=[cot]"), compose("evaluation.settings=[cot]")
+    one, other = compose("evaluation.asks=[held_out/cot]"), compose("evaluation.asks=[held_out/cot]")
     one.evaluation.settings.append("direct")
-    assert (other.evaluation.settings, compose("evaluation.settings=[cot]").evaluation.settings) == (["cot"], ["cot"])
+    assert (other.evaluation.settings, compose("evaluation.asks=[held_out/cot]").evaluation.settings) == (
+        ["cot"],
+        ["cot"],
+    )
     one, other = compose("seed=1"), compose("seed=2")
     one.cluster.environment["NPROC"], one.mixture.proportions["cot"] = "changed", 1.0
     one.trainer.mesh.data = 7
@@ -208,7 +211,7 @@ def test_what_cannot_change_the_result_does_not_change_the_identity(override: st
 @pytest.mark.parametrize(
     "override",
     ["seed=1", "cot=true", "model=nano", "mixture.count=89", "trainer.steps=1", "optimizer.learning_rate=1",
-     "mixture=random", "model.dropout=0.1", "evaluation.examples_per_task=3", "trainer.batch_rows=8",
+     "mixture=random", "model.dropout=0.1", "evaluation.items=3", "trainer.batch_rows=8",
      "collection.examples_per_task=2"],
 )  # fmt: skip
 def test_what_can_change_the_result_changes_the_identity(override: str) -> None:

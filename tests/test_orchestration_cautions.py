@@ -94,7 +94,7 @@ def test_tasks_that_the_vocabulary_cannot_spell_are_named_once_the_store_knows_t
     base += [
         f"tokenizer.vocabulary={tmp_path / 'tokenizer.json'}",
         f"paths.cache={tmp_path / 'cache'}",
-        "evaluation.settings=[direct]",
+        "evaluation.asks=[held_out/direct]",
         "model=micro",
     ]
     study = parse_study("own", {"title": "Own", "base": base, "axes": {"mixture.count": [0, 1, 2]}})

@@ -207,14 +207,14 @@ def test_children_run_after_their_parent_has_finished(place: Workplace) -> None:
 @pytest.mark.slow
 def test_a_real_child_of_task_count_0_answers_as_its_parent_does(place: Workplace) -> None:
     """A chain of three stages, really trained: what is evaluated is the middle one's parameters, no other's."""
-    short = 'tokenizer=words, tracker=disabled, model=nano, trainer.batch_rows=4, "evaluation.settings=[direct]"'
+    short = 'tokenizer=words, tracker=disabled, model=nano, trainer.batch_rows=4, "evaluation.asks=[held_out/direct]"'
     (place.folder / "sweeps" / "little.yaml").write_text(
         f"base: [{short}]\naxes: {{mixture.count: [0]}}\n"
         f"parent: {{base: [{short}, mixture.count=89, trainer.steps=5],\n"
         f"  parent: {{base: [{short}, mixture.count=1836, trainer.steps=3]}}}}\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "flanscale.cli.main", "launch", "little", "evaluation.examples_per_task=1"],
+        [sys.executable, "-m", "flanscale.cli.main", "launch", "little", "evaluation.items=1"],
         capture_output=True,
         text=True,
         check=False,

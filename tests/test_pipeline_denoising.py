@@ -245,7 +245,7 @@ def objective(name: str) -> ObjectiveConfig:
     return Composer().compose([f"objective={name}", "tokenizer=bytes", "collection=jsonl", *BASE]).objective
 
 
-BASE = ("data.jsonl=.", "evaluation.settings=[direct]")
+BASE = ("data.jsonl=.", "evaluation.asks=[held_out/direct]")
 
 
 def ul2r() -> ObjectiveConfig:

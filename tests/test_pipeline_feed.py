@@ -17,7 +17,7 @@ from flanscale.pipeline.tokenizers import load_tokenizer
 from flanscale.schema import RunConfig
 from flanscale.tasks import settling
 
-CELL = ["collection=jsonl", "tokenizer=bytes", "evaluation.settings=[direct]", "mixture.count=3"]
+CELL = ["collection=jsonl", "tokenizer=bytes", "evaluation.asks=[held_out/direct]", "mixture.count=3"]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from flanscale.run_directory import METRICS_FILE, read_rows, read_state
 from flanscale.tracking.tracker import Tracker
 
 CELL = [
-    "model=nano", "mixture.count=9", "cot=true", "tracker=disabled", "evaluation.examples_per_task=2",
+    "model=nano", "mixture.count=9", "cot=true", "tracker=disabled", "evaluation.items=2",
     "trainer.steps=60", "trainer.log_every=5", "trainer.checkpoint_every=10", "optimizer.warmup_steps=5",
 ]  # fmt: skip
 
@@ -138,7 +138,7 @@ def test_without_tasks_nothing_is_trained_and_the_start_is_evaluated(tmp_path: P
 def test_a_t5_learns_from_real_tasks(shared_data: Path, tmp_path: Path) -> None:
     directory = make_cell(
         tmp_path, "collection=niv2", f"data.niv2={shared_data / 'niv2'}", "tokenizer=t5", "model=t5_micro",
-        "model.d_model=16", "model.n_layers=1", "cot=false", "evaluation=niv2", "evaluation.examples_per_task=1",
+        "model.d_model=16", "model.n_layers=1", "cot=false", "evaluation=niv2", "evaluation.items=1",
         "evaluation.direct_tokens=4", "optimizer=adafactor", "optimizer.learning_rate=0.03", "trainer.steps=30",
         "trainer.batch_rows=4", "trainer.input_tokens=256",
     )  # fmt: skip

@@ -17,7 +17,7 @@ from test_run import make_cell, predictions, told
 from flanscale.run_directory import METRICS_FILE, read_rows, read_state
 
 CELL = [
-    "cot=false", "evaluation.examples_per_task=1", "evaluation.direct_tokens=8", "trainer.mesh.data=2",
+    "cot=false", "evaluation.items=1", "evaluation.direct_tokens=8", "trainer.mesh.data=2",
     "trainer.steps=40", "trainer.checkpoint_every=100",
 ]  # fmt: skip
 START = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1])"

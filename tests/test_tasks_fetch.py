@@ -812,7 +812,7 @@ def test_what_was_fetched_is_planned_and_trained_on_as_the_command_says(
     (use,) = re.findall("^use it with (.*)$", told.stdout, re.MULTILINE)
 
     small = ["model=t5_micro", "model.d_model=16", "model.d_ff=16", "optimizer.warmup_steps=1", "trainer.steps=2"]
-    small += ["trainer.batch_rows=2", "evaluation=niv2", "evaluation.examples_per_task=2", "tracker=disabled"]
+    small += ["trainer.batch_rows=2", "evaluation=niv2", "evaluation.items=2", "tracker=disabled"]
     cell = [*use.split(), *small, "mixture.count=1836", "mixture.allow_missing=true", "cot=true"]
     planned = CliRunner().invoke(app, ["plan", *cell, "--json"])
     assert planned.exit_code == 0

@@ -212,7 +212,7 @@ def test_check_lists_what_is_wrong_with_every_file_and_a_plan_names_the_first(
     assert lines[0].endswith("(2 such)")
     assert lines[-1] == "3 tasks of jsonl, 3 faults"
 
-    config = ["collection=jsonl", "data.jsonl=mine", "tokenizer=bytes", "evaluation.settings=[direct]"]
+    config = ["collection=jsonl", "data.jsonl=mine", "tokenizer=bytes", "evaluation.asks=[held_out/direct]"]
     cell = Composer().compose([*config, "mixture.count=2"])
     with pytest.raises(ConfigError, match=r"a\.jsonl:2: unknown key 'x'.*\(and 2 more: flanscale tasks check lists"):
         resolve(cell)

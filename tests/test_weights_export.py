@@ -29,7 +29,7 @@ from flanscale.weights.opening import open_source
 from flanscale.weights.vocabulary import check_special, special_ids
 
 SMALL = ["tracker=disabled", "trainer.steps=4", "trainer.batch_rows=4", "trainer.log_every=2", "mixture.count=9"]
-SMALL += ["evaluation.examples_per_task=1", "evaluation.settings=[direct]", "evaluation.direct_tokens=4"]
+SMALL += ["evaluation.items=1", "evaluation.asks=[held_out/direct]", "evaluation.direct_tokens=4"]
 LLAMA = ["model=nano", "model.scale_logits=false", "model.bos_id=null"]  # as transformers can compute it
 
 

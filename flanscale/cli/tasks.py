@@ -144,7 +144,7 @@ def compose_loosely(overrides: Sequence[str]) -> RunConfig:
     from flanscale.config.compose import Composer
 
     tokenizer = [] if any(text.startswith("tokenizer=") for text in overrides) else ["tokenizer=bytes"]
-    return Composer().compose([*tokenizer, "evaluation.settings=[direct]", *overrides])
+    return Composer().compose([*tokenizer, "evaluation.asks=[held_out/direct]", *overrides])
 
 
 def _names(collection: Collection) -> list[str]:

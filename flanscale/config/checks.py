@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from flanscale.errors import ConfigError, closest, did_you_mean, nearest
+from flanscale.evaluation.benchmarks import FROM_FILES
+from flanscale.evaluation.item import Ask
 from flanscale.pipeline import objectives
-from flanscale.schema import RunConfig
+from flanscale.schema import EVALUATED, RunConfig
 from flanscale.sizing.architecture import check_attention, check_heads, check_model, check_row
 from flanscale.tasks.catalog import WITHOUT_RATIONALES
+from flanscale.tasks.registry import HELD_OUT, asks_held_out
 
 GROUPS = (
     *("model", "collection", "mixture", "objective", "tokenizer"),
@@ -91,7 +94,7 @@ def _plain_texts(run: RunConfig) -> Iterator[str]:
         return
     if not run.objective.denoisers:
         yield "collection=text has no answers to learn: choose objective=ul2r, ul2, span_corruption, prefix_lm or lm"
-    if run.cot or run.evaluation.settings:
+    if run.cot or asks_held_out(run.evaluation):
         yield (
             "collection=text asks nothing: set cot=false and evaluation=none (the loss on held-in texts is told where"
             " mixture.validation_examples keeps some back)"
@@ -111,8 +114,8 @@ def _objective(run: RunConfig) -> Iterator[str]:
 
 def _collection(run: RunConfig) -> Iterator[str]:
     name = run.collection.name
-    if name in WITHOUT_RATIONALES and (run.cot or "cot" in run.evaluation.settings):
-        yield f"collection={name} has no rationales: set cot=false and evaluation.settings=[direct]"
+    if name in WITHOUT_RATIONALES and run.cot:
+        yield f"collection={name} has no rationales: set cot=false"
     for read in (name, run.evaluation.collection or name):
         if run.tokenizer.name == "words" and not read.startswith("procedural"):
             yield (
@@ -128,10 +131,16 @@ def _mixture(run: RunConfig) -> Iterator[str]:
 
 def _evaluation(run: RunConfig) -> Iterator[str]:
     evaluation = run.evaluation
-    if evaluation.settings and not evaluation.metrics:
-        yield "evaluation.metrics must name at least one"
-    if not set(evaluation.average) <= set(evaluation.metrics) or not evaluation.average:
-        yield f"evaluation.average={evaluation.average}: must be some of evaluation.metrics={evaluation.metrics}"
+    if others := [name for name in evaluation.average if name not in evaluation.asks]:
+        yield f"evaluation.average={evaluation.average}: {others[0]!r} is not among evaluation.asks={evaluation.asks}"
+    for text in evaluation.asks:
+        ask = Ask.parse(text)
+        if ask.benchmark not in (known := (HELD_OUT, *EVALUATED, *FROM_FILES)):
+            near = nearest(ask.benchmark, known)
+            yield f"evaluation.asks: no benchmark {ask.benchmark!r}{near}; there are {', '.join(known)}"
+        own = run.evaluation.collection or run.collection.name
+        if ask.benchmark == HELD_OUT and ask.setting == "cot" and own in WITHOUT_RATIONALES:
+            yield f"evaluation.asks: {text}, but collection={own} has no rationales: ask held_out/direct"
 
 
 def _training(run: RunConfig) -> Iterator[str]:

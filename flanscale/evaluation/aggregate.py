@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from flanscale.errors import ConfigError, DataError
 from flanscale.evaluation.estimate import Estimate, combined_stderr, macro_mean
 from flanscale.evaluation.item import Floor
-from flanscale.evaluation.records import ANSWERED, NO_ANSWER, SKIPPED, Record
+from flanscale.evaluation.records import ANSWERED, CONTAMINATED, NO_ANSWER, SKIPPED, Record
 
 PAPER = ("mmlu/direct", "mmlu/cot", "bbh/direct", "bbh/cot", "tydiqa/direct", "mgsm/cot")
 """Members of the normalised average of Chung et al. 2022, appendix D; each is exact match over all its subtasks."""
 MANY_FAILURES = 0.2
-CONTAMINATED = "contaminated"
 
 
 @dataclass(frozen=True)

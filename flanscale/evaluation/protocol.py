@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,8 +58,8 @@ class Scored:
 
 
 class LanguageModel(Protocol):
-    """Answers come batch by batch, in an order that the model chooses, as places in what was asked: what has come need
-    not be asked again. An answer depends on its own question alone.
+    """Answers come batch by batch, in an order that the model chooses, as places in what was asked. An answer depends
+    on its own question alone. What is `done` already need not come again, and what comes is the same without it.
     """
 
     def tokens(self, texts: Sequence[str]) -> list[int]:
@@ -68,8 +68,17 @@ class LanguageModel(Protocol):
     def context_limit(self, new_tokens: int) -> int:
         """The most tokens of a prompt that this many can follow."""
 
+    def spelled(self, texts: Sequence[str]) -> list[str]:
+        """What is left of each text in the model's vocabulary."""
+
     def generate(
-        self, questions: Sequence[Question], *, max_new_tokens: int, stop: Sequence[str], sampling: Sampling
+        self,
+        questions: Sequence[Question],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str],
+        sampling: Sampling,
+        done: Container[int] = (),
     ) -> Iterator[dict[int, list[Written]]]:
         """The continuations of each question, as many as its samples. No prompt is too long.
 
@@ -77,7 +86,7 @@ class LanguageModel(Protocol):
             NonFiniteLogits: the model gave no token.
         """
 
-    def score(self, choices: Sequence[Choice]) -> Iterator[dict[int, list[Scored]]]:
+    def score(self, choices: Sequence[Choice], done: Container[int] = ()) -> Iterator[dict[int, list[Scored]]]:
         """The log-probabilities of the options of each, NaN where the model gave no finite one. No prompt is too long
         for its longest option.
         """

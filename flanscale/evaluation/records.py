@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 ANSWERED, NO_ANSWER, SKIPPED = "answered", "no_answer", "skipped"
+CONTAMINATED, DUPLICATES = "contaminated", "duplicate_options"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Option:
     """Behind the setting's neutral prompt."""
     tokens: int
     bytes: int
-    """Of the option's text, in UTF-8."""
+    """Of the option's text without the space before it, in UTF-8."""
     greedy: bool
 
 
@@ -61,8 +63,11 @@ class Record:
     """What else is to be known of the item: duplicate_options, contaminated."""
 
     def line(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
+        """As a JSON object: what is not finite is null."""
+        row = asdict(self)
+        for part in (*row["samples"], *row["options"]):
+            part |= {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in part.items()}
+        return row
 
     @staticmethod
     def of(line: Mapping[str, Any]) -> Record:
@@ -71,6 +76,13 @@ class Record:
         Raises:
             TypeError: it is none.
         """
-        samples = tuple(Sample(**sample) for sample in line["samples"])
-        options = tuple(Option(**option) for option in line["options"])
+        samples = tuple(Sample(**{**sample, "logprob": _number(sample["logprob"])}) for sample in line["samples"])
+        options = tuple(
+            Option(**{**option, **{name: _number(option[name]) for name in ("logprob", "unconditional")}})
+            for option in line["options"]
+        )
         return Record(**{**line, "samples": samples, "options": options, "flags": tuple(line["flags"])})
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+COMPILED = 1 << 15
+"""Tokens that could be read in the time that it takes to compile one more program."""
 
-def widths(lengths: Sequence[int], most: int, step: int = 16) -> list[int]:
+
+def widths(lengths: Sequence[int], most: int, step: int = 16, each: int = COMPILED) -> list[int]:
     """At most so many widths, multiples of `step` and ascending, that pad these lengths least where each goes into the
-    narrowest that holds it.
+    narrowest that holds it; one more width must save at least `each` tokens.
 
     By dynamic programming over the distinct rounded lengths.
     """
@@ -20,6 +23,7 @@ def widths(lengths: Sequence[int], most: int, step: int = 16) -> list[int]:
     cost = np.full(n + 1, np.inf)
     cost[0] = 0
     chosen: list[np.ndarray] = []
+    padded: list[float] = []
     for _ in range(min(most, n)):
         # The widest of the first j sizes holds those from i on.
         options = cost[:-1, None] + np.where(
@@ -30,10 +34,10 @@ def widths(lengths: Sequence[int], most: int, step: int = 16) -> list[int]:
         came_from = options.argmin(axis=0)
         chosen.append(came_from)
         cost = np.concatenate([[np.inf], options[came_from, np.arange(n)]])
-        if len(chosen) == 1:
-            cost[0] = np.inf
+        padded.append(float(cost[n]))
+    best = min(range(len(padded)), key=lambda count: padded[count] + each * count)
     found, end = [], n
-    for came_from in reversed(chosen):
+    for came_from in reversed(chosen[: best + 1]):
         found.append(int(sizes[end - 1]))
         end = int(came_from[end - 1])
         if end == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,8 +49,17 @@ class TrainedModel:
     def context_limit(self, new_tokens: int) -> int:
         return self.context if self._encodes else self.context - new_tokens
 
+    def spelled(self, texts: Sequence[str]) -> list[str]:
+        return [self.tokenizer.decode(tokens) for tokens in self.tokenizer.encode(texts)]
+
     def generate(
-        self, questions: Sequence[Question], *, max_new_tokens: int, stop: Sequence[str], sampling: Sampling
+        self,
+        questions: Sequence[Question],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str],
+        sampling: Sampling,
+        done: Container[int] = (),
     ) -> Iterator[dict[int, list[Written]]]:
         """
         Raises:
@@ -62,15 +71,16 @@ class TrainedModel:
         for samples in sorted({question.samples for question in questions}):
             mine = [i for i, question in enumerate(questions) if question.samples == samples]
             keys = np.stack([_keys(questions[i].key, samples, sampling.seed) for i in mine])
+            known = {place for place, i in enumerate(mine) if i in done}
             try:
-                for batch in write(self.engine, [prompts[i] for i in mine], limits, drawing, keys):
+                for batch in write(self.engine, [prompts[i] for i in mine], limits, drawing, keys, known):
                     yield {mine[place]: [self._text(one, stop) for one in theirs] for place, theirs in batch.items()}
             except NonFiniteLogits as error:
                 shown = questions[mine[error.prompt]].prompt[:SHOWN_CHARS]
                 raise NonFiniteLogits(f"{error}, {shown!r}", mine[error.prompt]) from error
 
-    def score(self, choices: Sequence[Choice]) -> Iterator[dict[int, list[Scored]]]:
-        for batch in score(self.engine, self._continuations(choices)):
+    def score(self, choices: Sequence[Choice], done: Container[int] = ()) -> Iterator[dict[int, list[Scored]]]:
+        for batch in score(self.engine, self._continuations(choices), done):
             yield {
                 place: [Scored(tuple(map(float, logprobs)), greedy) for logprobs, greedy in scores]
                 for place, scores in batch.items()

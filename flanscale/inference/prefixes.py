@@ -14,7 +14,7 @@ import numpy as np
 
 CHUNK = 128
 """Tokens of a prefix that are read at a time: what the last chunk lacks is padding."""
-OVERHEAD = 32
+OVERHEAD = 256
 """Tokens that could be read in the time that it takes to start one more program."""
 
 

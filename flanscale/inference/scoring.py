@@ -6,7 +6,7 @@ read once, in front of all rows of its group. The vocabulary is projected where 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from flanscale.inference import programs
 from flanscale.inference.batching import fill, narrowest, widths
 from flanscale.inference.engine import Engine, fetched
-from flanscale.inference.prefixes import CHUNK, OVERHEAD, Group, groups
+from flanscale.inference.prefixes import CHUNK, Group, groups
 from flanscale.models.parts import NOTHING, Part, Spots
 
 PIECE = 16
@@ -43,14 +43,15 @@ Scores = list[tuple[np.ndarray, bool]]
 """Of each option: the log-probabilities of its tokens, and whether each of these was the most likely one."""
 
 
-def score(engine: Engine, asked: Sequence[Continuations]) -> Iterator[dict[int, Scores]]:
-    """The scores of each context's options, by its place, a batch at a time; log-probabilities are NaN where logits are
-    not finite.
+def score(engine: Engine, asked: Sequence[Continuations], done: Container[int] = ()) -> Iterator[dict[int, Scores]]:
+    """The scores of each context's options, by its place, a batch at a time; none of a batch of which all are done.
+
+    Log-probabilities are NaN where logits are not finite.
     """
     if not asked:
         return
     encoder_decoder = engine.model.config.architecture == "encoder_decoder"
-    steps = _encoded(engine, asked) if encoder_decoder else _behind_prefixes(engine, asked)
+    steps = _encoded(engine, asked, done) if encoder_decoder else _behind_prefixes(engine, asked, done)
     waiting: tuple[list[_Row], tuple] | None = None
     for rows, results in steps:
         if waiting:
@@ -138,7 +139,7 @@ def _width(tokens: Sequence[int], most: int) -> int:
     """The width of rows, between half of `most` and all of it, that leaves groups of so many tokens least padding."""
     return min(
         range(most, most // 2, -STEP),
-        key=lambda width: sum(-(-count // width) * (width + OVERHEAD) for count in tokens),
+        key=lambda width: sum(-(-count // width) * (width + STEP) for count in tokens),
     )
 
 
@@ -158,7 +159,9 @@ class _Job:
     rows: list[_Row]
 
 
-def _behind_prefixes(engine: Engine, asked: Sequence[Continuations]) -> Iterator[tuple[list[_Row], tuple]]:
+def _behind_prefixes(
+    engine: Engine, asked: Sequence[Continuations], done: Container[int]
+) -> Iterator[tuple[list[_Row], tuple]]:
     model, shards = engine.model, engine.shards
     jobs, room = _jobs(engine, asked)
     idle = _Row.empty(room)
@@ -166,11 +169,14 @@ def _behind_prefixes(engine: Engine, asked: Sequence[Continuations]) -> Iterator
         same = list(alike)
         for start in range(0, len(same), shards):
             batch = same[start : start + shards]
-            past = _prefixes(engine, [job.prefix for job in batch], capacity)
+            past: tuple[Part, ...] | None = None
             for number in range(max(len(job.rows) for job in batch)):
-                engine.between()
                 rows = [job.rows[number] if number < len(job.rows) else idle for job in batch]
                 rows += [idle] * (shards - len(rows))
+                if all(place in done for row in rows for place in row.members):
+                    continue
+                engine.between()
+                past = _prefixes(engine, [job.prefix for job in batch], capacity) if past is None else past
                 placed = engine.put(_arrays(rows, model.config.prefix_lm))
                 with engine.in_mesh():
                     tokens, spots, wanted = placed
@@ -274,7 +280,9 @@ def _collected(asked: Sequence[Continuations], rows: Sequence[_Row], results: tu
 # --- encoder-decoders -------------------------------------------------------------------------------------------------
 
 
-def _encoded(engine: Engine, asked: Sequence[Continuations]) -> Iterator[tuple[list[_Row], tuple]]:
+def _encoded(
+    engine: Engine, asked: Sequence[Continuations], done: Container[int]
+) -> Iterator[tuple[list[_Row], tuple]]:
     """Contexts packed into the encoder's rows, behind a start token their options into the decoder's."""
     model = engine.model
     lengths = [len(one.context) for one in asked]
@@ -291,6 +299,8 @@ def _encoded(engine: Engine, asked: Sequence[Continuations]) -> Iterator[tuple[l
         )
         at_once = max(1, min(engine.tokens_at_once // width, -(-len(bins) // engine.shards))) * engine.shards
         for start in range(0, len(bins), at_once):
+            if all(mine[member] in done for members in bins[start : start + at_once] for member in members):
+                continue
             engine.between()
             rows = [_Row.empty(room) for _ in range(at_once)]
             tokens, segments = (np.zeros((at_once, width), np.int32) for _ in range(2))

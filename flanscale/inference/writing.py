@@ -6,7 +6,7 @@ batches of one size; where there is a rule that ends an answer, it is asked ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +59,9 @@ def write(
     limits: Limits,
     drawing: Drawing,
     keys: UInt[np.ndarray, "prompts k 2"],
+    done: Container[int] = (),
 ) -> Iterator[dict[int, list[Answer]]]:
-    """k answers to each prompt, by its place, a batch at a time.
+    """k answers to each prompt, by its place, a batch at a time; none of a batch of which all are done.
 
     Args:
         prompts: as the model reads them, none of them empty: a decoder's begin and an encoder's end as in training.
@@ -73,6 +74,8 @@ def write(
         return
     copies = keys.shape[1]
     for batch in _batches(engine, prompts, max(1, engine.rows // copies)):
+        if all(place in done for slot in batch.slots for place in slot.members):
+            continue
         engine.between()
         answers = _written(engine, prompts, batch, limits, drawing, keys)
         for place, theirs in answers.items():

@@ -8,7 +8,7 @@
         mixture.json            the realised mixture; contamination.json: what the guard found in it
         log.txt                 the words of all attempts; log.<rank>.txt: of its other processes
         checkpoints/<step>/     what it goes on from
-        predictions/*.jsonl.gz  every example that was evaluated, a file for each benchmark
+        evaluations/<suite>-…/  every item that was asked, and what came of it, see `evaluations`
         wandb/                  W&B's own files, and what has been sent
 
 Every file is written whole or not at all, but for rows and logs, which grow by lines. A reader meets what is damaged
@@ -17,14 +17,15 @@ with one sentence that names the file, as `ConfigError`. Standard library and Py
 
 from flanscale.run_directory.attempts import Attempt, Code, read_attempts, write_attempts
 from flanscale.run_directory.config import read_config
+from flanscale.run_directory.evaluations import evaluations, read_records, read_result, recorded
 from flanscale.run_directory.files import (
     CHECKPOINTS,
     CONFIG_FILE,
     CONTAMINATION_FILE,
+    EVALUATIONS,
     LOG_FILE,
     METRICS_FILE,
     MIXTURE_FILE,
-    PREDICTIONS,
     PROVENANCE_FILE,
     STATE_FILE,
     WANDB,
@@ -38,13 +39,11 @@ from flanscale.run_directory.results import (
     best_step,
     checkpoint_steps,
     chosen_step,
-    predictions,
+    read_contamination,
     read_mixture,
-    read_predictions,
     read_rows,
     write_contamination,
     write_mixture,
-    write_predictions,
 )
 from flanscale.run_directory.state import FAILURE_CLASSES, STATES, Failure, RunState, read_state, write_state
 
@@ -52,11 +51,11 @@ __all__ = [
     "CHECKPOINTS",
     "CONFIG_FILE",
     "CONTAMINATION_FILE",
+    "EVALUATIONS",
     "FAILURE_CLASSES",
     "LOG_FILE",
     "METRICS_FILE",
     "MIXTURE_FILE",
-    "PREDICTIONS",
     "PROVENANCE_FILE",
     "STATES",
     "STATE_FILE",
@@ -68,21 +67,23 @@ __all__ = [
     "best_step",
     "checkpoint_steps",
     "chosen_step",
+    "evaluations",
     "find_run",
     "identity_of",
     "is_run",
-    "predictions",
     "read_attempts",
     "read_config",
+    "read_contamination",
     "read_mixture",
-    "read_predictions",
+    "read_records",
+    "read_result",
     "read_rows",
     "read_state",
+    "recorded",
     "run_directories",
     "write_atomically",
     "write_attempts",
     "write_contamination",
     "write_mixture",
-    "write_predictions",
     "write_state",
 ]

@@ -20,8 +20,7 @@ MIXTURE_FILE = "mixture.json"
 CONTAMINATION_FILE = "contamination.json"
 LOG_FILE = "log.txt"
 CHECKPOINTS = "checkpoints"
-PREDICTIONS = "predictions"
-PREDICTIONS_SUFFIX = ".jsonl.gz"
+EVALUATIONS = "evaluations"
 WANDB = "wandb"
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ from flanscale.run_directory.files import (
     CONTAMINATION_FILE,
     METRICS_FILE,
     MIXTURE_FILE,
-    PREDICTIONS,
-    PREDICTIONS_SUFFIX,
     damaged_told,
     write_atomically,
 )
@@ -61,34 +58,22 @@ def write_mixture(run_dir: Path, fingerprint: str, tasks: Sequence[Mapping[str, 
     write_atomically(run_dir / MIXTURE_FILE, text)
 
 
+def read_contamination(run_dir: Path) -> list[dict[str, Any]]:
+    """Every overlap with a benchmark that the guard found; none where it was not asked to look.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    path = run_dir / CONTAMINATION_FILE
+    if not path.exists():
+        return []
+    with damaged_told(path):
+        return [dict(overlap) for overlap in json.loads(path.read_text(encoding="utf-8"))]
+
+
 def write_contamination(run_dir: Path, overlaps: Sequence[Mapping[str, Any]]) -> None:
     """Write every overlap with a benchmark that the guard found in the mixture."""
     write_atomically(run_dir / CONTAMINATION_FILE, json.dumps(overlaps, indent=0, ensure_ascii=False))
-
-
-def predictions(run_dir: Path) -> dict[str, Path]:
-    """Benchmark → the file of its evaluated examples."""
-    files = sorted((run_dir / PREDICTIONS).glob(f"*{PREDICTIONS_SUFFIX}"))
-    return {path.name.removesuffix(PREDICTIONS_SUFFIX): path for path in files}
-
-
-def read_predictions(path: Path, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The evaluated examples of one benchmark, or of each only these keys.
-
-    Raises:
-        ConfigError: the file is cut or damaged.
-    """
-    with damaged_told(path), gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = map(json.loads, file)
-        return [dict(row) if keys is None else {key: row[key] for key in keys} for row in rows]
-
-
-def write_predictions(run_dir: Path, benchmark: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write the evaluated examples of one benchmark; the same rows give the same bytes."""
-    path = run_dir / PREDICTIONS / f"{benchmark}{PREDICTIONS_SUFFIX}"
-    path.parent.mkdir(exist_ok=True)
-    lines = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-    write_atomically(path, gzip.compress(lines, mtime=0))
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

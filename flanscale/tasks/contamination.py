@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, overload
 
@@ -126,6 +126,14 @@ def report_lines(hits: Sequence[Hit]) -> list[str]:
         lines.append(f"{benchmark}: {total:,} training examples; tasks: {len({cell[1:3] for cell, _ in rows})}")
         lines += [f"  {count:>7,}  {rule:<10}  {collection}/{task}" for (_, collection, task, rule), count in rows]
     return lines or ["no training example overlaps with a benchmark"]
+
+
+def seen_items(overlaps: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """Benchmark → its items that some training example overlaps with, of the rows of `report_rows`."""
+    seen: dict[str, set[str]] = {}
+    for overlap in overlaps:
+        seen.setdefault(overlap["benchmark"], set()).add(overlap["item"])
+    return seen
 
 
 def report_rows(hits: Iterable[Hit]) -> list[dict[str, Any]]:

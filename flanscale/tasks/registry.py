@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flanscale.errors import DataError
-from flanscale.schema import CollectionConfig, DataConfig, PathsConfig, RunConfig
+from flanscale.schema import CollectionConfig, DataConfig, EvaluationConfig, PathsConfig, RunConfig
 from flanscale.tasks.apart import Apart
 from flanscale.tasks.catalog import COUNTS
 from flanscale.tasks.niv2 import FLAN_SPLIT
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from flanscale.tasks.benchmark_texts import BenchmarkText
     from flanscale.tasks.templates import Wordings
 
+HELD_OUT = "held_out"
+"""What a suite calls the held-out tasks of `evaluation.collection`."""
 ASKED_BY_NIV2 = ("cot", "muffin", "t0sf", "rendered")
 """Collections without held-out tasks of their own."""
 
@@ -30,21 +32,21 @@ def open_training(config: RunConfig) -> Collection:
     whole, name = _own(config), asked_by(config)
     if asks_itself(config):
         return whole
-    if not config.evaluation.settings and not _is_here(name, config.data):
+    if not asks_held_out(config.evaluation) and not _is_here(name, config.data):
         return whole  # asks nothing, and nobody knows what others would
     asked = open_evaluation(config)
     why = f"held out for evaluation: {name} asks it"
     return Apart(whole, {**asked.reserved, **dict.fromkeys(asked.held_out, why)})
 
 
-def open_evaluation(config: RunConfig) -> Collection:
-    """The collection whose held-out tasks a cell is asked.
+def open_evaluation(config: RunConfig, name: str | None = None) -> Collection:
+    """The collection whose held-out tasks a cell is asked, or the one of that name.
 
     Raises:
         DataError: no folder for it.
     """
-    name = asked_by(config)
-    if asks_itself(config):
+    name = name or asked_by(config)
+    if name == _name(config.collection):
         return _own(config)
     if not _is_here(name, config.data):
         raise DataError(
@@ -54,6 +56,11 @@ def open_evaluation(config: RunConfig) -> Collection:
     domain = "letters" if name == "procedural_letters" else "digits"
     other = CollectionConfig(name.removesuffix("_letters"), domain=domain)
     return open_collection(other, config.data, skip_bad=config.mixture.skip_bad, cache=config.paths.cache)
+
+
+def asks_held_out(evaluation: EvaluationConfig) -> bool:
+    """Whether the suite has a line of held-out tasks."""
+    return any(line.split("/", 1)[0] == HELD_OUT for line in evaluation.asks)
 
 
 def asked_by(config: RunConfig) -> str:
@@ -138,6 +145,18 @@ def open_benchmarks(data: DataConfig) -> list[BenchmarkText]:
     if data.benchmarks is None and data.root is not None and _find(data, "benchmarks") is None:
         return load_benchmarks(Path(data.root).expanduser())
     return load_benchmarks(data_folder(data, "benchmarks"))
+
+
+def benchmark_folder(data: DataConfig, name: str) -> Path:
+    """The folder of a benchmark that is read from files: under data.benchmarks, else under data.root.
+
+    Raises:
+        DataError: there is none.
+    """
+    for folder in (_find(data, "benchmarks"), data.root and Path(data.root).expanduser()):
+        if folder and (folder / name).is_dir():
+            return folder / name
+    raise DataError(f"no data of {name}: give data.benchmarks=<a folder that holds {name}/>, or data.root=<such a one>")
 
 
 def data_folder(data: DataConfig, key: str) -> Path:

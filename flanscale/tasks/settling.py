@@ -16,7 +16,15 @@ from flanscale.errors import DataError
 from flanscale.schema import CollectionConfig, DataConfig, EvaluationConfig, MixtureConfig, PathsConfig, RunConfig
 from flanscale.tasks.checking import faults
 from flanscale.tasks.digests import kept_in
-from flanscale.tasks.registry import asks_itself, open_benchmarks, open_evaluation, open_training, open_wordings
+from flanscale.tasks.registry import (
+    HELD_OUT,
+    asks_held_out,
+    asks_itself,
+    open_benchmarks,
+    open_evaluation,
+    open_training,
+    open_wordings,
+)
 from flanscale.tasks.selection import select_tasks
 from flanscale.tasks.task import Collection
 
@@ -36,13 +44,13 @@ def _settle(config: RunConfig) -> None:
         if (path := getattr(config.data, field.name)) is not None:
             setattr(config.data, field.name, str(Path(path).expanduser().resolve()))
     evaluation = config.evaluation
-    asks = [evaluation.collection, bool(evaluation.settings)]
+    asks = [evaluation.collection, asks_held_out(evaluation)]
     key = json.dumps(
         [asdict(config.collection), asdict(config.data), config.mixture.skip_bad, config.paths.cache, asks]
     )
     collection, asked = _collections(key)
     names = _names(key, json.dumps(asdict(config.mixture)), config.cot)
-    if evaluation.settings and not asked.held_out:
+    if asks_held_out(evaluation) and not asked.held_out:
         raise DataError(f"{asked.name} has no held-out task with data here, so nothing could be evaluated")
     data = json.dumps(asdict(config.data))
     config.fingerprints["wordings"] = _wordings(config.mixture.templates, data)
@@ -52,24 +60,22 @@ def _settle(config: RunConfig) -> None:
         for of_asked, some in ((False, (*names, *collection.held_out)), (True, asked.held_out)):
             _check_own(key, some, of_asked)
     if config.collection.name != "procedural":
-        config.fingerprints["tasks"] = _fingerprint(key, (*names, *collection.held_out))
-    if asked is not collection:
-        config.fingerprints["evaluation"] = _fingerprint(key, tuple(asked.held_out), asked=True)
+        config.fingerprints["tasks"] = _fingerprint(key, names)
 
 
 @cache
 def _collections(key: str) -> tuple[Collection, Collection]:
     """What is learned from, and what asks."""
-    collection, data, skip_bad, cache, (other, settings) = json.loads(key)
+    collection, data, skip_bad, cache, (other, asks) = json.loads(key)
     config = RunConfig(
         collection=CollectionConfig(**collection),
         mixture=MixtureConfig(count=0, skip_bad=skip_bad),
-        evaluation=EvaluationConfig(collection=other, settings=["direct"] if settings else []),
+        evaluation=EvaluationConfig(collection=other, asks=[HELD_OUT] if asks else []),
         data=DataConfig(**data),
         paths=PathsConfig(cache=cache),
     )
     training = open_training(config)
-    return training, training if asks_itself(config) or not settings else open_evaluation(config)
+    return training, training if asks_itself(config) or not asks else open_evaluation(config)
 
 
 def _check_own(key: str, names: Sequence[str], asked: bool) -> None:
@@ -93,17 +99,17 @@ def _names(key: str, mixture: str, cot: bool) -> tuple[str, ...]:
 
 
 @cache
-def _fingerprint(key: str, names: tuple[str, ...], *, asked: bool = False) -> str:
-    """Sixteen hexadecimal characters over the content of tasks, in their order."""
+def _fingerprint(key: str, names: tuple[str, ...]) -> str:
+    """Sixteen hexadecimal characters over the content of tasks that are learned, in their order."""
     digest = hashlib.sha256()
     for name in names:
-        digest.update(f"{name}\0{_task_fingerprint(key, name, asked)}\n".encode())
+        digest.update(f"{name}\0{_task_fingerprint(key, name)}\n".encode())
     return digest.hexdigest()[:16]
 
 
 @cache
-def _task_fingerprint(key: str, name: str, asked: bool) -> str:
-    return _collections(key)[asked].fingerprint(name)
+def _task_fingerprint(key: str, name: str) -> str:
+    return _collections(key)[0].fingerprint(name)
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any
 from flanscale.config.compose import load, save
 from flanscale.errors import ConfigError
 from flanscale.orchestration.running.job import RUNNER
-from flanscale.run_directory import METRICS_FILE, predictions, read_predictions, read_rows, read_state
+from flanscale.run_directory import METRICS_FILE, evaluations, read_records, read_rows, read_state, recorded
 
 OF_THE_HOST = ("step", "attempt", "time", "train/tokens_per_second", "train/mfu", "train/data_wait_fraction")
 START = "import sys; from flanscale.orchestration.running.job import start; start(sys.argv[1], sys.argv[2], echo=True)"
@@ -20,7 +20,7 @@ START = "import sys; from flanscale.orchestration.running.job import start; star
 
 @dataclass(frozen=True)
 class Deviation:
-    """One key of the log, or one file of predictions, that is not the same."""
+    """One key of the log, or the records of one line of a suite, that is not the same."""
 
     what: str
     count: int  # of steps or of examples
@@ -59,13 +59,22 @@ def deviations(run_dir: Path, again: Path) -> list[Deviation]:
     """What differs between two runs of a cell, bit for bit; keys that measure the host are left out."""
     then, now = _logged(run_dir), _logged(again)
     found = [_compared(key, then.get(key, {}), now.get(key, {})) for key in sorted({*then, *now})]
-    answered = [predictions(folder) for folder in (run_dir, again)]
-    for benchmark in sorted({*answered[0], *answered[1]}):
-        before, after = ([*read_predictions(files[benchmark])] if benchmark in files else [] for files in answered)
+    answered = [_answered(folder) for folder in (run_dir, again)]
+    for line in sorted({*answered[0], *answered[1]}):
+        before, after = (records.get(line, []) for records in answered)
         longest = max(len(before), len(after))
         same = sum(one == other for one, other in zip(before, after, strict=False))
-        found.append(Deviation(f"predictions/{benchmark}", longest - same, longest))
+        found.append(Deviation(f"evaluations/{line}", longest - same, longest))
     return [one for one in found if one.count]
+
+
+def _answered(run_dir: Path) -> dict[str, list[dict[str, Any]]]:
+    """The records of every line that was asked, by suite and line."""
+    return {
+        f"{folder.name}/{line}": read_records(folder, line)[0]
+        for folder in evaluations(run_dir)
+        for line in recorded(folder)
+    }
 
 
 def _logged(run_dir: Path) -> dict[str, dict[int, Any]]:

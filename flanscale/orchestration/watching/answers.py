@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from flanscale.run_directory import predictions, read_predictions
+from flanscale.run_directory import evaluations, read_records, recorded
 
 RIGHT = 100.0  # percent, under every metric
 MOST_WRONG = 0.7  # of those shown, where there are right ones to show as well
@@ -22,33 +23,45 @@ class Answered:
     id: str
     prompt_hash: str
     prediction: str
-    extracted: str
+    extracted: str | None
     reference: str
     score: float  # percent
-
-
-KEYS = [field.name for field in fields(Answered) if field.name != "benchmark"]
 
 
 def some_answers(run_dir: Path, most: int) -> list[Answered]:
     """So many, the same ones each time: wrong ones first, then right ones, evenly spread over tasks and settings.
 
-    An answer that several metrics score is shown once, under the one that gives it most.
+    An answer that several metrics score counts by the one that gives it most.
 
     Raises:
-        ConfigError: a file of predictions is damaged.
+        ConfigError: a file of records is damaged.
     """
-    best: dict[tuple[str, ...], Answered] = {}
-    for benchmark, path in predictions(run_dir).items():
-        for row in read_predictions(path, KEYS):
-            one = Answered(benchmark, **row)
-            which = one.setting, one.task, one.id, one.prompt_hash
-            if one.score >= best.setdefault(which, one).score:
-                best[which] = one
-    wrong = [one for one in best.values() if one.score < RIGHT]
-    right = [one for one in best.values() if one.score >= RIGHT]
+    answers = [] if most == 0 else _all(run_dir)
+    wrong = [one for one in answers if one.score < RIGHT]
+    right = [one for one in answers if one.score >= RIGHT]
     of_right = min(len(right), max(most - len(wrong), round(most * (1 - MOST_WRONG))))
     return [*_spread(wrong, most - of_right), *_spread(right, of_right)]
+
+
+def _all(run_dir: Path) -> list[Answered]:
+    return [
+        _answered(line, row)
+        for folder in evaluations(run_dir)
+        for line in recorded(folder)
+        for row in read_records(folder, line)[0]
+        if row["scores"]
+    ]
+
+
+def _answered(line: str, row: Mapping[str, Any]) -> Answered:
+    benchmark, _, setting = line.partition("/")
+    return Answered(
+        *(benchmark, setting, row["subtask"], row["key"], row["prompt_hash"]),
+        prediction=row["samples"][0]["text"] if row["samples"] else row["answer"] or "",
+        extracted=row["answer"],
+        reference=row["reference"] or "",
+        score=max(row["scores"].values()),
+    )
 
 
 def _spread(answers: Sequence[Answered], most: int) -> list[Answered]:
@@ -63,10 +76,11 @@ def prompts_of(run_dir: Path) -> Mapping[str, str]:
         UserError: the configuration or the data cannot be read here.
     """
     from flanscale.config.compose import load
-    from flanscale.evaluation.heldout import asked_of, prompt_hash
+    from flanscale.evaluation.opening import suite_of
+    from flanscale.evaluation.suites import prompt_hash
 
-    _, items = asked_of(load(run_dir))
-    return {prompt_hash(item.prompt): item.prompt for item in items}
+    items = [item for line in suite_of(load(run_dir)).lines for item in line.asked.items]
+    return {prompt_hash(item): item.prompt.text() for item in items}
 
 
 def verdict(answer: Answered) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from flanscale.orchestration.running.liveness import View, look
 from flanscale.orchestration.watching.answers import prompts_of, some_answers, verdict
 from flanscale.orchestration.watching.curve import drawn
 from flanscale.orchestration.watching.words import COLOURS, one_line
-from flanscale.run_directory import Attempt, predictions, read_attempts, read_config, read_rows
+from flanscale.run_directory import Attempt, read_attempts, read_config, read_rows
 from flanscale.tracking.keys import AVERAGE, eval_key, scored
 
 PROMPT_CHARS = 160  # of its end, where the question stands
@@ -99,9 +99,9 @@ def _with_error(row: Mapping[str, Any], key: str, error: str) -> str:
 
 
 def _answers(run_dir: Path, most: int) -> Lines:
-    if not most or not predictions(run_dir):
-        return
     shown = some_answers(run_dir, most)
+    if not shown:
+        return
     prompts: Mapping[str, str] = {}
     yield Text(f"\n{len(shown)} of its answers, wrong ones first")
     try:
@@ -115,7 +115,7 @@ def _answers(run_dir: Path, most: int) -> Lines:
             yield Text(f"  asked      {_end(prompt)}")
         yield Text(f"  answered   {_start(answer.prediction) or '(nothing)'}")
         if answer.extracted != answer.prediction.strip():
-            yield Text(f"  taken as   {_start(answer.extracted) or '(no answer)'}")
+            yield Text(f"  taken as   {'(no answer)' if answer.extracted is None else _start(answer.extracted)}")
         yield Text(f"  reference  {_start(answer.reference)}")
 
 

@@ -1,0 +1,71 @@
+"""How is a suite asked? Line after line; every record is kept at once, and what is kept is not asked again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flanscale.evaluation.asking import ask
+from flanscale.evaluation.protocol import LanguageModel
+from flanscale.evaluation.records import Record
+from flanscale.evaluation.suites import Line, Suite
+from flanscale.run_directory.evaluations import append_records, close_records, read_records
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A line with the records of its items, in their order."""
+
+    line: Line
+    records: tuple[Record, ...]
+
+
+def answers(
+    suite: Suite,
+    model: LanguageModel,
+    folder: Path,
+    *,
+    writes: bool = True,
+    contaminated: Mapping[str, Container[str]] | None = None,
+) -> list[Answered]:
+    """Every line of a suite, asked of one model; records of its folder are gone on from.
+
+    Args:
+        folder: of this suite and these weights alone.
+        writes: whether records are kept here; of several processes that ask together, by one of them.
+        contaminated: benchmark → keys of items that training may have seen.
+
+    Raises:
+        ConfigError: kept records are damaged.
+        NonFiniteLogits: the model gave no token.
+    """
+    for fault in suite.faults:
+        log.warning("not asked: %s", fault)
+    seen = contaminated or {}
+    return [_asked(suite, line, model, folder, writes, seen.get(line.benchmark.name, ())) for line in suite.lines]
+
+
+def _asked(
+    suite: Suite, line: Line, model: LanguageModel, folder: Path, writes: bool, contaminated: Container[str]
+) -> Answered:
+    rows, whole = read_records(folder, line.name)
+    found = {record.key: record for record in map(Record.of, rows)}
+    items = line.asked.items
+    if not whole:
+        for note in line.asked.notes:
+            log.info("%s: %s", line.name, note)
+        if found:
+            log.info("%s: %d of %d items are answered already", line.name, len(found), len(items))
+        for batch in ask(line, model, suite.sampling, done=frozenset(found), contaminated=contaminated):
+            new = [record for record in batch if record.key not in found]
+            found |= {record.key: record for record in new}
+            if writes:
+                append_records(folder, line.name, [record.line() for record in new])
+            log.info("%s: %d of %d items", line.name, len(found), len(items))
+        if writes:
+            close_records(folder, line.name, [found[item.key].line() for item in items])
+    return Answered(line, tuple(found[item.key] for item in items))

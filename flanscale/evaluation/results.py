@@ -1,0 +1,203 @@
+"""What came of an evaluation? Scores with their errors and everything that must be known of them, as one document."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from flanscale.evaluation.aggregate import Average, Score, aggregate, average
+from flanscale.evaluation.answering import Answered
+from flanscale.evaluation.asking import points
+from flanscale.evaluation.ceiling import ceiling
+from flanscale.evaluation.estimate import Estimate, interval
+from flanscale.evaluation.item import Asked, Item
+from flanscale.evaluation.metrics import METRICS
+from flanscale.evaluation.protocol import LanguageModel
+from flanscale.evaluation.records import Record
+from flanscale.evaluation.smooth import accuracies, smooth
+from flanscale.evaluation.suites import Suite
+from flanscale.evaluation.vote import curve
+
+FORMAT = 1
+
+log = logging.getLogger(__name__)
+
+
+def scores_of(answered: Sequence[Answered]) -> list[Score]:
+    """The score of every line under each of its metrics, the headline first; none of lines that nothing can score.
+
+    Raises:
+        DataError: no item of a line has a score.
+    """
+    return [
+        aggregate(
+            one.records,
+            metric,
+            benchmark=one.line.benchmark.name if metric == one.line.setting.metrics[0] else _beside(one, metric),
+            setting=one.line.ask.mode,
+            floors=one.line.asked.floors,
+            missing=one.line.asked.missing,
+        )
+        for one in answered
+        for metric in one.line.setting.metrics
+    ]
+
+
+def _beside(one: Answered, metric: str) -> str:
+    """Under which name a metric that is not the headline is logged."""
+    return f"{one.line.benchmark.name}_{metric}"
+
+
+def average_of(suite: Suite, scores: Sequence[Score]) -> Average | None:
+    """The mean of the suite's members; None where none of them has a score."""
+    members = [score for score in scores if f"{score.benchmark}/{score.setting}" in suite.average]
+    return average(members) if members else None
+
+
+def result_of(
+    suite: Suite, answered: Sequence[Answered], model: LanguageModel, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The document, a JSON object.
+
+    Args:
+        about: whose answers these are: the fingerprint of the weights, where they come from, the engine's precision.
+    """
+    scores = scores_of(answered)
+    mean = average_of(suite, scores)
+    return {
+        "format": FORMAT,
+        "suite": suite.name,
+        "fingerprint": suite.fingerprint,
+        "sampling": asdict(suite.sampling),
+        **about,
+        "average": None if mean is None else {"name": mean.name, **_finite(asdict(mean))},
+        "lines": [_line(one, scores, model) for one in answered],
+        "faults": list(suite.faults),
+    }
+
+
+def _line(one: Answered, scores: Sequence[Score], model: LanguageModel) -> dict[str, Any]:
+    line, asked = one.line, one.line.asked
+    own = [
+        s
+        for s in scores
+        if s.setting == line.ask.mode and s.benchmark.removesuffix(f"_{s.metric}") == line.benchmark.name
+    ]
+    return {
+        "name": line.name,
+        "benchmark": line.benchmark.name,
+        "setting": line.ask.mode,
+        "version": line.benchmark.version,
+        "prompts": line.fingerprint,
+        "scores": [_score(score, asked) for score in own],
+        "missing": list(asked.missing),
+        "notes": list(asked.notes),
+        **_of_options(one),
+        **_of_texts(one, model),
+    }
+
+
+def _score(score: Score, asked: Asked) -> dict[str, Any]:
+    low, high = interval(score.raw)
+    return _finite(
+        {
+            "metric": score.metric,
+            "benchmark": score.benchmark,
+            "label": score.label,
+            "score": score.score,
+            "stderr": score.stderr,
+            "stderr_tasks": score.stderr_tasks,
+            "low": low,
+            "high": high,
+            "n": score.n,
+            "lower_bound": score.lower_bound,
+            "normalized": score.normalized,
+            "normalized_stderr": score.normalized_stderr,
+            "above_chance": score.chance.value,
+            "chance": score.floor.chance,
+            "majority": score.floor.majority,
+            **asdict(score.counts),
+            "failed": score.counts.failed,
+            "flagged": score.counts.flagged,
+            "clean": None if score.clean is None else {"score": score.clean.score, "n": score.clean.n},
+            "subtasks": {
+                name: {
+                    "score": own.value,
+                    "stderr": own.stderr,
+                    "n": own.n,
+                    "lower_bound": asked.floors[name].paper,
+                }
+                for name, own in score.by_subtask.items()
+            },
+            "categories": _by_category(score, asked.categories),
+        }
+    )
+
+
+def _by_category(score: Score, categories: Mapping[str, str]) -> dict[str, Any]:
+    """The mean of the subtasks of each category, where subtasks have any."""
+    groups: dict[str, list[Estimate]] = {}
+    for name, own in score.by_subtask.items():
+        if name in categories:
+            groups.setdefault(categories[name], []).append(own)
+    return {
+        name: {
+            "score": sum(own.value for own in owns) / len(owns),
+            "stderr": math.sqrt(sum(own.stderr**2 for own in owns)) / len(owns),
+            "n": sum(own.n for own in owns),
+        }
+        for name, owns in sorted(groups.items())
+    }
+
+
+def _of_options(one: Answered) -> dict[str, Any]:
+    """Of lines whose options are ranked."""
+    if one.line.setting.extract is not None:
+        return {}
+    texts = {item.key: item.listed or item.options for item in one.line.asked.items}
+    by = accuracies(one.records, texts, one.line.setting.rank)
+    measured = smooth(one.records)
+    return {
+        "ranked_by": by.headline,
+        "rankings": {name: _estimate(own) for name, own in by.by.items()},
+        "smooth": {name: _estimate(value) for name, value in vars(measured).items() if isinstance(value, Estimate)},
+    }
+
+
+def _of_texts(one: Answered, model: LanguageModel) -> dict[str, Any]:
+    """Of lines that are answered in words: what the vocabulary can write at all, and votes of fewer samples."""
+    setting, items = one.line.setting, one.line.asked.items
+    if setting.extract is None or not setting.metrics or not any(item.references for item in items):
+        return {}
+    texts = list(dict.fromkeys(text for item in items for text in item.references))
+    spelled = dict(zip(texts, model.spelled(texts), strict=True))
+    most = ceiling(items, lambda text: spelled[text], METRICS[setting.metrics[0]])
+    if most.warning:
+        log.warning("%s: %s", one.line.name, most.warning)
+    found: dict[str, Any] = {"ceiling": _finite({"share": most.share, "subtasks": dict(most.by_subtask)})}
+    if one.line.ask.samples > 1:
+        by_key = {item.key: item for item in items}
+        found["votes"] = [
+            _estimate(own) for own in curve(one.records, lambda record, text: _worth(by_key, record, text, one))
+        ]
+    return found
+
+
+def _worth(items: Mapping[str, Item], record: Record, answer: str, one: Answered) -> float:
+    setting = one.line.setting
+    return points(setting, answer, items[record.key].references)[setting.metrics[0]]
+
+
+def _estimate(own: Estimate) -> dict[str, Any]:
+    return _finite({"value": own.value, "stderr": own.stderr, "n": own.n})
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """With null for what is no number."""
+    return {
+        name: (value if math.isfinite(value) else None) if isinstance(value, float) else value
+        for name, value in row.items()
+    }

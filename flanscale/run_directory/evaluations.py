@@ -1,0 +1,104 @@
+"""What was a model asked, and what did it answer? One folder for each suite.
+
+evaluations/<suite>-<fingerprint>/
+    <benchmark>.<setting>.jsonl      records of a line that is being asked, a batch after another
+    <benchmark>.<setting>.jsonl.gz   all records of a line, in the order of its items
+    result.json                      what came of it: written last
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flanscale.run_directory.files import EVALUATIONS, damaged_told, write_atomically
+
+RESULT_FILE = "result.json"
+GROWING, WHOLE = ".jsonl", ".jsonl.gz"
+
+
+def evaluation_folder(run_dir: Path, suite: str, fingerprint: str) -> Path:
+    """Where a suite's records are."""
+    return run_dir / EVALUATIONS / f"{suite}-{fingerprint[:8]}"
+
+
+def evaluations(run_dir: Path) -> list[Path]:
+    """The folders of all suites that were asked, by name."""
+    return sorted(path for path in (run_dir / EVALUATIONS).glob("*") if path.is_dir())
+
+
+def recorded(folder: Path) -> dict[str, Path]:
+    """Line (benchmark/setting) → its file of records, of those lines that were asked to the end."""
+    found = {path.name.removesuffix(WHOLE): path for path in sorted(folder.glob(f"*{WHOLE}"))}
+    return {name.replace(".", "/", 1): path for name, path in found.items()}
+
+
+def read_records(folder: Path, line: str) -> tuple[list[dict[str, Any]], bool]:
+    """The records of a line so far, and whether these are all; a torn last one is left out.
+
+    Raises:
+        ConfigError: they are damaged.
+    """
+    whole, growing = _path(folder, line, WHOLE), _path(folder, line, GROWING)
+    if whole.exists():
+        with damaged_told(whole), gzip.open(whole, "rt", encoding="utf-8") as file:
+            return [dict(json.loads(text)) for text in file], True
+    if not growing.exists():
+        return [], False
+    complete, _, _ = growing.read_bytes().rpartition(b"\n")
+    with damaged_told(growing):
+        return [dict(json.loads(text)) for text in complete.splitlines()], False
+
+
+def append_records(folder: Path, line: str, records: Iterable[Mapping[str, Any]]) -> None:
+    """Keep a batch of records, so that nothing of it is lost from here on."""
+    path = _path(folder, line, GROWING)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = b"".join(_line(record) for record in records)
+    with path.open("r+b" if path.exists() else "wb") as file:
+        at = file.seek(0, os.SEEK_END)
+        while at and file.seek(at - 1) is not None and file.read(1) != b"\n":  # what a killed writer left half done
+            at -= 1
+        file.truncate(at)
+        file.seek(at)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def close_records(folder: Path, line: str, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write all records of a line for good; the same records give the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(_path(folder, line, WHOLE), gzip.compress(b"".join(_line(record) for record in records), mtime=0))
+    _path(folder, line, GROWING).unlink(missing_ok=True)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What came of an evaluation; None where it is not over.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    path = folder / RESULT_FILE
+    if not path.exists():
+        return None
+    with damaged_told(path):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write what came of an evaluation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / RESULT_FILE, json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _path(folder: Path, line: str, suffix: str) -> Path:
+    return folder / f"{line.replace('/', '.')}{suffix}"
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
