@@ -1,63 +1,157 @@
-"""One evaluation, top to bottom: suite → ask → score. Of parameters that are at hand, whoever loaded them."""
+"""One evaluation, top to bottom: suite → ask → score → log. Of parameters at hand, or of a run that has ended."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flanscale.errors import DataError
+from flanscale.errors import DataError, Preempted
 from flanscale.evaluation.answering import answers
 from flanscale.evaluation.opening import suite_of
 from flanscale.evaluation.results import result_of
+from flanscale.evaluation.suites import Suite
 from flanscale.inference.language_model import TrainedModel
 from flanscale.inference.weights import fingerprint
-from flanscale.run_directory.evaluations import evaluation_folder, read_result, write_result
+from flanscale.run_directory import identity_of, read_rows, read_state, run_of_evaluation
+from flanscale.run_directory.evaluations import check_weights, read_result, write_result
 from flanscale.schema import RunConfig
+from flanscale.tracking.keys import ITEMS, evaluation_row
+from flanscale.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
+
+Seen = Mapping[str, Collection[str]]
+"""Benchmark → keys of items that training may have seen."""
 
 
 def evaluate(
     config: RunConfig,
     model: TrainedModel,
-    home: Path,
+    folder: Path,
     *,
     source: str,
     learned: Collection[str] = (),
-    contaminated: Mapping[str, Collection[str]] | None = None,
+    seen: Seen | None = None,
     writes: bool = True,
+    reached: Callable[[int], None] = lambda items: None,
 ) -> dict[str, Any]:
     """The document of a suite's results; of an evaluation that is over, the one that is there.
 
-    It is known by the fingerprint of the weights, the suite's, which speaks of every prompt, and the precision.
-
     Args:
-        home: the run directory, or another folder, whose `evaluations/` holds records and results.
+        folder: for its records and results; they are gone on from.
         source: where the parameters come from, in words.
         learned: names of the tasks that they learnt.
-        contaminated: benchmark → keys of items that they may have seen.
-        writes: whether this process is the one that keeps them.
+        writes: whether this process is the one that keeps records.
+        reached: told how many items have been answered.
 
     Raises:
-        DataError: no line of the suite can be asked here.
+        ConfigError: records are damaged, or of other weights.
+        DataError: no line of the suite can be asked here, or one asks what was learnt.
         NonFiniteWeights: the parameters are not numbers.
         NonFiniteLogits: the model gave no token.
     """
-    suite = suite_of(config, learned)
-    if not suite.lines:
-        raise DataError("; ".join(suite.faults))
+    suite = suite_of(config)
+    _check(suite, learned)
     about = {"weights": fingerprint(model.engine.params), "source": source, "precision": model.engine.model.dtype}
-    known = json.dumps([suite.fingerprint, about["weights"], about["precision"]])
-    folder = evaluation_folder(home, suite.name, hashlib.sha256(known.encode()).hexdigest())
+    check_weights(folder, about["weights"], writes=writes)
     if (result := read_result(folder)) is not None:
         log.info("%s: the results are there already", folder)
         return result
-    answered = answers(suite, model, folder, writes=writes, contaminated=contaminated)
+    answered = answers(suite, model, folder, writes=writes, seen=seen or {}, reached=reached)
     result = result_of(suite, answered, model, about)
     if writes:
         write_result(folder, result)
     return result
+
+
+def _check(suite: Suite, learned: Collection[str]) -> None:
+    if not suite.lines:
+        raise DataError("; ".join(suite.faults))
+    asked = {item.subtask for line in suite.lines if line.benchmark.in_order for item in line.asked.items}
+    if known := sorted(asked & set(learned)):
+        raise DataError(f"{len(known)} of the held-out tasks that are asked were learnt, the first of them {known[0]}")
+
+
+# --- of a run that has ended ------------------------------------------------------------------------------------------
+
+
+def run(config: RunConfig, folder: Path, *, attempt: int, should_stop: Callable[[], bool]) -> None:
+    """Ask a finished run a suite, as a job of its own, and add what came of it to the run's log.
+
+    Args:
+        config: the run's, with the suite and the resources of this job.
+        folder: the evaluation's, in the run directory.
+
+    Raises:
+        WeightsError: the run has no parameters to be asked.
+        Preempted: `should_stop()` became true; what was answered is kept.
+    """
+    import jax
+
+    from flanscale.models import build_mesh
+    from flanscale.run_directory import read_contamination, read_mixture
+    from flanscale.tasks.contamination import seen_items
+    from flanscale.training.distributed import AnyProcess
+    from flanscale.weights.run_model import model_of
+
+    run_dir = run_of_evaluation(folder)
+    mesh = build_mesh(config.trainer.mesh)
+    model = model_of(run_dir, config, mesh, between=partial(_leave_if, AnyProcess(mesh, should_stop)))
+    first = jax.process_index() == 0
+    mixture = read_mixture(run_dir)
+    with _progress(config, folder, attempt) if first else nullcontext(_say_nothing) as log_row:
+        result = evaluate(
+            config,
+            model,
+            folder,
+            source=f"step {config.trainer.steps} of {run_dir.name}",
+            learned=[row["task"] for row in mixture["tasks"]] if mixture else (),
+            seen=seen_items(read_contamination(run_dir)) if config.mixture.contamination == "warn" else {},
+            writes=first,
+            reached=lambda items: log_row(items, {ITEMS: items}),
+        )
+        asked = sum(line["scores"][0]["asked"] for line in result["lines"] if line["scores"])
+        log_row(asked, evaluation_row(result))
+    if first:
+        _add_to_log(run_dir, result)
+
+
+Log = Callable[[int, Mapping[str, Any]], None]
+
+
+@contextmanager
+def _progress(config: RunConfig, folder: Path, attempt: int) -> Iterator[Log]:
+    """Rows of this job alone, so that others see how far it is."""
+    quiet = replace(config, tracker=replace(config.tracker, mode="disabled"))
+    tracker = Tracker(folder, quiet, run_id=folder.name, attempt=attempt)
+    try:
+        yield tracker.log
+    finally:
+        tracker.close()
+
+
+def _say_nothing(step: int, row: Mapping[str, Any]) -> None:
+    """What a process logs that is not the first: they would all log the same."""
+
+
+def _add_to_log(run_dir: Path, result: Mapping[str, Any]) -> None:
+    """The scores, as the run itself would have logged them; one evaluation after another where several end at once."""
+    from flanscale.config.compose import load
+    from flanscale.orchestration.running.claim import RUN, claim
+
+    config = load(run_dir)
+    with claim(run_dir, RUN, outlast=True):
+        before = {key: value for row in read_rows(run_dir) for key, value in row.items()}
+        tracker = Tracker(run_dir, config, run_id=identity_of(run_dir), attempt=read_state(run_dir).attempt)
+        tracker.log(config.trainer.steps, evaluation_row(result, before))
+        tracker.close()
+
+
+def _leave_if(asked_to_stop: Callable[[], bool]) -> None:
+    if asked_to_stop():
+        raise Preempted("asked to stop in the evaluation; what was answered is kept")

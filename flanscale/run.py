@@ -1,6 +1,7 @@
 """One cell, top to bottom: mixture → batches → train → evaluate → log.
 
-`run` is what a job executes in its run directory. As a program this is plain Hydra: one cell is
+`run` is what a job executes in its run directory; where the evaluation is a job of its own (`cluster.evaluation`), it
+is called again with that one's folder. As a program this is plain Hydra: one cell is
 `python -m flanscale.run mixture.count=89 cot=true`, a study `python -m flanscale.run --multirun +sweep=quickstart`.
 """
 
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from flanscale.config.compose import Composer
 from flanscale.errors import Preempted, ending_in_one_line
 from flanscale.identity import identity
-from flanscale.run_directory import CHECKPOINTS, write_contamination, write_mixture
+from flanscale.run_directory import CHECKPOINTS, EVALUATIONS, is_evaluation, write_contamination, write_mixture
 from flanscale.schema import RunConfig
 
 if TYPE_CHECKING:
@@ -39,15 +40,21 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
 
     with together(agreed=Preempted):
         join()
-        _run(config, run_dir, attempt, should_stop)
+        if is_evaluation(run_dir):
+            from flanscale import evaluate
+
+            evaluate.run(config, run_dir, attempt=attempt, should_stop=should_stop)
+        else:
+            _run(config, run_dir, attempt, should_stop)
 
 
 def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[], bool]) -> None:
     import jax
 
     from flanscale.evaluate import evaluate
+    from flanscale.evaluation.opening import context_of, evaluation_name
     from flanscale.inference.engine import Engine
-    from flanscale.inference.language_model import TrainedModel, context_of
+    from flanscale.inference.language_model import TrainedModel
     from flanscale.models import build_mesh, build_model
     from flanscale.pipeline.batches import PackedBatches
     from flanscale.pipeline.feed import open_feed
@@ -106,7 +113,7 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
             validation=held_in_rows(*feed.held_in, layout),
         )
         batches.log_to(log)
-        if not config.evaluation.asks:
+        if not config.evaluation.asks or config.cluster.evaluation is not None:
             return
         # --- answer ----------------------------------------------------------------------------------------------
         leave_if_asked = partial(_leave_if, AnyProcess(mesh, should_stop))
@@ -114,11 +121,11 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
         engine = Engine(model, params, config.evaluation.batch_size, between=leave_if_asked)
         result = evaluate(
             config,
-            TrainedModel(engine, tokenizer, config.evaluation.context or context_of(config)),
-            run_dir,
+            TrainedModel(engine, tokenizer, context_of(config)),
+            run_dir / EVALUATIONS / evaluation_name(config),
             source=f"step {trainer.steps} of {run_dir.name}",
             learned=feed.mixture.names,
-            contaminated=seen_items(feed.contamination) if config.mixture.contamination == "warn" else {},
+            seen=seen_items(feed.contamination) if config.mixture.contamination == "warn" else {},
             writes=first,
         )
         log_row(trainer.steps, evaluation_row(result))

@@ -516,6 +516,12 @@ class ClusterConfig:
     by_model: dict[str, Any] = knob(
         {}, help="other values of these keys for single models, e.g. {t5_xl: {gpus: 4}}", changes_result=False
     )
+    evaluation: dict[str, Any] | None = knob(
+        None,
+        help="other values of these keys for a job that evaluates, e.g. {gpus: 1, timeout_minutes: 60}; null: a cell"
+        " evaluates itself when it has trained",
+        changes_result=False,
+    )
     retries: int = knob(
         3,
         help="times in a row that a lost node, a full disk or a time limit may end an attempt that got no further"

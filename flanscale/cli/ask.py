@@ -30,11 +30,13 @@ def generate(
     from flanscale.schema import PathsConfig
 
     run_dir, asked = find_run(run, PathsConfig()), _asked(prompts)
-    evaluation = load(run_dir).evaluation
+    config = load(run_dir)
+    evaluation = config.evaluation
+    evaluation.batch_size = min(len(asked), evaluation.batch_size)
     logging.basicConfig(level=logging.WARNING, format="flanscale: %(message)s", stream=sys.stderr)
     from flanscale.weights.run_model import model_of  # JAX comes in here
 
-    model = model_of(run_dir, batch_size=min(len(asked), evaluation.batch_size))
+    model = model_of(run_dir, config)
     most = tokens or max(evaluation.direct_tokens, evaluation.cot_tokens)
     answers = _answers(model, asked, most)
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,15 +29,17 @@ def answers(
     model: LanguageModel,
     folder: Path,
     *,
-    writes: bool = True,
-    contaminated: Mapping[str, Container[str]] | None = None,
+    writes: bool,
+    seen: Mapping[str, Container[str]],
+    reached: Callable[[int], None],
 ) -> list[Answered]:
     """Every line of a suite, asked of one model; records of its folder are gone on from.
 
     Args:
         folder: of this suite and these weights alone.
         writes: whether records are kept here; of several processes that ask together, by one of them.
-        contaminated: benchmark → keys of items that training may have seen.
+        seen: benchmark → keys of items that training may have seen.
+        reached: told how many items of all lines have been answered, a batch at a time.
 
     Raises:
         ConfigError: kept records are damaged.
@@ -45,12 +47,26 @@ def answers(
     """
     for fault in suite.faults:
         log.warning("not asked: %s", fault)
-    seen = contaminated or {}
-    return [_asked(suite, line, model, folder, writes, seen.get(line.benchmark.name, ())) for line in suite.lines]
+    answered: list[Answered] = []
+    for line in suite.lines:
+        before = sum(len(one.records) for one in answered)
+        contaminated = seen.get(line.benchmark.name, ())
+
+        def told(own: int, before: int = before) -> None:
+            reached(before + own)
+
+        answered.append(_asked(suite, line, model, folder, writes, contaminated, told))
+    return answered
 
 
 def _asked(
-    suite: Suite, line: Line, model: LanguageModel, folder: Path, writes: bool, contaminated: Container[str]
+    suite: Suite,
+    line: Line,
+    model: LanguageModel,
+    folder: Path,
+    writes: bool,
+    contaminated: Container[str],
+    reached: Callable[[int], None],
 ) -> Answered:
     rows, whole = read_records(folder, line.name)
     found = {record.key: record for record in map(Record.of, rows)}
@@ -66,6 +82,7 @@ def _asked(
             if writes:
                 append_records(folder, line.name, [record.line() for record in new])
             log.info("%s: %d of %d items", line.name, len(found), len(items))
+            reached(len(found))
         if writes:
             close_records(folder, line.name, [found[item.key].line() for item in items])
     return Answered(line, tuple(found[item.key] for item in items))

@@ -1,57 +1,83 @@
-"""Which suite does a cell ask? Its lines opened on the data that is here."""
+"""Which suite does a cell ask? Its lines, opened on the data that is here, and the name of what is kept of it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+import hashlib
+import json
+from dataclasses import asdict, replace
+from functools import cache
 
-from flanscale.errors import DataError
 from flanscale.evaluation.benchmarks import FROM_FILES, open_benchmark
 from flanscale.evaluation.benchmarks.held_out import benchmark as held_out
 from flanscale.evaluation.item import Benchmark
 from flanscale.evaluation.protocol import Sampling
 from flanscale.evaluation.suites import Suite, open_suite
-from flanscale.schema import RunConfig
+from flanscale.schema import (
+    CollectionConfig,
+    DataConfig,
+    EvaluationConfig,
+    MixtureConfig,
+    PathsConfig,
+    RunConfig,
+)
 from flanscale.tasks.registry import HELD_OUT, benchmark_folder, open_evaluation, open_wordings
 
 
-def suite_of(config: RunConfig, learned: Collection[str] = ()) -> Suite:
-    """The suite of a cell's configuration; lines that cannot be asked here are its faults.
-
-    Args:
-        learned: names of the tasks that the cell learnt; a line that asks one of them is a fault.
+def suite_of(config: RunConfig) -> Suite:
+    """The suite of a cell's configuration, opened once for all cells that ask the same; lines that cannot be asked here
+    are its faults.
 
     Raises:
         ConfigError: a line is not written as one, or names what its benchmark does not have.
     """
+    mixture = {name: getattr(config.mixture, name) for name in ("templates", "exemplars", "skip_bad")}
+    sections = [asdict(config.evaluation), asdict(config.collection), asdict(config.data), mixture]
+    return _suite(json.dumps([*sections, config.paths.cache]))
 
-    def opened(name: str) -> Benchmark:
-        if name in FROM_FILES:
-            return open_benchmark(name, benchmark_folder(config.data, name))
-        return _held_out(config, name, learned)
 
-    evaluation = config.evaluation
+def evaluation_name(config: RunConfig) -> str:
+    """Suite and eight hexadecimal characters over all of it, the precision and the context."""
+    known = json.dumps([suite_of(config).fingerprint, config.trainer.precision, context_of(config)])
+    return f"{config.evaluation.suite}-{hashlib.sha256(known.encode()).hexdigest()[:8]}"
+
+
+def context_of(config: RunConfig) -> int:
+    """Positions for a prompt, in a decoder with its answer: as asked for, else as many as rows had in training."""
+    trainer = config.trainer
+    encodes = config.model.architecture == "encoder_decoder"
+    return config.evaluation.context or trainer.input_tokens + (0 if encodes else trainer.target_tokens)
+
+
+@cache
+def _suite(key: str) -> Suite:
+    evaluation, collection, data, mixture, cached = json.loads(key)
+    config = RunConfig(
+        evaluation=EvaluationConfig(**evaluation),
+        collection=CollectionConfig(**collection),
+        data=DataConfig(**data),
+        mixture=MixtureConfig(count=0, **mixture),
+        paths=PathsConfig(cache=cached),
+    )
     return open_suite(
-        evaluation.suite,
-        evaluation.asks,
-        opened,
-        items=evaluation.items,
-        average=evaluation.average or None,
-        sampling=Sampling(evaluation.temperature, seed=evaluation.seed),
+        config.evaluation.suite,
+        config.evaluation.asks,
+        lambda name: _opened(config, name),
+        items=config.evaluation.items,
+        average=config.evaluation.average or None,
+        sampling=Sampling(config.evaluation.temperature, seed=config.evaluation.seed),
     )
 
 
-def _held_out(config: RunConfig, name: str, learned: Collection[str]) -> Benchmark:
-    """Held-out tasks of a collection, in the words of the mixture.
+def _opened(config: RunConfig, name: str) -> Benchmark:
+    """A benchmark from files, or held-out tasks of a collection in the words of the mixture.
 
     Raises:
-        DataError: it is not here, or some of them were learnt.
+        DataError: it is not here.
     """
-    collection = open_evaluation(config, None if name == HELD_OUT else name)
-    if known := sorted(set(collection.held_out) & set(learned)):
-        raise DataError(f"{len(known)} of the held-out tasks of {name} were learnt, the first of them {known[0]}")
+    if name in FROM_FILES:
+        return open_benchmark(name, benchmark_folder(config.data, name))
     opened = held_out(
-        collection,
+        open_evaluation(config, None if name == HELD_OUT else name),
         open_wordings(config.mixture.templates, config.data),
         exemplars=config.mixture.exemplars,
         direct_tokens=config.evaluation.direct_tokens,

@@ -16,16 +16,8 @@ from flanscale.inference.programs import Drawing
 from flanscale.inference.scoring import Continuations, score
 from flanscale.inference.writing import Answer, Ended, Limits, write
 from flanscale.pipeline.tokenizers import Tokenizer
-from flanscale.schema import RunConfig
 
 SHOWN_CHARS = 80  # of a prompt in a message
-
-
-def context_of(config: RunConfig) -> int:
-    """The positions of a cell's rows in training: an encoder's, or all of a decoder's."""
-    trainer = config.trainer
-    encodes = config.model.architecture == "encoder_decoder"
-    return trainer.input_tokens if encodes else trainer.input_tokens + trainer.target_tokens
 
 
 @dataclass(frozen=True)

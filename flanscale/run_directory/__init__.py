@@ -17,7 +17,14 @@ with one sentence that names the file, as `ConfigError`. Standard library and Py
 
 from flanscale.run_directory.attempts import Attempt, Code, read_attempts, write_attempts
 from flanscale.run_directory.config import read_config
-from flanscale.run_directory.evaluations import evaluations, read_records, read_result, recorded
+from flanscale.run_directory.evaluations import (
+    evaluations,
+    is_evaluation,
+    read_records,
+    read_result,
+    recorded,
+    run_of_evaluation,
+)
 from flanscale.run_directory.files import (
     CHECKPOINTS,
     CONFIG_FILE,
@@ -70,6 +77,7 @@ __all__ = [
     "evaluations",
     "find_run",
     "identity_of",
+    "is_evaluation",
     "is_run",
     "read_attempts",
     "read_config",
@@ -81,6 +89,7 @@ __all__ = [
     "read_state",
     "recorded",
     "run_directories",
+    "run_of_evaluation",
     "write_atomically",
     "write_attempts",
     "write_contamination",

@@ -15,15 +15,39 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from flanscale.errors import ConfigError
 from flanscale.run_directory.files import EVALUATIONS, damaged_told, write_atomically
 
-RESULT_FILE = "result.json"
+RESULT_FILE, WEIGHTS_FILE = "result.json", "weights.json"
 GROWING, WHOLE = ".jsonl", ".jsonl.gz"
 
 
-def evaluation_folder(run_dir: Path, suite: str, fingerprint: str) -> Path:
-    """Where a suite's records are."""
-    return run_dir / EVALUATIONS / f"{suite}-{fingerprint[:8]}"
+def is_evaluation(folder: Path) -> bool:
+    """Whether a folder is that of an evaluation."""
+    return folder.parent.name == EVALUATIONS
+
+
+def run_of_evaluation(folder: Path) -> Path:
+    """The run directory that an evaluation lies in."""
+    return folder.parent.parent
+
+
+def check_weights(folder: Path, fingerprint: str, *, writes: bool) -> None:
+    """See that the records in a folder are of these weights, and say so there where there are none.
+
+    Raises:
+        ConfigError: they are of others.
+    """
+    path = folder / WEIGHTS_FILE
+    if path.exists():
+        with damaged_told(path):
+            if (known := json.loads(path.read_text(encoding="utf-8"))["fingerprint"]) != fingerprint:
+                raise ConfigError(
+                    f"{folder} holds answers of other weights ({known}, not {fingerprint}): delete it to ask these"
+                )
+    elif writes:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({"fingerprint": fingerprint}) + "\n")
 
 
 def evaluations(run_dir: Path) -> list[Path]:

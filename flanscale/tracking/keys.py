@@ -17,18 +17,32 @@ def eval_key(benchmark: str, setting: str, field: str) -> str:
     return f"eval/{benchmark}/{setting}/{field}"
 
 
-def evaluation_row(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What is logged of an evaluation's document (`flanscale.evaluation.results`)."""
-    row: dict[str, Any] = {"eval/suite": result["suite"]}
+ITEMS = "evaluation/items"
+"""How many items a job that evaluates has answered; its rows have that for a step."""
+
+
+def evaluation_row(result: Mapping[str, Any], logged: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What is logged of an evaluation's document (`flanscale.evaluation.results`).
+
+    Args:
+        logged: what the run has logged. Where an earlier suite asked other prompts or items under a name, this one's is
+            `<setting>@<suite>`.
+    """
+    before, suite = logged or {}, result["suite"]
+    row: dict[str, Any] = {"eval/suite": suite}
     for line in result["lines"]:
         for score in line["scores"]:
+            name, setting = name_in_keys(score["label"]), line["setting"]
+            if before.get(eval_key(name, setting, "prompts"), line["prompts"]) != line["prompts"]:
+                setting = f"{setting}@{suite}"
             for field in (*EVAL_FIELDS, *EVAL_COUNTS):
                 if score[field] is not None:
-                    row[eval_key(name_in_keys(score["label"]), line["setting"], field)] = score[field]
-            row[eval_key(name_in_keys(score["label"]), line["setting"], "prompts")] = line["prompts"]
+                    row[eval_key(name, setting, field)] = score[field]
+            row[eval_key(name, setting, "prompts")] = line["prompts"]
     if (average := result["average"]) is not None:
-        row |= {AVERAGE: average["score"], f"{AVERAGE}_stderr": average["stderr"]}
-        row[f"{AVERAGE}_members"] = list(map(name_in_keys, average["members"]))
+        key = AVERAGE if before.get("eval/suite", suite) == suite else f"{AVERAGE}@{suite}"
+        row |= {key: average["score"], f"{key}_stderr": average["stderr"]}
+        row[f"{key}_members"] = list(map(name_in_keys, average["members"]))
     return row
 
 

@@ -19,6 +19,7 @@ from flanscale.schema import RunConfig
 from flanscale.weights.card import card
 from flanscale.weights.config_write import write_config
 from flanscale.weights.hf import CONFIG, GENERATION, SHARD_BYTES, write_json, write_tensors
+from flanscale.weights.initial import starts_elsewhere
 from flanscale.weights.load import tensors_of
 from flanscale.weights.names import homes
 from flanscale.weights.run_model import params_of
@@ -35,6 +36,8 @@ def export_run(run_dir: Path, to: Path, *, precision: str = "float32", shard_byt
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise WeightsError(f"--to {to}: exists and is not an empty folder")
     config = load(run_dir)
+    if not config.trainer.steps and not starts_elsewhere(config.init):
+        raise WeightsError(f"{run_dir.name} trained nothing and started from random parameters: it has no checkpoint")
     tokenizer = load_tokenizer(config.tokenizer)
     model = build_model(config.model, embedding_rows(config.model, tokenizer))
     config_json = write_config(config.model, model.vocab_size, eos_id=tokenizer.eos_id, dtype=precision)

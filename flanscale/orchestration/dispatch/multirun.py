@@ -14,6 +14,7 @@ from flanscale.errors import ConfigError, ending_in_one_line
 from flanscale.orchestration.dispatch.closing import print_report
 from flanscale.orchestration.dispatch.launch import launch
 from flanscale.orchestration.dispatch.plain_hydra import STUDY_KEY
+from flanscale.orchestration.planning.evaluations import with_evaluations
 from flanscale.orchestration.planning.grid import parse_sweep
 from flanscale.orchestration.planning.plan import Plan, plan_points, plan_study
 from flanscale.orchestration.planning.study import Study, load_study
@@ -27,7 +28,7 @@ def plan_arguments(arguments: Sequence[str]) -> Plan:
         ConfigError: no such study, or two of them; what `plan_study` raises.
     """
     study, overrides = _study_of(arguments)
-    return plan_study(study, overrides, Composer())
+    return with_evaluations(plan_study(study, overrides, Composer()))
 
 
 def _study_of(arguments: Sequence[str]) -> tuple[Study, list[str]]:

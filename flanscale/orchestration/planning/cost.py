@@ -27,10 +27,10 @@ MOST_LOOKED_AT = 20  # run directories of other studies, for one size
 class Cost:
     """Counted, not measured."""
 
-    steps: int
+    steps: int  # of training; of an evaluation, its items
     tokens: int  # positions of all packed rows, padding included
     parameters: int
-    flops: float  # of training
+    flops: float
 
 
 def cost_of(config: RunConfig) -> Cost:

@@ -50,7 +50,7 @@ def plan_table(
             [
                 cell.id,
                 str(_stage(cell, by_id)) if plan.stages else "",
-                *places[cell.id],
+                *places[cell.asks or cell.id],
                 quantity(cell.cost.parameters),
                 quantity(cell.cost.tokens),
                 quantity(cell.cost.flops),

@@ -13,7 +13,7 @@ from flanscale import __version__
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.cost import devices
 from flanscale.orchestration.planning.plan import Plan, Point
-from flanscale.run_directory import read_state, write_atomically
+from flanscale.run_directory import EVALUATIONS, read_state, write_atomically
 from flanscale.schema import PathsConfig
 
 FORMAT = 1
@@ -33,8 +33,10 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """The readable part of the run's name."""
-        return self.run.removeprefix(f"{self.id}-")
+        """The readable part of the run's name, and the suite's where it is asked one."""
+        run, _, evaluation = self.run.partition(f"/{EVALUATIONS}/")
+        own = run.partition("-")[2] if evaluation else self.run.removeprefix(f"{self.id}-")
+        return f"{own}: {evaluation.rpartition('-')[0]}" if evaluation else own
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Cell:
     config: RunConfig
     cost: Cost
     parents: tuple[str, ...] = ()  # ids of cells of the same plan that must be finished before it starts
+    asks: str | None = None  # id of the cell whose model it evaluates, where that is all that it does
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from flanscale.orchestration.planning.display_plan import (
     removed_line,
     rule_lines,
 )
+from flanscale.orchestration.planning.evaluations import with_evaluations
 from flanscale.orchestration.planning.figures import hours, quantity
 from flanscale.orchestration.planning.ledger import ledger_of
 from flanscale.orchestration.planning.order import in_order
@@ -56,7 +57,8 @@ def make_plan(study: str, overrides: Sequence[str], *, insist: bool = True) -> P
     Raises:
         ConfigError: no such study, a wrong override, or a cell that cannot be run.
     """
-    return plan_study(load_study(study), overrides, Composer(), insist=insist)
+    plan = plan_study(load_study(study), overrides, Composer(), insist=insist)
+    return plan if plan.lacking else with_evaluations(plan)
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,16 @@ class Preview:
         ahead = [cell for cell in self.plan.cells if cell.id not in done]
         paces = self._paces(ahead)
         return {
-            cell.id: estimate(cell.config, cell.cost, paces[self.sizes[cell.id]], by_flops.get(cell.id))
+            cell.id: estimate(
+                cell.config, cell.cost, None if cell.asks else paces[self.sizes[cell.id]], by_flops.get(cell.id)
+            )
             for cell in ahead
         }
 
     def _paces(self, ahead: Sequence[Cell]) -> dict[str, Pace | None]:
         """By size: of the plan's own finished cells, or of others in the runs folder."""
-        own = [run_of(cell.config, self.plan.directory(cell), self.views[cell.id].state) for cell in self.that("done")]
+        trained = [cell for cell in self.that("done") if not cell.asks]
+        own = [run_of(cell.config, self.plan.directory(cell), self.views[cell.id].state) for cell in trained]
         one_of = {self.sizes[cell.id]: cell.config for cell in ahead}
         return {
             size: pace_of(chain((run for run in own if run.size == size), finished_runs(self.plan.runs, config)))
@@ -158,20 +163,29 @@ def print_plan(
     if counts is not None:
         _print_tunings(seen.one_of_each_size, counts, console, compiled=compiled)
     ahead = [cell for cell in plan.cells if seen.decisions[cell.id].action != "done"]
+    apart = [cell for cell in plan.cells if cell.asks]
     waiting, failed, parents = len(seen.that("wait")), len(seen.that("failed")), len({s.cell for s in plan.stages})
     for line in [*rule_lines(plan), *mesh_rules(plan), *cautions(plan)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if removed := ledger_of(plan).removed:
         console.print(removed_line(plan.study.name, removed), highlight=False, markup=False, soft_wrap=True)
     console.print(
-        f"{len(plan.points)} points, {len(plan.cells)} distinct cells"
-        f"{f' with {parents} parents' if parents else ''}, {len(plan.cells) - len(ahead)} done"
+        f"{len(plan.points)} points, {len(plan.cells) - len(apart)} distinct cells"
+        f"{f' with {parents} parents' if parents else ''}"
+        f"{f', {len(apart)} evaluations as jobs of their own' if apart else ''}, {len(plan.cells) - len(ahead)} done"
         f"{f', {waiting} queued or running' if waiting else ''}"
         f"{f', {failed} failed and waiting for `flanscale retry`' if failed else ''};"
-        f" to do: {quantity(sum(cell.cost.flops for cell in ahead))}FLOP of training",
+        f" to do: {quantity(sum(cell.cost.flops for cell in ahead if not cell.asks))}FLOP of training"
+        f"{_asked(ahead)}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _asked(ahead: Sequence[Cell]) -> str:
+    """What evaluations that are jobs of their own may take."""
+    work = sum(cell.cost.flops for cell in ahead if cell.asks)
+    return f", at most {quantity(work)}FLOP of evaluation" if work else ""
 
 
 def print_cell(

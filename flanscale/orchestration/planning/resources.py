@@ -19,7 +19,7 @@ from flanscale.errors import ConfigError, nearest, one_line
 from flanscale.orchestration.running.sharing import following
 from flanscale.schema import ClusterConfig, MeshConfig, RunConfig
 
-FOR_ALL = ("name", "by_model", "notify")  # of the study, not of a model
+FOR_ALL = ("name", "by_model", "evaluation", "notify")  # of the study, not of a model
 PLATFORM = "JAX_PLATFORMS"
 
 
@@ -34,7 +34,7 @@ def resources_of(config: RunConfig) -> ClusterConfig:
     cluster = config.cluster
     for model, values in cluster.by_model.items():
         if _name_of(model) == config.model.name or model == config.model.name:
-            cluster = _changed(cluster, model, values)
+            cluster = changed(cluster, f"cluster.by_model.{model}", values)
     _check(cluster, config.trainer.mesh)
     environment = dict(cluster.environment)
     if cluster.name == "slurm" and cluster.gpus:
@@ -59,9 +59,12 @@ def _name_of(model: str) -> str:
     return model
 
 
-def _changed(cluster: ClusterConfig, model: str, values: Any) -> ClusterConfig:
-    """The cluster with other values of its keys."""
-    section = f"cluster.by_model.{model}"
+def changed(cluster: ClusterConfig, section: str, values: Any) -> ClusterConfig:
+    """The cluster with other values of its keys, which are those of a section.
+
+    Raises:
+        ConfigError: an unknown key or a value that is not allowed.
+    """
     known = {field.name: field for field in dataclasses.fields(cluster) if field.name not in FOR_ALL}
     if not isinstance(values, Mapping):
         raise ConfigError(f"{section}: expected keys of cluster with their values, got {values!r}; e.g. {{gpus: 4}}")
@@ -74,11 +77,11 @@ def _changed(cluster: ClusterConfig, model: str, values: Any) -> ClusterConfig:
         except OmegaConfBaseException as error:
             raise ConfigError(f"{section}.{key}={value}: {one_line(error)}") from error
         check_value(f"{section}.{key}", known[key].metadata, getattr(OmegaConf.to_object(merged), key))
-    changed = typing.cast(ClusterConfig, OmegaConf.to_object(merged))
+    other = typing.cast(ClusterConfig, OmegaConf.to_object(merged))
     given = values.get("environment", {})
-    threads = following(cluster.environment, cluster.cpus, changed.cpus)
-    changed.environment |= {key: count for key, count in threads.items() if key not in given}
-    return changed
+    threads = following(cluster.environment, cluster.cpus, other.cpus)
+    other.environment |= {key: count for key, count in threads.items() if key not in given}
+    return other
 
 
 def _check(cluster: ClusterConfig, mesh: MeshConfig) -> None:
