@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flanscale.errors import DataError, Preempted
+from flanscale.config.overrides import parse_override
+from flanscale.errors import ConfigError, DataError, Preempted
 from flanscale.evaluation.answering import answers
 from flanscale.evaluation.opening import suite_of
 from flanscale.evaluation.results import result_of
@@ -20,11 +21,14 @@ from flanscale.inference.weights import fingerprint
 from flanscale.run_directory import identity_of, read_rows, read_state, run_of_evaluation
 from flanscale.run_directory.evaluations import check_weights, read_result, write_result
 from flanscale.schema import RunConfig
+from flanscale.tasks.reading import safe_name
 from flanscale.tracking.keys import ITEMS, evaluation_row
 from flanscale.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
+CONTEXT = 2048
+"""Positions of a prompt where neither the model nor the user says how many."""
 Seen = Mapping[str, Collection[str]]
 """Benchmark → keys of items that training may have seen."""
 
@@ -155,3 +159,44 @@ def _add_to_log(run_dir: Path, result: Mapping[str, Any]) -> None:
 def _leave_if(asked_to_stop: Callable[[], bool]) -> None:
     if asked_to_stop():
         raise Preempted("asked to stop in the evaluation; what was answered is kept")
+
+
+# --- of weights that are no run ---------------------------------------------------------------------------------------
+
+
+def evaluate_weights(path: Path, overrides: Sequence[str], out: Path) -> dict[str, Any]:
+    """Ask a run's checkpoint, a Hugging Face folder or a GGUF file a suite, in this process.
+
+    Args:
+        overrides: of a cell; its model is found by the weights' own configuration where none is given.
+        out: folder for records and results, in one of the weights' name.
+
+    Raises:
+        ConfigError: a wrong override, or nothing is asked.
+        WeightsError: there are no such weights, or no model of `conf/model` is theirs.
+    """
+    from flanscale.config.compose import Composer, load
+    from flanscale.evaluation.opening import evaluation_name
+    from flanscale.identity import resolve
+    from flanscale.orchestration.steering.retry import changed
+    from flanscale.run_directory import CHECKPOINTS
+    from flanscale.weights.origin import models_of
+    from flanscale.weights.run_model import model_of
+
+    path = path.absolute()
+    if path.parent.name == CHECKPOINTS:
+        run_dir = path.parent.parent
+        config, step = changed(load(run_dir), list(map(parse_override, overrides))), int(path.name)
+        name, source = f"{run_dir.name}-{step}", f"step {step} of {run_dir.name}"
+    else:
+        run_dir, step, name, source = path, None, path.stem, str(path)
+        model = [] if any(text.startswith("model=") for text in overrides) else [f"model={models_of(path)[0]}"]
+        tokenizer = "t5" if (path / "spiece.model").is_file() else "huggingface"
+        given = [*model, f"tokenizer={tokenizer}", "evaluation=none", *overrides, f"init.hf={path}"]
+        config = resolve(Composer().compose([*given, "mixture.count=0", "mixture.contamination=off"]))
+        config.evaluation.context = config.evaluation.context or config.model.max_positions or CONTEXT
+    if not config.evaluation.asks:
+        raise ConfigError("ask what? say it with --suite, e.g. --suite flan or --suite mmlu/cloze,gsm8k")
+    asked = model_of(run_dir, config, step=step)
+    folder = out / safe_name(name) / f"{evaluation_name(config)}-{fingerprint(asked.engine.params)[:8]}"
+    return evaluate(config, asked, folder, source=source)

@@ -12,6 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from flanscale.config.places import group_files
 from flanscale.errors import WeightsError
 from flanscale.pipeline.settling import settled_tokenizer
 from flanscale.run_directory import find_run
@@ -56,6 +59,26 @@ def settle_start(config: RunConfig, planned: RunConfig | None = None) -> None:
         _check_run(config, other)
         config.init.run = str(directory.resolve())
         config.fingerprints["init"] = f"run {directory.name.split('-')[0]}"
+
+
+def models_of(path: Path) -> list[str]:
+    """The choices of `conf/model` that weights are of, by their configuration.
+
+    Raises:
+        WeightsError: there are no such weights, or none of the models is theirs.
+    """
+    open_source(str(path))
+    found = []
+    for name, file in group_files("model").items():
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        try:
+            _inspect(str(path), json.dumps(asdict(ModelConfig(**values))))
+        except (WeightsError, TypeError):
+            continue
+        found.append(name)
+    if not found:
+        raise WeightsError(f"{path}: no model of conf/model has its configuration; say which it is like with model=")
+    return found
 
 
 def check_ids(config: RunConfig) -> None:

@@ -26,7 +26,11 @@ log = logging.getLogger(__name__)
 
 
 def model_of(
-    run_dir: Path, config: RunConfig, mesh: Mesh | None = None, between: Callable[[], None] = lambda: None
+    run_dir: Path,
+    config: RunConfig,
+    mesh: Mesh | None = None,
+    between: Callable[[], None] = lambda: None,
+    step: int | None = None,
 ) -> TrainedModel:
     """The language model that a run stands for.
 
@@ -34,6 +38,7 @@ def model_of(
         config: the run's, perhaps with another evaluation, mesh or precision.
         mesh: the devices that hold it; None: one.
         between: see `Engine`.
+        step: of the checkpoint; None: that which the run stands for.
 
     Raises:
         ConfigError: its vocabulary or checkpoint is damaged.
@@ -42,12 +47,17 @@ def model_of(
     enable_compilation_cache(Path(config.paths.cache).expanduser() / "compiled")
     tokenizer = load_tokenizer(config.tokenizer)
     model = build_model(config.model, embedding_rows(config.model, tokenizer), config.trainer.precision)
-    params = params_of(run_dir, config, model, mesh)
+    params = params_of(run_dir, config, model, mesh, step)
     return TrainedModel(Engine(model, params, config.evaluation.batch_size, between), tokenizer, context_of(config))
 
 
-def params_of(run_dir: Path, config: RunConfig, model: Model, mesh: Mesh | None = None) -> Params:
+def params_of(
+    run_dir: Path, config: RunConfig, model: Model, mesh: Mesh | None = None, step: int | None = None
+) -> Params:
     """The parameters that a run stands for, on a mesh or one device: trained, or those that it started from.
+
+    Args:
+        step: of another checkpoint of it.
 
     Raises:
         WeightsError: it has no checkpoint.
@@ -55,6 +65,8 @@ def params_of(run_dir: Path, config: RunConfig, model: Model, mesh: Mesh | None 
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     places = parameter_shardings(mesh or build_mesh(MeshConfig()), shapes, model.config.kv_heads)
     abstract = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, places)
+    if step is not None:
+        return read_params(run_dir / CHECKPOINTS, step, abstract)
     if config.trainer.steps:
         step = saved_step(run_dir)
         if config.trainer.select == "last" and step < config.trainer.steps:

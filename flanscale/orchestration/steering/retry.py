@@ -79,7 +79,7 @@ def make_retry(cells: Sequence[Seen], overrides: Sequence[str]) -> Retry:
         again.append(cell)
         key = (str(cell.ledger.path), composed.config.cluster.name)
         made.setdefault(key, (cell.ledger, []))[1].append(composed)
-    plans = [(ledger, _plan(ledger, found, overrides)) for ledger, found in made.values()]
+    plans = [(ledger, part_of(ledger, found, overrides)) for ledger, found in made.values()]
     return Retry(tuple(plans), tuple(again), tuple(left))
 
 
@@ -147,21 +147,28 @@ def _change(text: str) -> tuple[str, Any]:
 def _compose(cell: Seen, changes: Sequence[tuple[str, Any]], chosen: Iterable[str]) -> Cell | None:
     """The cell as its run directory keeps it, with the changes; None when this version has no such cell."""
     kept = load(cell.directory)
-    if identity.identity(kept) != cell.entry.id:
+    trained, _, evaluation = cell.entry.id.partition(".")
+    if identity.identity(kept) != trained:
         return None
-    run = _changed(kept, changes)
+    run = changed(kept, changes)
     if _moved(changes):
         run = identity.resolve(run)
-        if identity.identity(run) != cell.entry.id:
+        if identity.identity(run) != trained:
             told = " ".join(f"{key}={value}" for key, value in changes)
             raise ConfigError(f"{told}: other content than {cell.entry.run} was planned with")
     places = {"runs": str(cell.ledger.runs), "studies": str(cell.ledger.path.parent)}
     run.paths = replace(run.paths, **places)  # wherever this is typed
     parents = tuple(parent for parent in cell.entry.parents if parent in chosen)
-    return Cell(cell.entry.id, cell.entry.run, run, cost_of(run), parents)
+    cost = replace(cost_of(run), steps=cell.entry.steps, flops=cell.entry.flops)
+    return Cell(cell.entry.id, cell.entry.run, run, cost, parents, asks=trained if evaluation else None)
 
 
-def _changed(kept: RunConfig, changes: Sequence[tuple[str, Any]]) -> RunConfig:
+def changed(kept: RunConfig, changes: Sequence[tuple[str, Any]]) -> RunConfig:
+    """A run's configuration with other values of some keys and groups, and the resources that follow from them.
+
+    Raises:
+        ConfigError: they make no cell that can be run.
+    """
     chosen = {key: value for key, value in changes if key in GROUPS}
     composed = Composer().compose([f"{key}={value}" for key, value in chosen.items()])
     run = replace(kept, **{key: getattr(composed, key) for key in chosen})
@@ -174,10 +181,10 @@ def _changed(kept: RunConfig, changes: Sequence[tuple[str, Any]]) -> RunConfig:
     document = OmegaConf.structured(run)
     for key, value in typed.items():
         assign(document, key, value)
-    changed = checked(document)
-    changed.cluster = _with_threads(run.cluster, changed.cluster)
-    changed.cluster = resources_of(changed)
-    return changed
+    other = checked(document)
+    other.cluster = _with_threads(run.cluster, other.cluster)
+    other.cluster = resources_of(other)
+    return other
 
 
 def _with_threads(before: ClusterConfig, now: ClusterConfig) -> ClusterConfig:
@@ -185,7 +192,7 @@ def _with_threads(before: ClusterConfig, now: ClusterConfig) -> ClusterConfig:
     return replace(now, environment=now.environment | following(now.environment, before.cpus, now.cpus))
 
 
-def _plan(ledger: Ledger, cells: Sequence[Cell], overrides: Sequence[str]) -> Plan:
+def part_of(ledger: Ledger, cells: Sequence[Cell], overrides: Sequence[str]) -> Plan:
     """The cells as a part of their study."""
     ids = {cell.id for cell in cells}
     axes: Mapping[str, tuple[Any, ...]] = {axis: tuple(values) for axis, values in ledger.axes.items()}
