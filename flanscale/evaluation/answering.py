@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from flanscale.evaluation.protocol import LanguageModel
 from flanscale.evaluation.records import Record
 from flanscale.evaluation.suites import Line, Suite
 from flanscale.run_directory.evaluations import append_records, close_records, read_records
+
+SAID_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +79,15 @@ def _asked(
             log.info("%s: %s", line.name, note)
         if found:
             log.info("%s: %d of %d items are answered already", line.name, len(found), len(items))
+        due = time.monotonic() + SAID_SECONDS
         for batch in ask(line, model, suite.sampling, done=frozenset(found), contaminated=contaminated):
             new = [record for record in batch if record.key not in found]
             found |= {record.key: record for record in new}
             if writes:
                 append_records(folder, line.name, [record.line() for record in new])
-            log.info("%s: %d of %d items", line.name, len(found), len(items))
+            if len(found) == len(items) or time.monotonic() > due:
+                log.info("%s: %d of %d items", line.name, len(found), len(items))
+                due = time.monotonic() + SAID_SECONDS
             reached(len(found))
         if writes:
             close_records(folder, line.name, [found[item.key].line() for item in items])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
-from flanscale.errors import UserError, one_line
+from flanscale.errors import DataError, one_line
 from flanscale.evaluation.item import Ask, Asked, Benchmark, Item, Setting
 from flanscale.evaluation.paired import subset
 from flanscale.evaluation.protocol import Sampling
@@ -84,7 +84,7 @@ def open_suite(
             benchmark = open_benchmark(ask.benchmark)
             setting = benchmark.setting(ask)
             asked = benchmark.asked(ask)
-        except UserError as error:
+        except DataError as error:
             faults.append(f"{text}: {one_line(error)}")
             continue
         if items is not None:

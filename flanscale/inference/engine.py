@@ -19,7 +19,7 @@ from flanscale.models.attend import positions_step
 from flanscale.models.sharding import row_shards
 
 TOKENS_AT_ONCE = {"cpu": 512}
-ELSEWHERE = 4096
+ELSEWHERE = 2048
 WIDTHS = 32
 
 

@@ -15,7 +15,7 @@ import numpy as np
 CHUNK = 128
 """Tokens of a prefix that are read at a time: what the last chunk lacks is padding."""
 OVERHEAD = 256
-"""Tokens that could be read in the time that it takes to start one more program."""
+"""Tokens that could be read in the time that a prefix of its own costs besides reading it."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,10 @@ class Group:
     members: tuple[int, ...]
 
 
-def groups(prompts: Sequence[Sequence[int]]) -> list[Group]:
+def groups(prompts: Sequence[Sequence[int]], overhead: int = OVERHEAD) -> list[Group]:
     """A partition of the prompts, none of which is empty, in an order that their tokens alone decide.
+
+    A prefix that is shared must save `overhead` tokens.
 
     Of the prompts in the order of their tokens, those with the longest common prefixes are joined first; whether a run
     shares its own prefix or leaves that to its parts is decided by what either saves.
@@ -47,7 +49,7 @@ def groups(prompts: Sequence[Sequence[int]]) -> list[Group]:
             break
         left, right = starts[cut], cut + 1
         end = ends[right]
-        apart, together = best[left] + best[right], saved(length, end - left)
+        apart, together = best[left] + best[right], saved(length, end - left) - overhead
         ends[left], starts[end - 1] = end, left
         best[left] = max(apart, together)
         shares[left] = [(left, end, length)] if together > apart else shares[left] + shares[right]
@@ -62,7 +64,7 @@ def groups(prompts: Sequence[Sequence[int]]) -> list[Group]:
 
 def saved(length: int, count: int) -> int:
     """How many tokens need not be read where so many prompts share a prefix of that length."""
-    return count * length - -(-length // CHUNK) * CHUNK - OVERHEAD
+    return count * length - -(-length // CHUNK) * CHUNK
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from flanscale.inference import programs
 from flanscale.inference.batching import fill, narrowest, widths
 from flanscale.inference.engine import Engine, fetched
-from flanscale.inference.prefixes import CHUNK, Group, groups
+from flanscale.inference.prefixes import CHUNK, OVERHEAD, Group, groups
 from flanscale.models.parts import NOTHING, Part, Spots
 
 PIECE = 16
@@ -190,7 +190,8 @@ def _jobs(engine: Engine, asked: Sequence[Continuations]) -> tuple[list[_Job], _
         found = [Group(0, tuple(range(len(asked))))]
         most = max(engine.tokens_at_once, *(_needs(len(one.context), one.options)[0] for one in asked))
     else:
-        found, most = groups([one.context for one in asked]), engine.tokens_at_once
+        most = engine.tokens_at_once
+        found = groups([one.context for one in asked], OVERHEAD + most // 2)  # the last row of each is half empty
         most = max(most, *(_needs(1, each)[0] for each in options))
         found = [part for group in found for part in _fitting(group, asked, most)]
     needs = {i: _needs(len(asked[i].context) - g.length, options[i]) for g in found for i in g.members}
