@@ -95,7 +95,7 @@ def test_what_cannot_be_asked_is_a_fault_and_the_rest_goes_on() -> None:
 
 
 def test_a_setting_that_there_is_not_is_the_users_mistake() -> None:
-    with pytest.raises(ConfigError, match=r"bench has no setting 'letter' \(did you mean letters\?\); it has direct, le"):
+    with pytest.raises(ConfigError, match=r"bench has no setting 'letter' \(did you mean letters\?\); it has di"):
         suite("bench/letter")
     with pytest.raises(ConfigError, match="bench has no split 'dev'; it has test, val"):
         suite("bench/letters-dev")

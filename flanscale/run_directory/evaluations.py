@@ -70,12 +70,19 @@ def read_records(folder: Path, line: str) -> tuple[list[dict[str, Any]], bool]:
     whole, growing = _path(folder, line, WHOLE), _path(folder, line, GROWING)
     if whole.exists():
         with damaged_told(whole), gzip.open(whole, "rt", encoding="utf-8") as file:
-            return [dict(json.loads(text)) for text in file], True
+            return [_record(text) for text in file], True
     if not growing.exists():
         return [], False
     complete, _, _ = growing.read_bytes().rpartition(b"\n")
     with damaged_told(growing):
-        return [dict(json.loads(text)) for text in complete.splitlines()], False
+        return [_record(text) for text in complete.splitlines()], False
+
+
+def _record(text: str | bytes) -> dict[str, Any]:
+    record = json.loads(text)
+    if not isinstance(record, dict) or "key" not in record:
+        raise ValueError("a line is no record")
+    return record
 
 
 def append_records(folder: Path, line: str, records: Iterable[Mapping[str, Any]]) -> None:
