@@ -94,6 +94,11 @@ class Passage(NamedTuple):
     context: str
     answers: tuple[str, ...]
 
+    @property
+    def key(self) -> str:
+        """Its language and, without that once more, its id."""
+        return f"{self.language}/{self.id.removeprefix(f'{self.language}-')}"
+
 
 class WordProblem(NamedTuple):
     """One problem of GSM8K, with its worked solution, in which calculations stand in << >>."""

@@ -30,7 +30,7 @@ class BenchmarkText:
 
     benchmark: str
     item: str
-    """Split or file, then the place counted from nought or the source's own id: test/anatomy/7."""
+    """The key by which the benchmark asks it, as far as it does: test/anatomy/7."""
     piece: str
     """What of the item it is: question, option, context, solution, instruction, input, output, sentence or text."""
     text: str
@@ -99,11 +99,10 @@ def _mgsm(folder: Path) -> Iterator[BenchmarkText]:
 def _tydiqa(folder: Path) -> Iterator[BenchmarkText]:
     contexts = set()
     for row in files.tydiqa(folder, "dev"):
-        item = f"dev/{row.id}"
-        yield BenchmarkText("tydiqa", item, "question", row.question, row.answers)
+        yield BenchmarkText("tydiqa", row.key, "question", row.question, row.answers)
         if row.context not in contexts:
             contexts.add(row.context)
-            yield BenchmarkText("tydiqa", item, "context", row.context)
+            yield BenchmarkText("tydiqa", row.key, "context", row.context)
 
 
 def _gsm8k(folder: Path) -> Iterator[BenchmarkText]:
@@ -114,10 +113,11 @@ def _gsm8k(folder: Path) -> Iterator[BenchmarkText]:
 
 def _open_ended(folder: Path) -> Iterator[BenchmarkText]:
     for row in files.open_ended(folder):
-        yield BenchmarkText("open_ended", row.id, "instruction", row.instruction)
-        for asked, output in row.instances:
-            yield BenchmarkText("open_ended", row.id, "input", asked)
-            yield BenchmarkText("open_ended", row.id, "output", output)
+        for number, (asked, output) in enumerate(row.instances):
+            item = f"{row.id}/{number}"
+            yield BenchmarkText("open_ended", item, "instruction", row.instruction)
+            yield BenchmarkText("open_ended", item, "input", asked)
+            yield BenchmarkText("open_ended", item, "output", output)
 
 
 def _own(path: Path) -> Iterator[BenchmarkText]:

@@ -88,9 +88,8 @@ def _is_plain(one: files.Passage) -> bool:
 
 
 def _item(one: files.Passage, shots: tuple[str, ...]) -> Item:
-    key = f"{one.language}/{one.id.removeprefix(f'{one.language}-')}"
     passage = hashlib.sha256(one.context.encode()).hexdigest()[:16]
-    return Item(key, one.language, Prompt("", shots, _asked(one)), one.answers, cluster=f"{one.language}/{passage}")
+    return Item(one.key, one.language, Prompt("", shots, _asked(one)), one.answers, cluster=f"{one.language}/{passage}")
 
 
 def _asked(one: files.Passage) -> str:
