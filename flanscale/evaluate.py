@@ -164,8 +164,8 @@ def _leave_if(asked_to_stop: Callable[[], bool]) -> None:
 # --- of weights that are no run ---------------------------------------------------------------------------------------
 
 
-def evaluate_weights(path: Path, overrides: Sequence[str], out: Path) -> dict[str, Any]:
-    """Ask a run's checkpoint, a Hugging Face folder or a GGUF file a suite, in this process.
+def evaluate_weights(path: Path, overrides: Sequence[str], out: Path) -> tuple[dict[str, Any], Path]:
+    """Ask a run's checkpoint, a Hugging Face folder or a GGUF file a suite here: the document and its folder.
 
     Args:
         overrides: of a cell; its model is found by the weights' own configuration where none is given.
@@ -199,4 +199,4 @@ def evaluate_weights(path: Path, overrides: Sequence[str], out: Path) -> dict[st
         raise ConfigError("ask what? say it with --suite, e.g. --suite flan or --suite mmlu/cloze,gsm8k")
     asked = model_of(run_dir, config, step=step)
     folder = out / safe_name(name) / f"{evaluation_name(config)}-{fingerprint(asked.engine.params)[:8]}"
-    return evaluate(config, asked, folder, source=source)
+    return evaluate(config, asked, folder, source=source), folder

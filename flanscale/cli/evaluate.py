@@ -20,9 +20,9 @@ Out = Annotated[Path, typer.Option(help="folder for what is asked of weights tha
 
 def evaluate(
     names: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="STUDY|RUN|CHECKPOINT|WEIGHTS|KEY=VALUE",
+            metavar="[STUDY|RUN|CHECKPOINT|WEIGHTS|KEY=VALUE]...",
             help="launched studies or runs; or a checkpoint's folder, a Hugging Face folder, a GGUF file; then"
             " overrides of evaluation, cluster and data",
             show_default=False,
@@ -40,6 +40,19 @@ def evaluate(
         bool | None, typer.Option("--wait/--no-wait", help="follow to the end; by default here, but not on Slurm")
     ] = None,
     out: Out = Path("evaluations"),
+    outputs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl", help='score what another program answered: lines of "key" or "question", and "output"'
+        ),
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(metavar="LINE", help="with --outputs: what was asked, e.g. bbh/direct")
+    ] = None,
+    detect: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", min=0, help="how many items would tell two of the models so far apart"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Ask models a suite of benchmarks; of runs, those that have ended, without training anything.
@@ -48,20 +61,29 @@ def evaluate(
     """
     from flanscale.orchestration.steering.evaluating import suite_overrides
 
-    overrides = [*(suite_overrides(suite) if suite else []), *(name for name in names if "=" in name)]
-    named = [name for name in names if "=" not in name]
+    typed = names or []
+    overrides = [*(suite_overrides(suite) if suite else []), *(name for name in typed if "=" in name)]
+    named = [name for name in typed if "=" not in name]
     weights = [name for name in named if _is_weights(Path(name).expanduser())]
     runs = [name for name in named if name not in weights]
-    if not weights and not runs:
-        raise ConfigError("evaluate what? a study, a run, or weights")
+    if (outputs is None) != (benchmark is None) or (outputs and named):
+        raise ConfigError("--outputs FILE --benchmark LINE go together, and name no run or weights")
+    if not named and outputs is None:
+        raise ConfigError("evaluate what? a study, a run, weights, or --outputs of another program")
     results: dict[str, Any] = {}
-    code = _runs(runs, names, suite, overrides, wait, results, as_json) if runs else 0
+    folders: list[Path] = []
+    code = _runs(runs, typed, suite, overrides, wait, results, folders, as_json) if runs else 0
     for name in weights:
-        results[name] = _weights(Path(name).expanduser(), overrides, out)
+        results[name], folder = _weights(Path(name).expanduser(), overrides, out)
+        folders.append(folder)
+    if outputs is not None and benchmark is not None:
+        results[outputs.name] = _outputs(outputs, benchmark, overrides, out)
     if as_json:
         print(json.dumps(results, allow_nan=False))
     else:
         _show(results)
+    if detect is not None:
+        _detect(folders, detect)
     raise typer.Exit(code)
 
 
@@ -79,6 +101,7 @@ def _runs(
     overrides: Sequence[str],
     wait: bool | None,
     results: dict[str, Any],
+    folders: list[Path],
     as_json: bool,
 ) -> int:
     from rich.console import Console
@@ -100,14 +123,40 @@ def _runs(
     for folder in asking.folders:
         if (result := read_result(folder)) is not None:
             results[run_of_evaluation(folder).name] = result
+            folders.append(folder)
     return code
 
 
-def _weights(path: Path, overrides: Sequence[str], out: Path) -> dict[str, Any]:
+def _weights(path: Path, overrides: Sequence[str], out: Path) -> tuple[dict[str, Any], Path]:
     from flanscale.evaluate import evaluate_weights  # JAX comes in here
 
     logging.basicConfig(level=logging.INFO, format="flanscale: %(message)s", stream=sys.stderr)
     return evaluate_weights(path, overrides, out)
+
+
+def _outputs(path: Path, line: str, overrides: Sequence[str], out: Path) -> dict[str, Any]:
+    from flanscale.config.compose import Composer
+    from flanscale.evaluation.opening import suite_of
+    from flanscale.evaluation.recorded import score_recorded
+
+    given = ["evaluation=none", *overrides, "evaluation.suite=outputs", f"evaluation.asks=[{line}]"]
+    suite = suite_of(Composer().compose([*given, "mixture.count=0"]))
+    if suite.faults:
+        raise ConfigError(suite.faults[0])
+    return score_recorded(path, suite, out)
+
+
+def _detect(folders: Sequence[Path], points: float) -> None:
+    """Says it line by line."""
+    from flanscale.evaluation.needed import needed, records_of
+
+    for enough in needed(*records_of(folders), points):
+        found = enough.needed
+        told = f"{found.total:,} items" if found.enough else f"more than the {enough.here:,} items here"
+        print(
+            f"{enough.line}: {points:g} points take {told} ({found.formula:,} by the formula);"
+            f" the {enough.here:,} here tell {found.detectable:.2f} points apart, 80 % of the time at the 5 % level"
+        )
 
 
 def _show(results: dict[str, Any]) -> None:

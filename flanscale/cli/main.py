@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flanscale.cli import ask, completion, evaluate, fetch, keep, prepare, steer, tasks, watch
+from flanscale.cli import ask, completion, evaluate, fetch, keep, prefer, prepare, steer, tasks, watch
 from flanscale.errors import ending_in_one_line
 
 app = typer.Typer(
@@ -25,7 +25,8 @@ app.add_typer(tasks.app, name="tasks")
 for verb in (
     *(keep.export, keep.rerun, keep.sync, keep.doctor),
     *(steer.retry, steer.cancel, steer.prune),
-    *(watch.status, watch.show, watch.logs, ask.generate, evaluate.evaluate),
+    *(watch.status, watch.show, watch.logs, ask.generate),
+    *(evaluate.evaluate, prefer.sheet, prefer.preferences),
 ):
     app.command()(verb)
 

@@ -120,6 +120,11 @@ def _judged(one: _Fitted, setting: Setting, texts: Sequence[Written], contaminat
     return _record(one, status, contaminated, answer=answer, scores=scores, samples=samples)
 
 
+def judged(setting: Setting, item: Item, texts: Sequence[Written]) -> Record:
+    """The record of texts that were written behind the whole prompt of an item."""
+    return _judged(_Fitted(item, len(item.prompt.shots), 0, fits=True), setting, texts, ())
+
+
 def points(setting: Setting, answer: str | None, references: Sequence[str]) -> dict[str, float]:
     """What an answer is worth under each metric; nothing where no reference says so."""
     if not references:

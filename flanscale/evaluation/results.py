@@ -58,11 +58,12 @@ def average_of(suite: Suite, scores: Sequence[Score]) -> Average | None:
 
 
 def result_of(
-    suite: Suite, answered: Sequence[Answered], model: LanguageModel, about: Mapping[str, Any]
+    suite: Suite, answered: Sequence[Answered], model: LanguageModel | None, about: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The document, a JSON object.
 
     Args:
+        model: which was asked; None where its vocabulary is not known.
         about: whose answers these are: the fingerprint of the weights, where they come from, the engine's precision.
     """
     scores = scores_of(answered)
@@ -79,7 +80,7 @@ def result_of(
     }
 
 
-def _line(one: Answered, scores: Sequence[Score], model: LanguageModel) -> dict[str, Any]:
+def _line(one: Answered, scores: Sequence[Score], model: LanguageModel | None) -> dict[str, Any]:
     line, asked = one.line, one.line.asked
     own = [
         s
@@ -167,23 +168,28 @@ def _of_options(one: Answered) -> dict[str, Any]:
     }
 
 
-def _of_texts(one: Answered, model: LanguageModel) -> dict[str, Any]:
+def _of_texts(one: Answered, model: LanguageModel | None) -> dict[str, Any]:
     """Of lines that are answered in words: what the vocabulary can write at all, and votes of fewer samples."""
     setting, items = one.line.setting, one.line.asked.items
     if setting.extract is None or not setting.metrics or not any(item.references for item in items):
         return {}
-    texts = list(dict.fromkeys(text for item in items for text in item.references))
-    spelled = dict(zip(texts, model.spelled(texts), strict=True))
-    most = ceiling(items, lambda text: spelled[text], METRICS[setting.metrics[0]])
-    if most.warning:
-        log.warning("%s: %s", one.line.name, most.warning)
-    found: dict[str, Any] = {"ceiling": _finite({"share": most.share, "subtasks": dict(most.by_subtask)})}
+    found: dict[str, Any] = {} if model is None else {"ceiling": _ceiling(one, model)}
     if one.line.ask.samples > 1:
         by_key = {item.key: item for item in items}
         found["votes"] = [
             _estimate(own) for own in curve(one.records, lambda record, text: _worth(by_key, record, text, one))
         ]
     return found
+
+
+def _ceiling(one: Answered, model: LanguageModel) -> dict[str, Any]:
+    items = one.line.asked.items
+    texts = list(dict.fromkeys(text for item in items for text in item.references))
+    spelled = dict(zip(texts, model.spelled(texts), strict=True))
+    most = ceiling(items, lambda text: spelled[text], METRICS[one.line.setting.metrics[0]])
+    if most.warning:
+        log.warning("%s: %s", one.line.name, most.warning)
+    return _finite({"share": most.share, "subtasks": dict(most.by_subtask)})
 
 
 def _worth(items: Mapping[str, Item], record: Record, answer: str, one: Answered) -> float:
