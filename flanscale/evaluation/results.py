@@ -74,7 +74,9 @@ def result_of(
         "fingerprint": suite.fingerprint,
         "sampling": asdict(suite.sampling),
         **about,
-        "average": None if mean is None else {"name": mean.name, **_finite(asdict(mean))},
+        "average": None
+        if mean is None
+        else {"name": mean.name, **_finite(asdict(mean)), "members": list(mean.members)},
         "lines": [_line(one, scores, model) for one in answered],
         "faults": list(suite.faults),
     }
