@@ -7,11 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-COMPILED = 1 << 15
-"""Tokens that could be read in the time that it takes to compile one more program."""
 
-
-def widths(lengths: Sequence[int], most: int, step: int = 16, each: int = COMPILED) -> list[int]:
+def widths(lengths: Sequence[int], most: int, step: int = 16, each: int = 0) -> list[int]:
     """At most so many widths, multiples of `step` and ascending, that pad these lengths least where each goes into the
     narrowest that holds it; one more width must save at least `each` tokens.
 

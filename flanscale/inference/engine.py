@@ -21,6 +21,9 @@ from flanscale.models.sharding import row_shards
 TOKENS_AT_ONCE = {"cpu": 512}
 ELSEWHERE = 2048
 WIDTHS = 32
+COMPILING = {"cpu": 1e11}
+"""Operations that could be done in the time that one more program takes to compile: seconds × operations a second."""
+COMPILING_ELSEWHERE = 1e15
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,17 @@ class Engine:
     @property
     def tokens_at_once(self) -> int:
         """As many tokens as one device is busy enough with."""
-        device = next(iter(jax.tree.leaves(self.params)[0].devices()))
-        return TOKENS_AT_ONCE.get(device.platform, ELSEWHERE)
+        return TOKENS_AT_ONCE.get(self._platform, ELSEWHERE)
+
+    @property
+    def compiling(self) -> int:
+        """Tokens that all devices could read in the time that one more program takes to compile."""
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        return int(self.shards * COMPILING.get(self._platform, COMPILING_ELSEWHERE) / parameters)
+
+    @property
+    def _platform(self) -> str:
+        return next(iter(jax.tree.leaves(self.params)[0].devices())).platform
 
     @property
     def step(self) -> int:

@@ -6,10 +6,10 @@ read once, in front of all rows of its group. The vocabulary is projected where 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,8 +22,8 @@ from flanscale.models.parts import NOTHING, Part, Spots
 
 PIECE = 16
 """Rows that share a prefix on one of several devices; others read it again."""
-STEP = 32
-"""Widths of rows that are tried are so many tokens apart."""
+ATTENDED = 6
+"""Times a model's width: at so many positions a token looks in the time that all products of a layer take it."""
 SLACK = 1.1
 """How much more room for scored positions a row has than rows need on average."""
 
@@ -64,13 +64,17 @@ def score(engine: Engine, asked: Sequence[Continuations], done: Container[int] =
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Room:
+class _Room(NamedTuple):
     """How much a row holds: tokens, positions with logits, and scored tokens."""
 
     tokens: int
     logits: int
     scored: int
+
+    @property
+    def half(self) -> _Room:
+        """For what is left of a group."""
+        return _Room(*(_rounded(each / 2, 16) for each in self))
 
 
 @dataclass
@@ -135,14 +139,6 @@ def _room(needs: Sequence[tuple[int, int, int]], most: int) -> _Room:
     return _Room(tokens, logits, scored)
 
 
-def _width(tokens: Sequence[int], most: int) -> int:
-    """The width of rows, between half of `most` and all of it, that leaves groups of so many tokens least padding."""
-    return min(
-        range(most, most // 2, -STEP),
-        key=lambda width: sum(-(-count // width) * (width + STEP) for count in tokens),
-    )
-
-
 def _rounded(count: float, step: int) -> int:
     return -(-int(np.ceil(count)) // step) * step
 
@@ -152,66 +148,109 @@ def _rounded(count: float, step: int) -> int:
 
 @dataclass(frozen=True)
 class _Job:
-    """Rows behind one prefix, for one device."""
+    """Rows behind one prefix, for one device: the places of the contexts in each."""
 
-    prefix: np.ndarray
+    prefix: Sequence[int]
     capacity: int
-    rows: list[_Row]
+    rows: list[list[int]]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """All jobs, those behind prefixes of like capacity next to each other, and the rooms that rows may have."""
+
+    jobs: list[_Job]
+    rooms: tuple[_Room, ...]  # ascending
+    needs: Mapping[int, tuple[int, int, int]]  # of each context
+
+    def room(self, rows: Sequence[list[int]]) -> _Room:
+        """The least that holds each of the rows."""
+        for room in self.rooms[:-1]:
+            taken = [np.sum([self.needs[place] for place in row], axis=0) for row in rows if row]
+            if all((own <= room).all() for own in taken):
+                return room
+        return self.rooms[-1]
 
 
 def _behind_prefixes(
     engine: Engine, asked: Sequence[Continuations], done: Container[int]
 ) -> Iterator[tuple[list[_Row], tuple]]:
     model, shards = engine.model, engine.shards
-    jobs, room = _jobs(engine, asked)
-    idle = _Row.empty(room)
-    for capacity, alike in groupby(jobs, key=lambda job: job.capacity):
+    layout = _laid_out(engine, asked)
+    for capacity, alike in groupby(layout.jobs, key=lambda job: job.capacity):
         same = list(alike)
         for start in range(0, len(same), shards):
             batch = same[start : start + shards]
             past: tuple[Part, ...] | None = None
             for number in range(max(len(job.rows) for job in batch)):
-                rows = [job.rows[number] if number < len(job.rows) else idle for job in batch]
-                rows += [idle] * (shards - len(rows))
-                if all(place in done for row in rows for place in row.members):
+                members = [job.rows[number] if number < len(job.rows) else [] for job in batch]
+                if all(place in done for row in members for place in row):
                     continue
                 engine.between()
                 past = _prefixes(engine, [job.prefix for job in batch], capacity) if past is None else past
-                placed = engine.put(_arrays(rows, model.config.prefix_lm))
+                room = layout.room(members)
+                lengths = [len(job.prefix) for job in batch]
+                rows = [_row(room, row, behind, asked) for row, behind in zip(members, lengths, strict=True)]
+                rows += [_Row.empty(room)] * (shards - len(rows))
                 with engine.in_mesh():
-                    tokens, spots, wanted = placed
+                    tokens, spots, wanted = engine.put(_arrays(rows, model.config.prefix_lm))
                     yield rows, programs.score(model, engine.params, tokens, spots, past, wanted)
 
 
-def _jobs(engine: Engine, asked: Sequence[Continuations]) -> tuple[list[_Job], _Room]:
-    """All rows, those behind prefixes of like capacity next to each other."""
+def _row(room: _Room, members: Sequence[int], behind: int, asked: Sequence[Continuations]) -> _Row:
+    row = _Row.empty(room)
+    for place in members:
+        row.add(place, asked[place].context[behind:], behind, asked[place].options)
+    return row
+
+
+def _laid_out(engine: Engine, asked: Sequence[Continuations]) -> _Layout:
     options = [one.options for one in asked]
     if engine.model.config.prefix_lm:  # whose prompts see themselves whole
         found = [Group(0, tuple(range(len(asked))))]
         most = max(engine.tokens_at_once, *(_needs(len(one.context), one.options)[0] for one in asked))
     else:
         most = engine.tokens_at_once
-        found = groups([one.context for one in asked], OVERHEAD + most // 2)  # the last row of each is half empty
+        found = groups([one.context for one in asked], OVERHEAD + most // 4)  # half of its last, narrow row is empty
         most = max(most, *(_needs(1, each)[0] for each in options))
         found = [part for group in found for part in _fitting(group, asked, most)]
     needs = {i: _needs(len(asked[i].context) - g.length, options[i]) for g in found for i in g.members}
-    room = _room(list(needs.values()), _width([sum(needs[i][0] for i in g.members) for g in found], most))
+    room, bins = _binned(found, needs, most, ATTENDED * engine.model.config.d_model)
     lengths = [_rounded(group.length, CHUNK) for group in found if group.length]
-    capacities = widths(lengths, 3, CHUNK) if lengths else []
+    capacities = widths(lengths, 3, CHUNK, engine.compiling) if lengths else []
     jobs = []
-    for group in found:
-        rows = []
-        for members in fill([needs[i] for i in group.members], (room.tokens, room.logits, room.scored)):
-            row = _Row.empty(room)
-            for member in members:
-                place = group.members[member]
-                row.add(place, asked[place].context[group.length :], group.length, options[place])
-            rows.append(row)
-        prefix = np.asarray(asked[group.members[0]].context[: group.length], np.int32)
+    for group, own in zip(found, bins, strict=True):
+        rows = [[group.members[member] for member in members] for members in own]
+        prefix = asked[group.members[0]].context[: group.length]
         capacity = narrowest(group.length, capacities) if group.length else 0
         size = len(rows) if engine.shards == 1 else PIECE if capacity else 1
         jobs += [_Job(prefix, capacity, rows[start : start + size]) for start in range(0, len(rows), size)]
-    return sorted(jobs, key=lambda job: (job.capacity, -len(job.rows))), room
+    jobs.sort(key=lambda job: (job.capacity, -len(job.rows)))
+    return _Layout(jobs, (room.half, room) if len(jobs) > engine.shards else (room,), needs)
+
+
+def _binned(
+    found: Sequence[Group], needs: Mapping[int, tuple[int, int, int]], most: int, attended: float
+) -> tuple[_Room, list[list[list[int]]]]:
+    """The room for rows of about `most` tokens that costs least, and the rows of each group, by places in it.
+
+    Args:
+        attended: at how many positions a token looks in the time that everything else about it takes.
+    """
+    best: tuple[float, _Room, list[list[list[int]]]] | None = None
+    for width in range(most // 2, 2 * most + 1, most // 4):
+        room = _room(list(needs.values()), width)
+        bins = [fill([needs[i] for i in group.members], room) for group in found]
+        full = room.tokens * (1 + room.tokens / attended)
+        cost = 0.0
+        for group, rows in zip(found, bins, strict=True):
+            for row in rows:
+                taken = np.sum([needs[group.members[member]] for member in row], axis=0)
+                cost += full / 2 if (taken <= room.half).all() else full
+        if best is None or cost < best[0]:
+            best = cost, room, bins
+    assert best
+    return best[1:]
 
 
 def _fitting(group: Group, asked: Sequence[Continuations], most: int) -> list[Group]:
@@ -227,14 +266,15 @@ def _fitting(group: Group, asked: Sequence[Continuations], most: int) -> list[Gr
     return ([Group(group.length, tuple(fitting))] if fitting else []) + alone
 
 
-def _prefixes(engine: Engine, prefixes: Sequence[np.ndarray], capacity: int) -> tuple[Part, ...]:
+def _prefixes(engine: Engine, prefixes: Sequence[Sequence[int]], capacity: int) -> tuple[Part, ...]:
     """A part with one prefix a device; none where there is no prefix."""
     if capacity == 0:
         return ()
-    return (read_prefixes(engine, [*prefixes, *[prefixes[0][:0]] * (engine.shards - len(prefixes))], capacity),)
+    idle: list[Sequence[int]] = [[]] * (engine.shards - len(prefixes))
+    return (read_prefixes(engine, [*prefixes, *idle], capacity),)
 
 
-def read_prefixes(engine: Engine, prefixes: Sequence[np.ndarray], capacity: int) -> Part:
+def read_prefixes(engine: Engine, prefixes: Sequence[Sequence[int]], capacity: int) -> Part:
     """Prefixes, a row each, a chunk at a time."""
     tokens = np.zeros((len(prefixes), capacity), np.int32)
     positions = np.full(tokens.shape, NOTHING, np.int32)
@@ -287,7 +327,7 @@ def _encoded(
     """Contexts packed into the encoder's rows, behind a start token their options into the decoder's."""
     model = engine.model
     lengths = [len(one.context) for one in asked]
-    wide = [max(width, min(engine.tokens_at_once, sum(lengths))) for width in widths(lengths, 3, 64)]
+    wide = [max(width, min(engine.tokens_at_once, sum(lengths))) for width in widths(lengths, 3, 64, engine.compiling)]
     for width in sorted(set(wide)):
         narrower = max((other for other in wide if other < width), default=0)
         mine = [i for i, length in enumerate(lengths) if narrower < length <= width]
@@ -296,7 +336,7 @@ def _encoded(
         room = _room(needs, int(np.ceil(SLACK * share)))
         bins = fill(
             [(lengths[i], *need) for i, need in zip(mine, needs, strict=True)],
-            (width, room.tokens, room.logits, room.scored),
+            (width, *room),
         )
         at_once = max(1, min(engine.tokens_at_once // width, -(-len(bins) // engine.shards))) * engine.shards
         for start in range(0, len(bins), at_once):

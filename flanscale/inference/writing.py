@@ -25,8 +25,12 @@ from flanscale.models.parts import Part
 
 STRETCH = 16
 """Tokens that are written before the rule is asked again."""
-SLOTS = 4
-"""Groups of prompts in a batch that no group fills alone."""
+SLOTS = (2, 4, 8, 16)
+"""How many groups of prompts may share a batch."""
+WRITTEN = 3
+"""Times as long as reading a token takes writing one, in a batch."""
+SEEN = 4096
+"""Positions that take as long to be looked at as everything else about a token."""
 MOST_SHAPES = 8
 STEP = 32
 """Room for answers comes in multiples of it."""
@@ -73,11 +77,15 @@ def write(
     if not prompts:
         return
     copies = keys.shape[1]
-    for batch in _batches(engine, prompts, max(1, engine.rows // copies)):
+    read: list[list[int]] = []  # what the past holds
+    past: tuple[Part, ...] = ()
+    for batch in _batches(engine, prompts, max(1, engine.rows // copies), limits.max_new_tokens):
         if all(place in done for slot in batch.slots for place in slot.members):
             continue
         engine.between()
-        answers = _written(engine, prompts, batch, limits, drawing, keys)
+        if batch.capacity and (prefixes := _prefixes(batch, prompts)) != read:
+            read, past = prefixes, (read_prefixes(engine, prefixes, batch.capacity),)
+        answers = _written(engine, prompts, batch, past if batch.capacity else (), limits, drawing, keys)
         for place, theirs in answers.items():
             if any(NO_TOKEN in answer.tokens for answer in theirs):
                 raise NonFiniteLogits(
@@ -106,18 +114,35 @@ class _Batch:
         return self.shape, self.capacity, self.width
 
 
-def _batches(engine: Engine, prompts: Sequence[Sequence[int]], together: int) -> list[_Batch]:
-    """All prompts in batches of `together`, of at most `MOST_SHAPES` shapes.
+def _batches(engine: Engine, prompts: Sequence[Sequence[int]], together: int, new: int) -> list[_Batch]:
+    """All prompts in batches of `together`, of at most `MOST_SHAPES` shapes: those that cost least, of many ways.
 
     Groups that fill a batch have it for themselves; what is left of them shares batches, a few prompts in a slot.
+
+    Args:
+        new: tokens of an answer.
     """
     config = engine.model.config
     together = _rounded(min(together, len(prompts)), engine.shards)
-    if config.architecture == "decoder" and not config.prefix_lm:  # whose prompts see themselves whole
-        found = groups(prompts)
-    else:
-        found = [Group(0, tuple(range(len(prompts))))]
-    rows = max(1, together // SLOTS)
+    alone = [Group(0, tuple(range(len(prompts))))]
+    shares = config.architecture == "decoder" and not config.prefix_lm  # whose prompts see themselves whole
+    found = groups(prompts) if shares else alone
+    ways = [
+        _shaped(engine, _planned(some, prompts, together, rows), prompts, wide, capacities)
+        for some, rows in [(alone, 1), *((found, max(1, together // count)) for count in SLOTS if found != alone)]
+        for wide in (4, 3, 2, 1)
+        for capacities in (3, 2, 1)
+    ]
+    few = [batches for batches in ways if len({batch.programs for batch in batches}) <= MOST_SHAPES]
+    return min(few, key=lambda batches: _cost(engine, batches, new))
+
+
+_Planned = tuple[tuple[Group, ...], tuple[int, int]]
+"""Slots of a batch, and its shape."""
+
+
+def _planned(found: Sequence[Group], prompts: Sequence[Sequence[int]], together: int, rows: int) -> list[_Planned]:
+    """Which prompts go together, with so many in a slot of the batches that groups share."""
     whole, slots = [], []
     for group in found:
         members = sorted(group.members, key=lambda i: (-len(prompts[i]), i))
@@ -127,25 +152,39 @@ def _batches(engine: Engine, prompts: Sequence[Sequence[int]], together: int) ->
     slots.sort(key=lambda slot: (-slot.length, -_longest(slot, prompts)))
     count = together // rows
     planned: list[_Planned] = [((group,), (1, together)) for group in whole]
-    planned += [(tuple(slots[i : i + count]), (count, rows)) for i in range(0, len(slots), count)]
-    choices = (_shaped(engine, planned, prompts, finer) for finer in (3, 2, 1))
-    return next(batches for batches in choices if len({batch.programs for batch in batches}) <= MOST_SHAPES)
+    return planned + [(tuple(slots[i : i + count]), (count, rows)) for i in range(0, len(slots), count)]
 
 
-_Planned = tuple[tuple[Group, ...], tuple[int, int]]
-"""Slots of a batch, and its shape."""
-
-
-def _shaped(engine: Engine, planned: Sequence[_Planned], prompts: Sequence[Sequence[int]], finer: int) -> list[_Batch]:
-    """Batches with at most so many widths of prompts, and of prefixes one less."""
+def _shaped(
+    engine: Engine, planned: Sequence[_Planned], prompts: Sequence[Sequence[int]], most: int, most_capacities: int
+) -> list[_Batch]:
+    """Batches with at most so many widths of prompts and of prefixes."""
     own = [max(_longest(slot, prompts) for slot in slots) for slots, _ in planned]
     prefix = [max(slot.length for slot in slots) for slots, _ in planned]
     shared = [length for length in prefix if length]
-    wide, capacities = widths(own, finer, engine.step), widths(shared, max(1, finer - 1), CHUNK) if shared else []
+    wide, capacities = widths(own, most, engine.step), widths(shared, most_capacities, CHUNK) if shared else []
     return [
         _Batch(slots, shape, narrowest(length, capacities) if length else 0, narrowest(longest, wide))
         for (slots, shape), length, longest in zip(planned, prefix, own, strict=True)
     ]
+
+
+def _cost(engine: Engine, batches: Sequence[_Batch], new: int) -> float:
+    """About how many tokens could be read in the time that these batches take."""
+    cost, before = float(engine.compiling * len({batch.programs for batch in batches})), None
+    for batch in batches:
+        slots, rows = batch.shape
+        cost += slots * rows * (batch.width + WRITTEN * new * (1 + (batch.width + batch.capacity) / SEEN))
+        if batch.capacity and (slots > 1 or batch.slots[0].length != before):
+            cost += slots * batch.capacity
+        before = batch.slots[0].length if slots == 1 else None
+    return cost
+
+
+def _prefixes(batch: _Batch, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The prefix of each slot, none of those that are idle."""
+    own = [list(prompts[slot.members[0]][: slot.length]) for slot in batch.slots]
+    return own + [[]] * (batch.shape[0] - len(own))
 
 
 def _longest(slot: Group, prompts: Sequence[Sequence[int]]) -> int:
@@ -156,11 +195,12 @@ def _written(
     engine: Engine,
     prompts: Sequence[Sequence[int]],
     batch: _Batch,
+    past: tuple[Part, ...],
     limits: Limits,
     drawing: Drawing,
     keys: UInt[np.ndarray, "prompts k 2"],
 ) -> dict[int, list[Answer]]:
-    """The answers to one batch."""
+    """The answers to one batch, behind the prefixes of its slots."""
     model, params, copies = engine.model, engine.for_writing, keys.shape[1]
     slots, rows = batch.shape
     tokens = np.zeros((slots * rows, batch.width), np.int32)
@@ -176,11 +216,6 @@ def _written(
     positions = behind + lengths - 1
     if model.config.architecture == "encoder_decoder":  # which writes behind a start token
         last, positions = np.zeros_like(last), np.zeros_like(positions)
-    past: tuple[Part, ...] = ()
-    if batch.capacity:
-        prefixes = [np.asarray(prompts[slot.members[0]][: slot.length], np.int32) for slot in batch.slots]
-        idle = [np.zeros(0, np.int32)] * (slots - len(prefixes))
-        past = (read_prefixes(engine, [*prefixes, *idle], batch.capacity),)
     with engine.in_mesh():
         past = programs.read_prompts(model, params, *engine.put((tokens, lengths, behind)), past)
         each = engine.put(tuple(np.repeat(values, copies) for values in (last, positions, unused)))
