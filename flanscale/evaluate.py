@@ -13,7 +13,7 @@ from typing import Any
 from flanscale.config.overrides import parse_override
 from flanscale.errors import ConfigError, DataError, Preempted
 from flanscale.evaluation.answering import answers
-from flanscale.evaluation.opening import suite_of
+from flanscale.evaluation.opening import check_suite, suite_of
 from flanscale.evaluation.results import result_of
 from flanscale.evaluation.suites import Suite
 from flanscale.inference.language_model import TrainedModel
@@ -59,6 +59,7 @@ def evaluate(
         NonFiniteWeights: the parameters are not numbers.
         NonFiniteLogits: the model gave no token.
     """
+    check_suite(config)
     suite = suite_of(config)
     _check(suite, learned)
     about = {"weights": fingerprint(model.engine.params), "source": source, "precision": model.engine.model.dtype}
@@ -74,8 +75,6 @@ def evaluate(
 
 
 def _check(suite: Suite, learned: Collection[str]) -> None:
-    if not suite.lines:
-        raise DataError("; ".join(suite.faults))
     asked = {item.subtask for line in suite.lines if line.benchmark.in_order for item in line.asked.items}
     if known := sorted(asked & set(learned)):
         raise DataError(f"{len(known)} of the held-out tasks that are asked were learnt, the first of them {known[0]}")

@@ -14,6 +14,7 @@ from typing import Any
 from flanscale import __version__
 from flanscale.config.checks import leaves
 from flanscale.errors import ConfigError, DataError, UserError, one_line
+from flanscale.evaluation.opening import check_suite
 from flanscale.pipeline.settling import settle_vocabulary
 from flanscale.schema import MixtureConfig, ObjectiveConfig, RunConfig
 from flanscale.tasks.settling import settle_data
@@ -68,7 +69,7 @@ def verify(config: RunConfig) -> None:
 
 
 def _settlers(parent: RunConfig | None = None) -> tuple[Callable[[RunConfig], None], ...]:
-    return settle_data, partial(settle_start, planned=parent), _settle_vocabulary
+    return settle_data, partial(settle_start, planned=parent), _settle_vocabulary, check_suite
 
 
 def _settle_vocabulary(config: RunConfig) -> None:

@@ -11,7 +11,8 @@ from answered import record, records
 
 from flanscale.errors import ConfigError
 from flanscale.evaluation.item import Item, Prompt
-from flanscale.evaluation.paired import Difference, difference, difference_of_answers, items_needed, subset
+from flanscale.evaluation.paired import Difference, difference, difference_of_answers, items_needed
+from flanscale.evaluation.suites import subset
 from flanscale.evaluation.records import Record
 
 

@@ -28,7 +28,7 @@ def evaluate(
             show_default=False,
             autocompletion=completion.studies_and_runs,
         ),
-    ],
+    ] = None,
     suite: Annotated[
         str | None,
         typer.Option(

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, replace
 from functools import cache
 
+from flanscale.errors import DataError
 from flanscale.evaluation.benchmarks import FROM_FILES, open_benchmark
 from flanscale.evaluation.benchmarks.held_out import benchmark as held_out
 from flanscale.evaluation.item import Benchmark
@@ -33,6 +34,17 @@ def suite_of(config: RunConfig) -> Suite:
     mixture = {name: getattr(config.mixture, name) for name in ("templates", "exemplars", "skip_bad")}
     sections = [asdict(config.evaluation), asdict(config.collection), asdict(config.data), mixture]
     return _suite(json.dumps([*sections, config.paths.cache]))
+
+
+def check_suite(config: RunConfig) -> None:
+    """See that something can be asked, where anything is to be: before a model is trained that nobody could ask.
+
+    Raises:
+        ConfigError: as `suite_of`.
+        DataError: no line of the suite can be asked here.
+    """
+    if config.evaluation.asks and not (suite := suite_of(config)).lines:
+        raise DataError(f"nothing of the suite {suite.name} can be asked: {'; '.join(suite.faults)}")
 
 
 def evaluation_name(config: RunConfig) -> str:

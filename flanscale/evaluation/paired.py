@@ -1,8 +1,7 @@
-"""Which of two models is better, item by item? And how many items would tell, and which ones are asked first?"""
+"""Which of two models is better, item by item? And how many items would tell?"""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ import numpy as np
 from flanscale.errors import ConfigError
 from flanscale.evaluation.aggregate import mean_of, scored
 from flanscale.evaluation.estimate import Estimate
-from flanscale.evaluation.item import Item
 from flanscale.evaluation.records import Record
 
 
@@ -142,25 +140,6 @@ def items_needed(
         enough=told(most) <= points,
         detectable=told(most),
     )
-
-
-def subset(items: Sequence[Item], per_subtask: int, in_order: bool) -> tuple[Item, ...]:
-    """As many items of each subtask, where it has them, in their order: a smaller subset is part of a larger one.
-
-    They depend on the items' keys alone, so that every model is asked the same ones: drawn by the keys' SHA-256, or the
-    first ones where `in_order`.
-    """
-    ranks: dict[str, list[str]] = {}
-    for item in items:
-        ranks.setdefault(item.subtask, []).append(item.key)
-    if not in_order:
-        ranks = {name: sorted(keys, key=_drawn) for name, keys in ranks.items()}
-    kept = {key for keys in ranks.values() for key in keys[:per_subtask]}
-    return tuple(item for item in items if item.key in kept)
-
-
-def _drawn(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
 
 
 def _variance(values: Sequence[float]) -> float:

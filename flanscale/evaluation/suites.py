@@ -10,7 +10,6 @@ from functools import cached_property
 
 from flanscale.errors import DataError, one_line
 from flanscale.evaluation.item import Ask, Asked, Benchmark, Item, Setting
-from flanscale.evaluation.paired import subset
 from flanscale.evaluation.protocol import Sampling
 
 
@@ -100,3 +99,22 @@ def open_suite(
 def prompt_hash(item: Item) -> str:
     """Sixteen hexadecimal characters over the whole prompt, all shots included, and the options behind it."""
     return hashlib.sha256("\0".join([item.prompt.text(), *item.options]).encode()).hexdigest()[:16]
+
+
+def subset(items: Sequence[Item], per_subtask: int, in_order: bool) -> tuple[Item, ...]:
+    """As many items of each subtask, where it has them, in their order: a smaller subset is part of a larger one.
+
+    They depend on the items' keys alone, so that every model is asked the same ones: drawn by the keys' SHA-256, or the
+    first ones where `in_order`.
+    """
+    ranks: dict[str, list[str]] = {}
+    for item in items:
+        ranks.setdefault(item.subtask, []).append(item.key)
+    if not in_order:
+        ranks = {name: sorted(keys, key=_drawn) for name, keys in ranks.items()}
+    kept = {key for keys in ranks.values() for key in keys[:per_subtask]}
+    return tuple(item for item in items if item.key in kept)
+
+
+def _drawn(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

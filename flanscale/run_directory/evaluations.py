@@ -52,7 +52,7 @@ def check_weights(folder: Path, fingerprint: str, *, writes: bool) -> None:
 
 def evaluations(run_dir: Path) -> list[Path]:
     """The folders of all suites that were asked, by name."""
-    return sorted(path for path in (run_dir / EVALUATIONS).glob("*") if path.is_dir())
+    return sorted(path for path in (run_dir / EVALUATIONS).glob("[!.]*") if path.is_dir())
 
 
 def recorded(folder: Path) -> dict[str, Path]:

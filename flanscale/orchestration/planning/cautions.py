@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flanscale.evaluation.opening import suite_of
 from flanscale.orchestration.planning import memory
 from flanscale.orchestration.planning.plan import Cell, Plan
 from flanscale.pipeline.settling import settled_tokenizer
@@ -19,7 +20,7 @@ def cautions(plan: Plan) -> list[str]:
     if plan.lacking:
         lines.append("a launch refuses until it is; what is done already can only be told with the data")
     else:
-        lines += _unspelt(plan)
+        lines += [*_unspelt(plan), *_unasked(plan)]
     return lines + list(_doubtful_starts(plan))
 
 
@@ -36,6 +37,25 @@ def _unspelt(plan: Plan) -> list[str]:
 
     told = [unspelt_in_store(config, settled_tokenizer(config.tokenizer)) for config in largest.values()]
     return list(dict.fromkeys(line for shares in told if shares and (line := warning(shares, len(shares)))))
+
+
+def _unasked(plan: Plan) -> list[str]:
+    """Lines of suites that cannot be asked here, and benchmarks of which only a part can."""
+    told: dict[str, None] = {}
+    for cell in plan.cells:
+        suite = suite_of(cell.config)
+        told |= dict.fromkeys(f"not asked: {fault}" for fault in suite.faults)
+        for line in suite.lines:
+            if missing := line.asked.missing:
+                here = len({item.subtask for item in line.asked.items})
+                told[
+                    f"{line.name} is asked without {_some(missing)}: {here} of {here + len(missing)} subtasks are here"
+                ] = None
+    return list(told)
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join([*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])])
 
 
 def _doubtful_starts(plan: Plan) -> Iterator[str]:

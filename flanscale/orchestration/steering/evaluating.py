@@ -12,6 +12,7 @@ from flanscale.config.compose import load
 from flanscale.config.overrides import parse_override
 from flanscale.config.places import available
 from flanscale.errors import ConfigError
+from flanscale.evaluation.opening import check_suite
 from flanscale.orchestration.dispatch.launch import launch
 from flanscale.orchestration.planning.cost import cost_of
 from flanscale.orchestration.planning.evaluations import evaluation_of
@@ -93,6 +94,7 @@ def _asked(ledger: Ledger, entry: Entry, changes: Sequence[tuple[str, object]]) 
     config.paths = replace(config.paths, runs=str(ledger.runs), studies=str(ledger.path.parent))
     if not config.evaluation.asks:
         raise ConfigError(f"{entry.run} asks nothing by itself: say what with --suite")
+    check_suite(config)
     return Cell(entry.id, entry.run, config, cost_of(config))
 
 

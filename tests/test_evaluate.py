@@ -1,0 +1,170 @@
+"""A run that has ended is asked any suite, by a job in its directory, and what came of it is in its log."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from flanscale.cli.main import app
+from flanscale.errors import NonFiniteWeights
+from flanscale.inference.weights import fingerprint
+from flanscale.run_directory import evaluations, read_records, read_result, read_rows, read_state
+
+SMALL = ["model=nano", "trainer.steps=4", "trainer.batch_rows=8", "tracker=disabled", "evaluation.items=1"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished run that has been asked its own suite."""
+    from flanscale.config.compose import Composer
+    from flanscale.orchestration.dispatch.reserve import create_run_dir
+    from flanscale.orchestration.planning.plan import make_cell
+    from flanscale.orchestration.running.job import start
+
+    folder = tmp_path_factory.mktemp("evaluated")
+    places = [f"paths.{name}={folder / name}" for name in ("runs", "studies", "reports")]
+    cell = make_cell(Composer(), [*SMALL, *places, "mixture.count=9"])
+    start(str(create_run_dir(cell.config)))
+    return folder
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, in which one works."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def typed(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        app([*arguments], standalone_mode=True)
+    return int(ended.value.code or 0)
+
+
+def the_run(home: Path) -> Path:
+    (run,) = (home / "runs").iterdir() if not (home / "runs" / ".lease").exists() else [
+        path for path in (home / "runs").iterdir() if not path.name.startswith(".")
+    ]  # fmt: skip
+    return run
+
+
+def logged(run: Path) -> dict[str, Any]:
+    return {key: value for row in read_rows(run) for key, value in row.items()}
+
+
+def test_a_cell_asks_itself_when_it_has_trained(home: Path) -> None:
+    run = the_run(home)
+    (folder,) = evaluations(run)
+    result = read_result(folder)
+    assert result is not None
+    assert [line["name"] for line in result["lines"]] == ["procedural/direct", "procedural/cot"]
+    assert result["source"] == f"step 4 of {run.name}"
+    row = logged(run)
+    for line in result["lines"]:
+        (score,) = line["scores"]
+        assert row[f"eval/{line['name']}/score"] == score["score"]
+        assert row[f"eval/{line['name']}/n"] == len(read_records(folder, line["name"])[0]) == score["n"]
+    assert row["eval/normalized_average"] == result["average"]["score"]
+    assert row["eval/suite"] == "procedural"
+
+
+def test_another_suite_is_asked_by_a_job_in_its_directory_and_trains_nothing(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = the_run(home)
+    before, state = read_rows(run), read_state(run)
+    assert typed("evaluate", run.name[:6], "--suite", "held_out/direct", "evaluation.items=2") == 0
+    own, other = sorted(evaluations(run), key=lambda folder: folder.name.startswith("held_out"))
+    assert read_state(other).state == "finished"
+    assert read_state(run) == state
+    result = read_result(other)
+    assert result is not None
+    assert result["weights"] == (read_result(own) or {})["weights"]
+    (new,) = read_rows(run)[len(before) :]
+    assert new["step"] == 4
+    assert new["eval/suite"] == "held_out_direct"
+    assert {key.split("/")[2] for key in new if key.startswith("eval/procedural")} == {"direct@held_out_direct"}
+    assert new["eval/normalized_average@held_out_direct"] == result["average"]["score"]
+    assert "procedural  direct" in capsys.readouterr().out
+
+
+def test_what_has_been_asked_is_not_asked_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = the_run(home)
+    rows, folders = read_rows(run), evaluations(run)
+    assert typed("evaluate", run.name) == 0
+    assert "1 runs to ask, 1 of them done" in capsys.readouterr().out
+    assert (read_rows(run), evaluations(run)) == (rows, folders)
+
+
+def test_a_checkpoint_is_asked_by_itself_and_leaves_the_run_alone(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = the_run(home)
+    rows = read_rows(run)
+    assert typed("evaluate", str(run / "checkpoints" / "4"), "--suite", "held_out/direct", "--json") == 0
+    (document,) = json.loads(capsys.readouterr().out).values()
+    assert document["source"] == f"step 4 of {run.name}"
+    assert document["lines"][0]["scores"][0]["n"] == 48
+    assert read_rows(run) == rows
+    assert len(list((home / "evaluations").glob("*/*/result.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["evaluate"], "evaluate what? a study, a run, weights, or --outputs of another program"),
+        (["evaluate", "RUN", "--suite", "held_out/letters"], "procedural has no setting 'letters'"),
+        (["evaluate", "RUN", "--suite", "mmlux"], "no benchmark 'mmlux'; did you mean mmlu?"),
+        (["evaluate", "RUN", "model=micro"], "model=micro: an evaluation takes overrides of evaluation, cluster, data"),
+        (["evaluate", "RUN", "--suite", "none"], "asks nothing by itself: say what with --suite"),
+        (["evaluate", "RUN", "--suite", "mmlu"], "no data of mmlu: give data.benchmarks="),
+        (["evaluate", "--outputs", "gone.jsonl"], "--outputs FILE --benchmark LINE go together"),
+        (
+            ["evaluate", "--outputs", "gone.jsonl", "--benchmark", "held_out/direct"],
+            "gone.jsonl: no such file of outputs",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(
+    home: Path, arguments: list[str], why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flanscale.cli.main import main
+
+    run = the_run(home)
+    before = evaluations(run)
+    monkeypatch.setattr(sys, "argv", ["flanscale", *(run.name if word == "RUN" else word for word in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert why in said
+    assert len(said.strip().splitlines()) == 1
+    assert evaluations(run) == before, "nothing half-made"
+
+
+def test_weights_are_known_by_their_numbers_and_places() -> None:
+    params = {"a": jax.numpy.arange(6.0).reshape(2, 3), "b": {"c": jax.numpy.ones(4, jax.numpy.bfloat16)}}
+    known = fingerprint(params)
+    assert known == fingerprint(jax.tree.map(lambda x: x + 0, params))
+    others = [
+        params | {"a": params["a"].at[1, 2].add(1e-6)},
+        params | {"a": params["a"][::-1]},
+        params | {"a": params["a"].reshape(3, 2)},
+        {"a": params["a"], "b": {"d": params["b"]["c"]}},
+        params | {"b": {"c": params["b"]["c"].astype(jax.numpy.float16)}},
+    ]
+    assert len({known, *map(fingerprint, others)}) == 1 + len(others)
+
+
+def test_weights_that_are_no_numbers_are_named_before_anything_is_asked() -> None:
+    params = {"layers": {"query": jax.numpy.ones((2, 2)).at[0, 1].set(np.inf), "key": jax.numpy.full(3, np.nan)}}
+    with pytest.raises(NonFiniteWeights, match=r"in layers\.key \(and 1 other tensors\): nothing is asked"):
+        fingerprint(params)
