@@ -12,8 +12,8 @@ from answered import record, records
 from flanscale.errors import ConfigError
 from flanscale.evaluation.item import Item, Prompt
 from flanscale.evaluation.paired import Difference, difference, difference_of_answers, items_needed
-from flanscale.evaluation.suites import subset
 from flanscale.evaluation.records import Record
+from flanscale.evaluation.suites import subset
 
 
 def pair(per_subtask: int, rng: np.random.Generator, better: float = 0.0, languages: bool = False) -> Difference:

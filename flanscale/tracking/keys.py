@@ -29,7 +29,7 @@ def evaluation_row(result: Mapping[str, Any], logged: Mapping[str, Any] | None =
             `<setting>@<suite>`.
     """
     before, suite = logged or {}, result["suite"]
-    row: dict[str, Any] = {"eval/suite": suite}
+    row: dict[str, Any] = {} if "eval/suite" in before else {"eval/suite": suite}  # of the first one
     for line in result["lines"]:
         for score in line["scores"]:
             name, setting = name_in_keys(score["label"]), line["setting"]
