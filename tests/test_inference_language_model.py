@@ -126,15 +126,16 @@ def test_scores_of_options_behind_an_encoder_are_of_their_own_tokens(t5: Trained
 
 def test_an_answer_is_cut_before_a_stop_text_and_what_is_behind_it_is_no_part_of_it(llama: TrainedModel) -> None:
     questions = [Question(str(n), "abcdefgh"[n:]) for n in range(6)]
-    whole = [answers[0].text for answers in written(llama, questions, temperature=1.0)]
-    stop = max("abcdefgh", key=lambda letter: sum(letter in text[1:] for text in whole))
+    whole = [answers[0] for answers in written(llama, questions, temperature=1.0)]
+    stop = max("abcdefgh", key=lambda letter: sum(letter in one.text[1:] for one in whole))
     cut = [answers[0] for answers in written(llama, questions, (stop, "zz"), temperature=1.0)]
-    assert [one.text for one in cut] == [text.split(stop)[0] for text in whole]
-    stopped = [(one, text) for one, text in zip(cut, whole, strict=True) if stop in text]
+    assert [one.text for one in cut] == [one.text.split(stop)[0] for one in whole]
+    stopped = [(one, other) for one, other in zip(cut, whole, strict=True) if stop in other.text]
     assert stopped
-    for one, text in stopped:
+    for one, other in stopped:
         assert one.ended
-        assert one.tokens <= len(ids(text[: text.index(stop) + 2]))
+        assert one.tokens < other.tokens or other.text.endswith(stop)
+        assert one.logprob >= other.logprob
 
 
 def test_samples_of_a_question_do_not_depend_on_how_many_there_are(llama: TrainedModel) -> None:
