@@ -29,6 +29,9 @@ import json, sys, tempfile
 from pathlib import Path
 import jax
 from tiny import SortingBatches, model, trainer
+from written import greedy
+from flanscale.inference.engine import Engine
+from flanscale.inference.scoring import Continuations, score
 from flanscale.schema import MeshConfig, OptimizerConfig
 from flanscale.training import train
 
@@ -47,7 +50,13 @@ for shape in [(1, 1, 1), *meshes]:
     layers = params["layers"] if architecture == "decoder" else params["decoder"]["layers"]
     kernel = layers["feed_forward"]["up"]
     answers = greedy(tiny, params, [[5, 3], [9, 4, 7]], max_new_tokens=4, batch_size=8, eos_id=1)
-    results.append({"losses": rows, "shard": kernel.addressable_shards[0].data.shape, "answers": answers})
+    asked = [Continuations([0, *range(2, 2 + n % 9), 3 + n % 5], [[4, 5], [6], [7, 8, 9]]) for n in range(40)]
+    scored = {}
+    for batch in score(Engine(tiny, params), asked):
+        scored |= batch
+    scores = [[float(x) for logprobs, _ in scored[n] for x in logprobs] for n in range(len(asked))]
+    shard = kernel.addressable_shards[0].data.shape
+    results.append({"losses": rows, "shard": shard, "answers": answers, "scores": scores})
 print(json.dumps(results))
 """
 
@@ -69,6 +78,7 @@ def test_every_mesh_of_eight_devices_trains_and_decodes_as_one_device_does(archi
     for mesh, result in zip(MESHES[architecture], others, strict=True):
         np.testing.assert_allclose(result["losses"], one["losses"], rtol=2e-5, err_msg=str(mesh))
         assert result["answers"] == one["answers"], mesh
+        np.testing.assert_allclose(result["scores"], one["scores"], atol=2e-4)  # of weights that differ by rounding
         assert result["shard"] == MESHES[architecture][mesh], "really split"
 
 
