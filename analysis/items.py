@@ -22,8 +22,8 @@ from flanscale.tracking.keys import name_in_keys
 class Answers:
     """What one cell scored on the items of one benchmark in one setting."""
 
-    items: tuple[tuple[str, str], ...]
-    """(subtask, key) of each."""
+    items: tuple[tuple[str, str, str], ...]
+    """(subtask, key, hash of the prompt) of each: cells that were asked in other words are not compared."""
     points_N: Float[np.ndarray, " N"]
     """Above the lower bounds of their subtasks, in percent of what these leave up to 100."""
 
@@ -74,7 +74,7 @@ def _of_suite(folder: Path) -> Iterator[tuple[tuple[str, str], Answers]]:
                 100 * (record["scores"][score["metric"]] - low[record["subtask"]]) / (100 - low[record["subtask"]])
                 for record in scored
             ]
-            keys = tuple((record["subtask"], record["key"]) for record in scored)
+            keys = tuple((record["subtask"], record["key"], record["prompt_hash"]) for record in scored)
             yield (name_in_keys(score["label"]), line["setting"]), Answers(keys, np.array(points))
 
 
@@ -86,7 +86,7 @@ def items_of(
     cells: Iterable[str],
 ) -> Items | None:
     """The items of one panel; None where a cell's records are not at hand, or cells answered different items."""
-    keys: tuple[tuple[str, str], ...] | None = None
+    keys: tuple[tuple[str, str, str], ...] | None = None
     rows: dict[str, np.ndarray] = {}
     for cell in cells:
         average = (benchmark, setting) == AVERAGE
@@ -101,5 +101,5 @@ def items_of(
         rows[cell] = np.mean(points, axis=0)
     if not keys:
         return None
-    _, task_N = np.unique([task for task, _ in keys], return_inverse=True)
+    _, task_N = np.unique([task for task, _, _ in keys], return_inverse=True)
     return Items({cell: number for number, cell in enumerate(rows)}, task_N, np.stack(list(rows.values())))
