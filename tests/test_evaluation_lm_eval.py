@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from listening import Listening
 
 from flanscale.errors import ConfigError, NonFiniteLogits
 from flanscale.evaluation.lm_eval_adapter import (
@@ -18,40 +18,7 @@ from flanscale.evaluation.lm_eval_adapter import (
     loglikelihoods,
     rolling_loglikelihoods,
 )
-from flanscale.evaluation.protocol import Choice, Question, Sampling, Scored, Written
-
-
-class Told:
-    """A language model that keeps what it was asked, a word a token, and answers the last question first."""
-
-    def __init__(self, context: int = 1000, lost: str = "nothing") -> None:
-        self.context, self.lost = context, lost
-        self.choices: list[Choice] = []
-        self.written: list[tuple[Question, int, tuple[str, ...], Sampling]] = []
-
-    def tokens(self, texts: Sequence[str]) -> list[int]:
-        return [len(text.split()) for text in texts]
-
-    def context_limit(self, new_tokens: int) -> int:
-        return self.context - new_tokens
-
-    def generate(
-        self, questions: Sequence[Question], *, max_new_tokens: int, stop: Sequence[str], sampling: Sampling
-    ) -> Iterator[dict[int, list[Written]]]:
-        self.written += [(question, max_new_tokens, tuple(stop), sampling) for question in questions]
-        for place in reversed(range(len(questions))):
-            asked = questions[place]
-            texts = [f"{asked.prompt} #{number}" for number in range(asked.samples)]
-            yield {place: [Written(text, 2, True, -1.0) for text in texts]}
-
-    def score(self, choices: Sequence[Choice]) -> Iterator[dict[int, list[Scored]]]:
-        self.choices += choices
-        for place in reversed(range(len(choices))):
-            yield {place: [self.thinks(choices[place].prompt, option) for option in choices[place].options]}
-
-    def thinks(self, prompt: str, option: str) -> Scored:
-        number = math.nan if self.lost in prompt else -len(prompt) - len(option) / 8
-        return Scored((number, -0.5), greedy="!" in option)
+from flanscale.evaluation.protocol import Choice, Question, Sampling
 
 
 def asked(*pairs: tuple[str, str], item: str = "a/0") -> list[Continued]:
@@ -60,7 +27,7 @@ def asked(*pairs: tuple[str, str], item: str = "a/0") -> list[Continued]:
 
 def how(**wanted: Any) -> tuple[int, tuple[str, ...], Sampling]:
     """In which way a model is asked to write where a task wants that."""
-    model = Told()
+    model = Listening()
     continuations(model, [("Q", wanted)], seed=7)
     ((_, limit, stop, sampling),) = model.written
     return limit, stop, sampling
@@ -70,7 +37,7 @@ def how(**wanted: Any) -> tuple[int, tuple[str, ...], Sampling]:
 
 
 def test_continuations_of_one_context_in_one_item_are_options_of_one_prompt() -> None:
-    model = Told()
+    model = Listening()
     pairs = [("Q1", " yes"), ("Q2", " no!"), ("Q1", " no!"), ("Q2", " yes")]
     found = loglikelihoods(model, asked(*pairs))
     assert model.choices == [Choice("Q1", (" yes", " no!")), Choice("Q2", (" no!", " yes"))]
@@ -78,7 +45,7 @@ def test_continuations_of_one_context_in_one_item_are_options_of_one_prompt() ->
 
 
 def test_each_request_gets_its_own_answer_whatever_comes_first() -> None:
-    model = Told()
+    model = Listening()
     pairs = [("longer context", " a"), ("Q", " ab"), ("Q", " abc!"), ("longer context", " a")]
     answers = [(-14 - 0.25 - 0.5, False), (-1 - 0.375 - 0.5, False), (-1 - 0.625 - 0.5, True)]
     assert loglikelihoods(model, asked(*pairs)) == [*answers, answers[0]]
@@ -87,13 +54,13 @@ def test_each_request_gets_its_own_answer_whatever_comes_first() -> None:
 
 def test_items_that_share_a_context_are_asked_each_for_itself() -> None:
     """So that the options of thousands of items behind one neutral prompt do not become one question."""
-    model = Told()
+    model = Listening()
     loglikelihoods(model, [*asked(("", "x"), ("", "y")), *asked(("", "z"), item="a/1")])
     assert model.choices == [Choice("", ("x", "y")), Choice("", ("z",))]
 
 
 def test_white_space_at_the_end_of_a_context_belongs_to_the_continuation() -> None:
-    model = Told()
+    model = Listening()
     loglikelihoods(model, asked(("Answer: ", "A"), ("Answer:", " B"), ("step by step.\n", "So"), (" \n", "x")))
     assert model.choices == [
         Choice("Answer:", (" A", " B")),
@@ -103,7 +70,7 @@ def test_white_space_at_the_end_of_a_context_belongs_to_the_continuation() -> No
 
 
 def test_an_empty_continuation_is_certain_and_needs_no_model() -> None:
-    model = Told()
+    model = Listening()
     assert loglikelihoods(model, asked(("Q", ""))) == [(0.0, True)]
     assert rolling_loglikelihoods(model, [""]) == [0.0]
     assert model.choices == []
@@ -111,20 +78,20 @@ def test_an_empty_continuation_is_certain_and_needs_no_model() -> None:
 
 def test_a_log_likelihood_that_is_no_number_ends_it_and_names_the_context() -> None:
     with pytest.raises(NonFiniteLogits, match=r"not finite behind '.{71}the end Q': its parameters have diverged"):
-        loglikelihoods(Told(lost="Q"), asked(("P", " a"), (100 * "x" + "the end Q", " a")))
+        loglikelihoods(Listening(lost="Q"), asked(("P", " a"), (100 * "x" + "the end Q", " a")))
 
 
 def test_a_rolling_log_likelihood_is_of_a_text_behind_nothing() -> None:
-    model = Told()
+    model = Listening()
     assert rolling_loglikelihoods(model, ["One text.", " Another one.\n"]) == [-9 / 8 - 0.5, -14 / 8 - 0.5]
     assert model.choices == [Choice("", ("One text.",)), Choice("", (" Another one.\n",))]
 
 
 def test_progress_is_told_of_every_request() -> None:
     told: list[int] = []
-    loglikelihoods(Told(), asked(("Q", " a"), ("Q", " a"), ("Q", ""), ("R", " a")), told.append)
+    loglikelihoods(Listening(), asked(("Q", " a"), ("Q", " a"), ("Q", ""), ("R", " a")), told.append)
     assert sum(told) == 4
-    continuations(Told(), [("Q", {}), ("Q", {}), ("R", {"until": "x"})], 0, told.append)
+    continuations(Listening(), [("Q", {}), ("Q", {}), ("R", {"until": "x"})], 0, told.append)
     assert sum(told) == 4 + 3
 
 
@@ -158,20 +125,20 @@ def test_tokens_are_drawn_where_a_task_says_so_and_else_the_most_likely_are_take
 
 
 def test_repeats_are_samples_of_one_question_drawn_by_its_context() -> None:
-    model, drawn = Told(), {"do_sample": True, "temperature": 0.7, "until": ["."]}
+    model, drawn = Listening(), {"do_sample": True, "temperature": 0.7, "until": ["."]}
     requests: list[tuple[str, Mapping[str, Any]]] = [("Q", drawn), ("R", drawn), ("Q", dict(drawn)), ("Q", drawn)]
     assert continuations(model, requests, seed=7) == ["Q #0", "R #0", "Q #1", "Q #2"]
     assert [question for question, *_ in model.written] == [Question("Q", "Q", 3), Question("R", "R", 1)]
 
 
 def test_a_repeat_of_what_is_not_drawn_is_the_same_text_written_once() -> None:
-    model = Told()
+    model = Listening()
     assert continuations(model, [("Q", {}), ("Q", {})], seed=7) == ["Q #0", "Q #0"]
     assert [question.samples for question, *_ in model.written] == [1]
 
 
 def test_tasks_that_want_other_ways_of_writing_are_asked_apart() -> None:
-    model = Told()
+    model = Listening()
     found = continuations(model, [("Q", {"until": "."}), ("R", {"until": "!"}), ("S", {"until": ["."]})], seed=7)
     assert found == ["Q #0", "R #0", "S #0"]
     assert [(question.prompt, stop) for question, _, stop, _ in model.written] == [
@@ -186,7 +153,7 @@ def test_what_is_not_done_is_refused_rather_than_left_out() -> None:
 
 
 def test_more_new_tokens_than_the_model_has_room_for_are_refused() -> None:
-    model = Told(context=100)
+    model = Listening(context=100)
     assert continuations(model, [("Q", {"max_gen_toks": 99})], seed=0) == ["Q #0"]
     with pytest.raises(ConfigError, match=r"max_gen_toks=100: .* no room .* generation=\{'max_gen_toks': …\}"):
         continuations(model, [("Q", {"max_gen_toks": 100})], seed=0)
@@ -198,7 +165,7 @@ def test_more_new_tokens_than_the_model_has_room_for_are_refused() -> None:
 def test_without_the_harness_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(ConfigError, match=r"pip install 'flanscale\[lm-eval\]'"):
-        evaluate_with_harness(Told(), ["mmlu"])
+        evaluate_with_harness(Listening(), ["mmlu"])
 
 
 def test_nothing_of_the_harness_is_loaded_before_it_is_asked_for() -> None:
