@@ -31,7 +31,6 @@ from flanscale.weights.config_write import write_config
 from flanscale.weights.export import write_folder, write_tokenizer
 
 pytest.importorskip("lm_eval", reason="lm_eval is not installed (benchmarks/requirements.txt)")
-pytest.importorskip("torch", reason="torch and transformers are not installed")
 pytestmark = pytest.mark.peer
 
 CONTEXT = 64
@@ -47,6 +46,7 @@ LONG = " ".join(f"word {number} and the river {number * 7}," for number in range
 @pytest.fixture(scope="module", params=["llama", "pythia", "t5_v1_0"])
 def sides(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Any]:
     """(our model, lm_eval's own) of the same weights and vocabulary, on the same context."""
+    pytest.importorskip("torch", reason="torch and transformers are not installed")
     from lm_eval.models.huggingface import HFLM
 
     folder: Path = tmp_path_factory.mktemp(request.param)
