@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -296,3 +297,22 @@ def test_our_results_are_read_by_what_reads_its_own(tasks: Path, tmp_path: Path)
         rows = datasets.load_dataset("json", data_files=str(file), split="train")
         task = get_file_task_name(file.name)
         assert len(rows) == ours["n-samples"][task]["effective"]
+
+
+def test_the_page_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/lm_eval.md, but that its run answers as nobody would."""
+    page = (Path(__file__).parents[1] / "docs" / "lm_eval.md").read_text(encoding="utf-8")
+    (code,), (task,), (rows,) = (
+        re.findall(rf"^```{kind}\n(.*?)^```", page, re.DOTALL | re.MULTILINE) for kind in ("python", "yaml", "json")
+    )
+    (tmp_path / "my_harness_tasks").mkdir()
+    (tmp_path / "my_harness_tasks" / "capitals.yaml").write_text(task)
+    (tmp_path / "capitals.jsonl").write_text(rows)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flanscale.weights.run_model.model_of", lambda run, batch_size: Listening())
+    exec(compile(code, "docs/lm_eval.md", "exec"), {})
+    assert capsys.readouterr().out.strip() == "1.0"
+    names = sorted(file.name.rpartition("_")[0] for file in (tmp_path / "harness" / "286f16529b").iterdir())
+    assert names == ["results", "samples_capitals"]
