@@ -18,7 +18,7 @@ from test_evaluation_lm_eval_results import cot, letters
 from tiny_families import FAMILIES, weight
 
 from flanscale.config.compose import Composer
-from flanscale.errors import ConfigError
+from flanscale.errors import ConfigError, DataError
 from flanscale.evaluation.lm_eval_adapter import as_harness_model, evaluate_with_harness
 from flanscale.evaluation.lm_eval_results import harness_results, write_results
 from flanscale.evaluation.protocol import Sampling
@@ -247,6 +247,12 @@ def test_unknown_tasks_and_folders_are_one_line(tasks: Path) -> None:
         evaluate_with_harness(Listening(), ["chosn"], tasks, include_defaults=False)
     with pytest.raises(ConfigError, match=r"include_path=.*/none: no such folder"):
         evaluate_with_harness(Listening(), ["chosen"], tasks / "none", include_defaults=False)
+
+
+def test_data_that_is_not_here_is_one_line(tasks: Path) -> None:
+    (tasks / "chosen.jsonl").unlink()
+    with pytest.raises(DataError, match=r"a task's data is not here: .*chosen\.jsonl.*; a task can read a local file"):
+        evaluate_with_harness(Listening(), ["chosen"], tasks, include_defaults=False)
 
 
 def test_our_files_of_its_results_are_those_that_it_writes(tasks: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flanscale.errors import ConfigError, NonFiniteLogits, nearest
+from flanscale.errors import ConfigError, DataError, NonFiniteLogits, nearest, one_line
 from flanscale.evaluation.protocol import Choice, LanguageModel, Question, Sampling, Scored
 
 MAX_GEN_TOKS = 256
@@ -58,6 +58,7 @@ def evaluate_with_harness(
 
     Raises:
         ConfigError: lm_eval is not installed, there is no such task or folder, or a task asks for what is not done.
+        DataError: a task's data is not here.
         NonFiniteLogits: the model has diverged.
     """
     try:
@@ -71,14 +72,19 @@ def evaluate_with_harness(
     manager = TaskManager(include_path=path, include_defaults=include_defaults)
     if unknown := [task for task in tasks if task not in manager.all_tasks and not Path(task).is_file()]:
         raise ConfigError(f"lm-evaluation-harness has no task {unknown[0]!r}{nearest(unknown[0], manager.all_tasks)}")
-    results: dict[str, Any] = simple_evaluate(
-        model=as_harness_model(model, name=name, seed=seed),
-        tasks=list(tasks),
-        num_fewshot=shots,
-        limit=limit,
-        gen_kwargs=None if generation is None else dict(generation),
-        task_manager=manager,
-    )
+    try:
+        results: dict[str, Any] = simple_evaluate(
+            model=as_harness_model(model, name=name, seed=seed),
+            tasks=list(tasks),
+            num_fewshot=shots,
+            limit=limit,
+            gen_kwargs=None if generation is None else dict(generation),
+            task_manager=manager,
+        )
+    except (ConnectionError, FileNotFoundError) as error:
+        raise DataError(
+            f"a task's data is not here: {one_line(error)}; a task can read a local file instead"
+        ) from error
     return results
 
 
