@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from flanscale.evaluation.protocol import Choice, Question, Sampling, Scored, Written
 
@@ -22,8 +22,17 @@ class Listening:
     def context_limit(self, new_tokens: int) -> int:
         return self.context - new_tokens
 
+    def spelled(self, texts: Sequence[str]) -> list[str]:
+        return list(texts)
+
     def generate(
-        self, questions: Sequence[Question], *, max_new_tokens: int, stop: Sequence[str], sampling: Sampling
+        self,
+        questions: Sequence[Question],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str],
+        sampling: Sampling,
+        done: Container[int] = (),
     ) -> Iterator[dict[int, list[Written]]]:
         self.written += [(question, max_new_tokens, tuple(stop), sampling) for question in questions]
         for place in reversed(range(len(questions))):
@@ -31,7 +40,7 @@ class Listening:
             texts = [f"{asked.prompt} #{number}" for number in range(asked.samples)]
             yield {place: [Written(text, 2, True, -1.0) for text in texts]}
 
-    def score(self, choices: Sequence[Choice]) -> Iterator[dict[int, list[Scored]]]:
+    def score(self, choices: Sequence[Choice], done: Container[int] = ()) -> Iterator[dict[int, list[Scored]]]:
         self.choices += choices
         for place in reversed(range(len(choices))):
             yield {place: [self.thinks(choices[place].prompt, option) for option in choices[place].options]}

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from listening import Listening
 from our_side import abstract
-from test_evaluation_lm_eval_results import cot, letters
+from test_evaluation_lm_eval_results import cot, letters, results
 from tiny_families import FAMILIES, weight
 
 from flanscale.config.compose import Composer
 from flanscale.errors import ConfigError, DataError
 from flanscale.evaluation.lm_eval_adapter import as_harness_model, evaluate_with_harness
-from flanscale.evaluation.lm_eval_results import harness_results, write_results
+from flanscale.evaluation.lm_eval_results import write_results
 from flanscale.evaluation.protocol import Sampling
 from flanscale.inference.engine import Engine
 from flanscale.inference.language_model import TrainedModel
@@ -287,7 +287,7 @@ def test_our_results_are_read_by_what_reads_its_own(tasks: Path, tmp_path: Path)
 
     datasets: Any = pytest.importorskip("datasets")
     its = evaluate_with_harness(Listening(), ["chosen", "voted"], tasks, name="mine", include_defaults=False)
-    ours = harness_results([letters(), cot()], model="mine", date=datetime(2024, 5, 17, tzinfo=UTC))
+    ours = results(letters(), cot())
     assert set(ours) - {"groups"} <= set(its)
     for task, like in (("toy_letters_birds", "chosen"), ("toy_cot-sc2_birds", "voted")):
         for key in ("results", "configs", "n-samples"):
@@ -317,7 +317,8 @@ def test_the_page_can_be_typed(
     (tmp_path / "my_harness_tasks" / "capitals.yaml").write_text(task)
     (tmp_path / "capitals.jsonl").write_text(rows)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("flanscale.weights.run_model.model_of", lambda run, batch_size: Listening())
+    monkeypatch.setattr("flanscale.weights.run_model.model_of", lambda run, config: Listening())
+    monkeypatch.setattr("flanscale.config.compose.load", lambda run: None)
     exec(compile(code, "docs/lm_eval.md", "exec"), {})
     assert capsys.readouterr().out.strip() == "1.0"
     names = sorted(file.name.rpartition("_")[0] for file in (tmp_path / "harness" / "286f16529b").iterdir())

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 from answered import floors, option, record, samples
 
-from flanscale.evaluation.aggregate import aggregate
+from flanscale.evaluation.answering import Answered
 from flanscale.evaluation.item import Ask, Asked, Benchmark, Item, Prompt, Setting
-from flanscale.evaluation.lm_eval_results import WRITTEN, Answered, harness_results, write_results
+from flanscale.evaluation.lm_eval_results import WRITTEN, harness_results, write_results
 from flanscale.evaluation.metrics import METRICS
+from flanscale.evaluation.protocol import Sampling
 from flanscale.evaluation.records import Record
+from flanscale.evaluation.results import scores_of
+from flanscale.evaluation.suites import Line, Suite
 
 DATE = datetime(2024, 5, 17, 9, 30, tzinfo=UTC)
 SETTINGS = (
@@ -41,14 +44,11 @@ def ranked(key: str, points: float, **changed: Any) -> Record:
     return record(key, points, options=(option(-1.5, tokens=1), option(-0.5)), gold=1, shots=2, **changed)
 
 
-def line(setting: str, items: list[Item], records: list[Record], metrics: tuple[str, ...], **changed: Any) -> Answered:
-    name, ask = changed.pop("benchmark", "toy"), Ask("toy", setting, **changed)
-    bounds = floors(*{one.subtask for one in items})
-    scores = [
-        aggregate(records, metric, benchmark=name, setting=ask.mode, floors=bounds, missing=("fish",))
-        for metric in metrics
-    ]
-    return Answered(Benchmark(name, 3, SETTINGS, nothing, ("val", "test")), ask, items, records, scores)
+def line(setting: str, items: list[Item], records: list[Record], **changed: Any) -> Answered:
+    ask = Ask("toy", setting, **changed)
+    benchmark = Benchmark("toy", 3, SETTINGS, nothing, ("val", "test"))
+    asked = Asked(tuple(items), floors(*{one.subtask for one in items}), missing=("fish",))
+    return Answered(Line(ask, benchmark, benchmark.setting(ask), asked), tuple(records))
 
 
 def letters() -> Answered:
@@ -57,7 +57,7 @@ def letters() -> Answered:
     records = [
         record(key, None, status="skipped") if points is None else ranked(key, points) for key, points in keys.items()
     ]
-    return line("letters", [item(key, options=(" no", " yes"), gold=1) for key in keys], records, ("exact",))
+    return line("letters", [item(key, options=(" no", " yes"), gold=1) for key in keys], records)
 
 
 def cot(**changed: Any) -> Answered:
@@ -65,11 +65,12 @@ def cot(**changed: Any) -> Answered:
         record("birds/0", samples=samples("yes", "no"), reference="yes", shots=1, dropped=1),
         record("birds/1", 0.0, status="no_answer", answer=None, samples=samples(None, None, ended=False), shots=2),
     ]
-    return line("cot", [item("birds/0"), item("birds/1")], records, ("exact",), samples=2, **changed)
+    return line("cot", [item("birds/0"), item("birds/1")], records, samples=2, **changed)
 
 
 def results(*lines: Answered) -> dict[str, Any]:
-    return harness_results(lines, model="org/model", date=DATE)
+    suite = Suite("mine", tuple(one.line for one in lines), Sampling(0.7, seed=1), ())
+    return harness_results(suite, lines, model="org/model", date=DATE)
 
 
 def test_a_subtask_is_a_task_and_a_benchmark_in_a_setting_the_group_of_its_tasks() -> None:
@@ -95,7 +96,7 @@ def test_scores_are_shares_and_a_groups_is_the_mean_over_its_subtasks() -> None:
         "name": "toy_letters_cats", "alias": "cats", "sample_len": 1, "acc,none": 1.0, "acc_stderr,none": "N/A",
     }  # fmt: skip
     assert found["toy_letters"]["acc,none"] == 0.75
-    assert found["toy_letters"]["acc_stderr,none"] == pytest.approx(given.scores[0].stderr / 100)
+    assert found["toy_letters"]["acc_stderr,none"] == pytest.approx(scores_of([given])[0].stderr / 100)
     assert found["toy_letters"]["sample_count"] == {"acc,none": 3}
 
 
@@ -105,17 +106,17 @@ def test_a_group_of_which_something_is_missing_does_not_bear_its_benchmarks_name
 
 def test_a_benchmark_that_is_its_own_only_subtask_is_a_task_without_a_group() -> None:
     key = "toy/0"
-    found = results(line("cot", [item(key)], [record(key, samples=samples("yes"))], ("exact",)))
+    found = results(line("cot", [item(key)], [record(key, samples=samples("yes"))]))
     assert list(found["results"]) == ["toy_cot"]
     assert (found["group_subtasks"], "groups" in found) == ({}, False)
 
 
 def test_metrics_have_the_harness_names_and_no_two_of_ours_the_same() -> None:
-    cloze = line("cloze", [item("birds/0", options=("a", "b"), gold=1)], [ranked("birds/0", 100.0)], ("exact",))
+    cloze = line("cloze", [item("birds/0", options=("a", "b"), gold=1)], [ranked("birds/0", 100.0)])
     assert results(cloze)["results"]["toy_cloze_birds"]["acc_bytes,none"] == 1.0
     assert results(cot())["results"]["toy_cot-sc2_birds"]["exact_match,extracted"] == 0.5
     scored = [record("birds/0", scores={"qa_exact": 0.0, "qa_f1": 40.0}, samples=samples("yes"))]
-    passage = results(line("passage", [item("birds/0")], scored, ("qa_exact", "qa_f1")))
+    passage = results(line("passage", [item("birds/0")], scored))
     assert passage["results"]["toy_passage_birds"]["f1,squad"] == 0.4
     (sample,) = passage["samples"]["toy_passage_birds"]
     assert (sample["metrics"], sample["exact_match"], sample["f1"]) == (["exact_match", "f1"], 0.0, 0.4)
@@ -138,7 +139,7 @@ def test_a_sample_of_ranked_options_holds_every_request_and_its_log_likelihood()
 def test_a_sample_of_written_answers_holds_all_of_them_and_what_was_found() -> None:
     first, second = results(cot())["samples"]["toy_cot-sc2_birds"]
     prompt = "Answer. Q: c? A: d Q: birds/0? A:"  # one shot was too much
-    how = {"until": ["\n\nQ:"], "max_gen_toks": 64, "do_sample": True}
+    how = {"until": ["\n\nQ:"], "max_gen_toks": 64, "do_sample": True, "temperature": 0.7}
     assert first["arguments"] == [(prompt, how)]
     assert (first["resps"], first["filtered_resps"], first["target"]) == ([["yes", "no"]], ["yes"], "yes")
     assert (second["filtered_resps"], second["exact_match"]) == (["[invalid]"], 0.0)
@@ -150,7 +151,7 @@ def test_a_sample_of_written_answers_holds_all_of_them_and_what_was_found() -> N
 
 
 def test_what_is_neither_right_nor_wrong_is_kept_as_samples() -> None:
-    found = results(line("open", [item("birds/0")], [record("birds/0", None, samples=samples("A poem."))], ()))
+    found = results(line("open", [item("birds/0")], [record("birds/0", None, samples=samples("A poem."))]))
     (sample,) = found["samples"]["toy_open_birds"]
     assert (sample["resps"], sample["metrics"]) == ([["A poem."]], [])
     assert found["results"]["toy_open_birds"]["sample_len"] == 0
@@ -174,7 +175,7 @@ def test_files_lie_where_the_harness_puts_them(tmp_path: Path) -> None:
 
 def test_a_log_likelihood_that_is_no_number_is_written_as_text(tmp_path: Path) -> None:
     lost = record("birds/0", 0.0, options=(option(math.nan), option(-1.0)), gold=1, status="no_answer", answer=None)
-    given = line("letters", [item("birds/0", options=(" no", " yes"), gold=1)], [lost], ("exact",))
+    given = line("letters", [item("birds/0", options=(" no", " yes"), gold=1)], [lost])
     path = write_results(results(given), tmp_path, DATE)
     (file,) = path.parent.glob("samples_*.jsonl")
     row = json.loads(file.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(name))

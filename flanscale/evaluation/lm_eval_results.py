@@ -14,15 +14,17 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flanscale.evaluation.aggregate import Score
+from flanscale.evaluation.answering import Answered
 from flanscale.evaluation.estimate import Estimate
-from flanscale.evaluation.item import Ask, Benchmark, Item
+from flanscale.evaluation.item import Item, Setting
+from flanscale.evaluation.protocol import Sampling
 from flanscale.evaluation.records import SKIPPED, Record
+from flanscale.evaluation.results import scores_of
+from flanscale.evaluation.suites import Line, Suite
 from flanscale.run_directory import write_atomically
 
 RANKED = {"sum": "acc", "per_token": "acc_per_token", "per_byte": "acc_bytes", "pmi": "acc_mutual_info"}
@@ -40,32 +42,15 @@ Named = tuple[str, str]
 """A metric and a filter."""
 
 
-@dataclass(frozen=True)
-class Answered:
-    """One line of a suite: what was asked, and what came of it."""
-
-    benchmark: Benchmark
-    ask: Ask
-    items: Sequence[Item]
-    records: Sequence[Record]
-    """Of these items."""
-    scores: Sequence[Score]
-    """By metric; none where nothing can be right or wrong."""
-
-    @property
-    def group(self) -> str:
-        return f"{self.benchmark.name}_{self.ask.mode or self.benchmark.setting(self.ask).name}"
-
-    def task(self, subtask: str) -> str:
-        return self.group if subtask == self.benchmark.name else f"{self.group}_{subtask}"
-
-
-def harness_results(lines: Sequence[Answered], *, model: str, date: datetime) -> dict[str, Any]:
+def harness_results(suite: Suite, answered: Sequence[Answered], *, model: str, date: datetime) -> dict[str, Any]:
     """What `lm_eval.simple_evaluate` would return.
 
     Args:
         model: its name.
         date: when its evaluation began.
+
+    Raises:
+        DataError: no item of a line has a score.
     """
     results: dict[str, Any] = {
         "results": {},
@@ -80,8 +65,8 @@ def harness_results(lines: Sequence[Answered], *, model: str, date: datetime) ->
         "config": {"model": model, "model_args": None},
         "date": date.timestamp(),
     }
-    for line in lines:
-        _add(results, line)
+    for one in answered:
+        _add(results, one, suite.sampling)
     return results if results["groups"] else {key: value for key, value in results.items() if key != "groups"}
 
 
@@ -111,44 +96,47 @@ def write_results(results: Mapping[str, Any], folder: Path, date: datetime) -> P
 # --- one line of a suite ----------------------------------------------------------------------------------------------
 
 
-def _add(results: dict[str, Any], line: Answered) -> None:
-    setting, version = line.benchmark.setting(line.ask), line.benchmark.version
-    shots = setting.shots if line.ask.shots is None else line.ask.shots
-    named = {_named(line, score.metric): score for score in line.scores}
-    by_subtask: dict[str, list[Item]] = {}
-    for item in line.items:
-        by_subtask.setdefault(item.subtask, []).append(item)
-    tasks = [line.task(subtask) for subtask in by_subtask]
-    for name in dict.fromkeys((line.group, *tasks)):
-        results["versions"][name], results["n-shot"][name] = version, shots
+def _add(results: dict[str, Any], one: Answered, sampling: Sampling) -> None:
+    line = one.line
+    shots = line.setting.shots if line.ask.shots is None else line.ask.shots
+    named = {_named(line.setting, score.metric): score for score in scores_of([one])}
+    by_subtask: dict[str, list[tuple[Item, Record]]] = {}
+    for item, record in zip(line.asked.items, one.records, strict=True):
+        by_subtask.setdefault(item.subtask, []).append((item, record))
+    group = f"{line.benchmark.name}_{line.ask.mode}"
+    tasks = [group if subtask == line.benchmark.name else f"{group}_{subtask}" for subtask in by_subtask]
+    for name in dict.fromkeys((group, *tasks)):
+        results["versions"][name], results["n-shot"][name] = line.benchmark.version, shots
         results["higher_is_better"][name] = {metric: True for metric, _ in named}
-    if tasks != [line.group]:
-        results["group_subtasks"][line.group] = tasks
-        results["groups"][line.group] = results["results"][line.group] = {
-            "name": line.group,
-            "alias": line.scores[0].name if line.scores else line.group,
+    if tasks != [group]:
+        results["group_subtasks"][group] = tasks
+        results["groups"][group] = results["results"][group] = {
+            "name": group,
+            "alias": next((score.name for score in named.values()), group),
             **_measured({name: score.raw for name, score in named.items()}),
             "sample_count": {f"{metric},{kind}": score.n for (metric, kind), score in named.items()},
         }
-    records = {record.key: record for record in line.records}
-    for task, (subtask, items) in zip(tasks, by_subtask.items(), strict=True):
+    for task, (subtask, pairs) in zip(tasks, by_subtask.items(), strict=True):
         measured = _measured(
             {name: score.by_subtask[subtask] for name, score in named.items() if subtask in score.by_subtask}
         )
         results["results"][task] = {"name": task, "alias": subtask, **measured}
-        results["n-samples"][task] = {"original": len(items), "effective": measured["sample_len"]}
-        mine = [records[item.key] for item in items if item.key in records]
-        results["configs"][task] = _config(line, task, shots, list(named), mine)
+        results["n-samples"][task] = {"original": len(pairs), "effective": measured["sample_len"]}
+        results["configs"][task] = {
+            "task": task,
+            "num_fewshot": shots,
+            **_config(line, list(named), sampling),
+            "metadata": {"version": line.benchmark.version, **_counts([record for _, record in pairs])},
+        }
         results["samples"][task] = [
             sample
-            for number, item in enumerate(items)
-            if item.key in records and records[item.key].status != SKIPPED
-            for sample in _samples(line, number, item, records[item.key])
+            for number, (item, record) in enumerate(pairs)
+            if record.status != SKIPPED
+            for sample in _samples(line, number, item, record, sampling)
         ]
 
 
-def _named(line: Answered, metric: str) -> Named:
-    setting = line.benchmark.setting(line.ask)
+def _named(setting: Setting, metric: str) -> Named:
     return (RANKED[setting.rank], "none") if setting.extract is None else WRITTEN[metric]
 
 
@@ -161,41 +149,42 @@ def _measured(estimates: Mapping[Named, Estimate]) -> dict[str, Any]:
     return found
 
 
-def _config(line: Answered, task: str, shots: int, names: Sequence[Named], records: Sequence[Record]) -> dict[str, Any]:
-    setting = line.benchmark.setting(line.ask)
+def _config(line: Line, names: Sequence[Named], sampling: Sampling) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "task": task,
         "test_split": line.ask.split or line.benchmark.splits[0],
-        "output_type": "multiple_choice" if setting.extract is None else "generate_until",
         "metric_list": [
             {"metric": metric, "aggregation": "mean", "higher_is_better": True}
             for metric in dict.fromkeys(metric for metric, _ in names)
         ],
-        "num_fewshot": shots,
         "repeats": line.ask.samples,
-        "metadata": {
-            "version": line.benchmark.version,
-            "status": dict(Counter(record.status for record in records)),
-            "dropped_shots": sum(record.dropped > 0 for record in records),
-            "cut_answers": sum(not sample.ended for record in records for sample in record.samples),
-        },
     }
-    return config if setting.extract is None else config | {"generation_kwargs": _generation(line)}
+    if line.setting.extract is None:
+        return config | {"output_type": "multiple_choice"}
+    return config | {"output_type": "generate_until", "generation_kwargs": _generation(line, sampling)}
 
 
-def _generation(line: Answered) -> dict[str, Any]:
-    setting = line.benchmark.setting(line.ask)
+def _generation(line: Line, sampling: Sampling) -> dict[str, Any]:
+    draws = line.ask.samples > 1
     return {
-        "until": list(setting.stop),
-        "max_gen_toks": setting.max_new_tokens,
-        "do_sample": line.ask.samples > 1,
+        "until": list(line.setting.stop),
+        "max_gen_toks": line.setting.max_new_tokens,
+        "do_sample": draws,
+        "temperature": sampling.temperature if draws else 0.0,
+    }
+
+
+def _counts(records: Sequence[Record]) -> dict[str, Any]:
+    return {
+        "status": dict(Counter(record.status for record in records)),
+        "dropped_shots": sum(record.dropped > 0 for record in records),
+        "cut_answers": sum(not sample.ended for record in records for sample in record.samples),
     }
 
 
 # --- one item ---------------------------------------------------------------------------------------------------------
 
 
-def _samples(line: Answered, number: int, item: Item, record: Record) -> list[dict[str, Any]]:
+def _samples(line: Line, number: int, item: Item, record: Record, sampling: Sampling) -> list[dict[str, Any]]:
     """One for each filter, as the harness keeps them."""
     prompt = item.prompt.text(record.shots)
     if item.options:
@@ -205,7 +194,7 @@ def _samples(line: Answered, number: int, item: Item, record: Record) -> list[di
         responses = [[answer] for answer in answers]
     else:
         target = record.reference or ""
-        arguments = [(prompt, _generation(line))]
+        arguments = [(prompt, _generation(line, sampling))]
         responses = [[sample.text for sample in record.samples]]
         answers = [NO_ANSWER if record.answer is None else record.answer]
     doc = {
@@ -231,7 +220,7 @@ def _samples(line: Answered, number: int, item: Item, record: Record) -> list[di
     }
     points: dict[str, dict[str, float]] = {} if record.scores else {"none": {}}
     for ours, value in record.scores.items():
-        metric, kind = _named(line, ours)
+        metric, kind = _named(line.setting, ours)
         points.setdefault(kind, {})[metric] = value / 100
     return [whole | {"filter": kind, "metrics": list(own), **own} for kind, own in points.items()]
 
