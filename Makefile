@@ -34,7 +34,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 # Refresh the exact versions of a JAX from the lower bounds of pyproject.toml.
 lock:
 	rm -rf .lock-venv && $(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/python -m pip install --quiet '.[test]' 'jax==$(JAX).*'
+	.lock-venv/bin/python -m pip install --quiet '.[test,lm-eval]' 'jax==$(JAX).*'
 	.lock-venv/bin/python -m pip freeze --exclude flanscale > $(CONSTRAINTS)
 	rm -rf .lock-venv
 

@@ -80,13 +80,14 @@ class LanguageModel(Protocol):
         sampling: Sampling,
         done: Container[int] = (),
     ) -> Iterator[dict[int, list[Written]]]:
-        """The continuations of each question, as many as its samples. No prompt is too long.
+        """The continuations of each question, as many as its samples. A prompt that is too long loses its start; who
+        asks can see to it that none is.
 
         Raises:
             NonFiniteLogits: the model gave no token.
         """
 
     def score(self, choices: Sequence[Choice], done: Container[int] = ()) -> Iterator[dict[int, list[Scored]]]:
-        """The log-probabilities of the options of each, NaN where the model gave no finite one. No prompt is too long
-        for its longest option.
+        """The log-probabilities of the options of each, NaN where the model gave no finite one. A prompt that is too
+        long for its longest option loses its start; options longer than the context are read in pieces.
         """

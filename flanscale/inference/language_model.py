@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ from flanscale.errors import NonFiniteLogits
 from flanscale.evaluation.protocol import Choice, Question, Sampling, Scored, Written
 from flanscale.inference.engine import Engine
 from flanscale.inference.programs import Drawing
-from flanscale.inference.scoring import Continuations, score
+from flanscale.inference.scoring import Continuations, Scores, score
+from flanscale.inference.windows import behind_encoder, end_of, within
 from flanscale.inference.writing import Answer, Ended, Limits, write
 from flanscale.pipeline.tokenizers import Tokenizer
 
@@ -57,7 +59,10 @@ class TrainedModel:
         Raises:
             NonFiniteLogits: the model has none.
         """
-        prompts = self._prompts([question.prompt for question in questions])
+        room = self.context_limit(max_new_tokens)
+        prompts = [
+            end_of(prompt, room, self._start) for prompt in self._prompts([question.prompt for question in questions])
+        ]
         drawing = Drawing(sampling.temperature, sampling.top_k, sampling.top_p)
         limits = Limits(max_new_tokens, (self.tokenizer.eos_id, *self.end_ids), self._ended(stop) if stop else None)
         for samples in sorted({question.samples for question in questions}):
@@ -72,24 +77,45 @@ class TrainedModel:
                 raise NonFiniteLogits(f"{error}, {shown!r}", mine[error.prompt]) from error
 
     def score(self, choices: Sequence[Choice], done: Container[int] = ()) -> Iterator[dict[int, list[Scored]]]:
-        for batch in score(self.engine, self._continuations(choices), done):
-            yield {
-                place: [Scored(tuple(map(float, logprobs)), greedy) for logprobs, greedy in scores]
-                for place, scores in batch.items()
-            }
+        pieces = [
+            (place, first, piece)
+            for place, asked in enumerate(self._continuations(choices))
+            for first, piece in self._within(asked)
+        ]
+        known = {number for number, (place, _, _) in enumerate(pieces) if place in done}
+        waiting = Counter(place for place, _, _ in pieces)
+        scored: dict[int, dict[int, Scores]] = {}
+        for batch in score(self.engine, [piece for _, _, piece in pieces], known):
+            whole = {}
+            for number, scores in batch.items():
+                place = pieces[number][0]
+                scored.setdefault(place, {})[number] = scores
+                if len(scored[place]) == waiting[place]:
+                    parts = [(pieces[number][1], scored[place][number]) for number in sorted(scored[place])]
+                    whole[place] = _joined(parts, len(choices[place].options))
+                    del scored[place]
+            yield whole
 
     @property
     def _encodes(self) -> bool:
         return self.engine.model.config.architecture == "encoder_decoder"
+
+    @property
+    def _start(self) -> list[int]:
+        """What stands before every prompt."""
+        bos = None if self._encodes else self.engine.model.config.bos_id
+        return [] if bos is None else [bos]
+
+    def _within(self, asked: Continuations) -> list[tuple[int, Continuations]]:
+        return behind_encoder(asked, self.context) if self._encodes else within(asked, self.context, self._start)
 
     def _prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """As the model reads them."""
         ids = [tokens.tolist() for tokens in self.tokenizer.encode(texts)]
         if self._encodes:
             return [[*tokens, self.tokenizer.eos_id] for tokens in ids]
-        bos = self.engine.model.config.bos_id
-        if bos is not None:
-            return [tokens if tokens[:1] == [bos] else [bos, *tokens] for tokens in ids]
+        if start := self._start:
+            return [tokens if tokens[:1] == start else [*start, *tokens] for tokens in ids]
         # Something must stand before the first token: in training, an end.
         return [tokens or [self.tokenizer.eos_id] for tokens in ids]
 
@@ -137,6 +163,18 @@ class TrainedModel:
         return Written(
             text[: found[0]] if found else text, len(answer.tokens), answer.ended, float(answer.logprobs.sum())
         )
+
+
+def _joined(parts: Sequence[tuple[int, Scores]], options: int) -> list[Scored]:
+    """Of each option, from pieces in order, each with the place of the first option that it has scores of."""
+    of_option: list[Scores] = [[] for _ in range(options)]
+    for first, scores in parts:
+        for place, one in enumerate(scores, start=first):
+            of_option[place].append(one)
+    return [
+        Scored(tuple(float(x) for logprobs, _ in own for x in logprobs), all(greedy for _, greedy in own))
+        for own in of_option
+    ]
 
 
 def _first(text: str, stop: Sequence[str]) -> tuple[int] | None:

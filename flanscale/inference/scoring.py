@@ -30,7 +30,7 @@ SLACK = 1.1
 
 @dataclass(frozen=True)
 class Continuations:
-    """A context, not empty, and what may follow it: token ids.
+    """A context, not empty, and what may follow it: token ids. An option without tokens is certain.
 
     A decoder's context begins as its rows do in training, an encoder's ends as its rows do.
     """
@@ -111,7 +111,7 @@ class _Row:
         self.wanted[logits] = end - 1
         first, logits = logits, logits + 1
         for branch, option in enumerate(options, start=1):
-            inner = len(option) - 1
+            inner = max(0, len(option) - 1)
             here = slice(end, end + inner)
             self.tokens[here], self.segments[here], self.branches[here] = option[:-1], number, branch
             self.since[here] = self.positions[here] = behind + len(own) + np.arange(inner)
@@ -124,7 +124,7 @@ class _Row:
 
 def _needs(own: int, options: Sequence[Sequence[int]]) -> tuple[int, int, int]:
     """What a context with so many tokens of its own takes of a row."""
-    inner = sum(len(option) - 1 for option in options)
+    inner = sum(max(0, len(option) - 1) for option in options)
     return own + inner, 1 + inner, sum(map(len, options))
 
 

@@ -35,6 +35,7 @@ CLUSTER_FILE_SYSTEMS = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "fuse
 OPTIONAL = {  # what it brings, and the extra that installs it
     "gguf": ("GGUF files as a start", "gguf"),
     "pyarrow": ("P3 prompts in Parquet", "parquet"),
+    "lm_eval": ("tasks of lm-evaluation-harness", "lm-eval"),
     "jupytext": ("the notebooks", "notebooks"),
     "nbclient": ("the notebooks", "notebooks"),
 }
