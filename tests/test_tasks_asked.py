@@ -114,13 +114,6 @@ def test_what_is_asked_is_no_part_of_the_identity_but_what_is_therefore_not_lear
     assert of(1836) != of(1836, *PROCEDURAL)
 
 
-def test_what_was_learned_is_not_asked_and_the_rest_of_the_suite_is(data: Path) -> None:
-    config = cell(data, "mixture.count=1836", "evaluation.asks=[held_out/direct,niv2/direct]", *PROCEDURAL)
-    suite = suite_of(config, learned(config))
-    assert [line.name for line in suite.lines] == ["procedural/direct"]
-    assert suite.faults == (f"niv2/direct: 1 of the held-out tasks of niv2 were learnt, the first of them {ASKED}",)
-
-
 def test_a_suite_is_known_by_the_content_of_what_it_asks(data: Path) -> None:
     def of(folder: Path, *overrides: str) -> tuple[str, str]:
         config = resolve(cell(folder, "mixture.count=2", *overrides))

@@ -28,7 +28,7 @@ def suite_of(config: RunConfig) -> Suite:
     are its faults.
 
     Raises:
-        ConfigError: a line is not written as one.
+        ConfigError: a line is not written as one, or names what its benchmark does not have.
     """
     mixture = {name: getattr(config.mixture, name) for name in ("templates", "exemplars", "skip_bad")}
     sections = [asdict(config.evaluation), asdict(config.collection), asdict(config.data), mixture]

@@ -74,7 +74,7 @@ def open_suite(
         average: of the asks, those whose mean is the suite's; None: all that have a metric.
 
     Raises:
-        ConfigError: a line is not written as one.
+        ConfigError: a line is not written as one, or names what its benchmark does not have.
     """
     lines, faults = [], []
     opened: dict[str, Line] = {}
