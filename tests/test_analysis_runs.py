@@ -75,9 +75,7 @@ def test_an_axis_that_the_study_does_not_vary_is_read_from_the_config(tmp_path: 
 
 def test_what_the_study_does_not_vary_is_one_value_for_all_cells(tmp_path: Path) -> None:
     """Neither a run that is missing nor the untouched checkpoint, resolved to cot=False, starts a curve of its own."""
-    index = write_study(
-        tmp_path, axes={"mixture.count": [0, 9, 89], "seed": [0]}, states={1: "missing"}, records=False
-    )
+    index = write_study(tmp_path, axes={"mixture.count": [0, 9, 89], "seed": [0]}, states={1: "missing"}, records=False)
     for config in (tmp_path / "runs").glob("*-89-*/config.yaml"):
         config.write_text(config.read_text().replace("cot: false", "cot: true"))
     table = runs.table(runs.from_directories(index))
