@@ -41,7 +41,7 @@ def result(suite: Suite, say: Say) -> dict[str, Any]:
     answered, model = [], FakeModel()
     for line in suite.lines:
         said = {item.prompt.text(): say(place, item) for place, item in enumerate(line.asked.items)}
-        model.says = lambda prompt, sample, said=said: said[prompt]  # type: ignore[misc]
+        model.says = lambda prompt, sample, said=said: said[prompt]
         found = {record.key: record for batch in ask(line, model, Sampling()) for record in batch}
         answered.append(Answered(line, tuple(found[item.key] for item in line.asked.items)))
     return result_of(suite, answered, model, {"weights": "0", "source": "a test", "precision": "float32"})

@@ -16,10 +16,13 @@ as given; `stderr_tasks` also lets the tasks vary (clustered by task), and is no
 shared by all cells that answer the same items.
 
 A benchmark of which tasks are missing is called by how many were scored: bbh_24_of_27. Another metric than its headline
-is a benchmark of its own, as niv2_exact_match is. The rest are numbers of items: `failures` hold no answer and are wrong,
-`cut` counts answers that reached the most new tokens, `dropped` items had fewer worked examples than asked for and
-`skipped` ones no room at all, and are not counted; `contaminated` ones may have been seen in training. `prompts` is the
-fingerprint of all that was asked: scores under another are of another benchmark.
+is a benchmark of its own, as niv2_exact_match is. A suite that is asked later and asks otherwise under a name has
+`<setting>@<suite>` and `normalized_average@<suite>`.
+
+The rest are numbers of items: `failures` hold no answer and are wrong, `cut` counts answers that reached the most new
+tokens, `dropped` items had fewer worked examples than asked for, `skipped` ones no room at all and count for nothing,
+and `contaminated` ones may have been seen in training. `prompts` is the fingerprint of all that was asked: scores under
+another are of another benchmark.
 """
 
 from __future__ import annotations
