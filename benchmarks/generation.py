@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from functools import partial
 from typing import Any
 
 from training import (
@@ -38,16 +37,25 @@ def prompts_of(options: argparse.Namespace) -> Any:
 def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     _, model = our_model(options)
     import jax
+    import numpy as np
 
-    from flanscale.inference.decoding import greedy
+    from flanscale.inference.engine import Engine
+    from flanscale.inference.programs import Drawing
+    from flanscale.inference.writing import Limits, write
 
     params = jax.jit(model.init)(jax.random.key(0))
     leave_weights(options.folder, model, params)
-    prompts = prompts_of(options).tolist()
-    never = -1  # no row may end early
-    generate = partial(
-        greedy, model, params, prompts, max_new_tokens=options.new, batch_size=options.rows, eos_id=never
-    )
+    bos = model.config.bos_id if model.config.architecture == "decoder" else None
+    prompts = [[*([] if bos is None else [bos]), *prompt] for prompt in prompts_of(options).tolist()]
+    engine, limits = Engine(model, params, options.rows), Limits(options.new, eos_ids=(-1,))  # no row may end early
+    keys = np.zeros((len(prompts), 1, 2), np.uint32)  # which nothing is drawn by
+
+    def generate() -> list[list[int]]:
+        found = {}
+        for batch in write(engine, prompts, limits, Drawing(), keys):
+            found |= {place: answers[0].tokens for place, answers in batch.items()}
+        return [found[place] for place in range(len(prompts))]
+
     return devices() | _first(options, generate), _round(options, generate)
 
 

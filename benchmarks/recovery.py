@@ -9,7 +9,6 @@ anything differs.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import subprocess
 import sys
@@ -76,8 +75,12 @@ def told(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def answers(run_dir: Path) -> list[Any]:
-    with gzip.open(run_dir / "predictions" / "procedural.jsonl.gz", "rt") as file:
-        return [json.loads(line) for line in file]
+    """The records of all items that were asked."""
+    from flanscale.run_directory import evaluations, read_records, recorded
+
+    return [
+        record for suite in evaluations(run_dir) for line in recorded(suite) for record in read_records(suite, line)[0]
+    ]
 
 
 def differences(one: Path, other: Path) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def _write_records(run_dir: Path, answers: Mapping[tuple[str, str], np.ndarray],
         low = {f"task{task:03d}": {"lower_bound": world.lower_bound} for task in range(world.tasks)}
         score = {"benchmark": benchmark, "label": benchmark, "metric": "exact", "subtasks": low}
         lines.append({"name": f"{benchmark}/{setting}", "setting": setting, "scores": [score]})
-    write_result(folder, {"suite": "suite", "lines": lines})
+    write_result(folder, {"suite": "suite", "lines": lines, "faults": []})
 
 
 def _records(correct_TxI: np.ndarray) -> Iterator[dict[str, Any]]:

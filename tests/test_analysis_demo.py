@@ -14,6 +14,8 @@ from synthetic_study import write_study
 
 from analysis import demo, report, runs
 from analysis.runs import AnalysisError
+from flanscale.run_directory import evaluations, read_records, read_result, recorded
+from flanscale.run_directory.evaluations import close_records, write_result
 
 
 @pytest.fixture
@@ -30,6 +32,11 @@ def index(tmp_path: Path) -> Path:
         (run / "config.yaml").write_text(yaml.safe_dump(config))
         state = json.loads((run / "state.json").read_text()) | {"host": "secret", "pid": 7}
         (run / "state.json").write_text(json.dumps(state))
+        (suite,) = evaluations(run)
+        write_result(suite, {**(read_result(suite) or {}), "faults": ["mmlu/cot: /secret/mmlu: no such folder"]})
+        for line in recorded(suite):
+            records, _ = read_records(suite, line)
+            close_records(suite, line, [{**record, "reference": "a secret", "samples": []} for record in records])
     return index
 
 
@@ -44,7 +51,7 @@ def test_the_copy_gives_the_same_report(index: Path, tmp_path: Path) -> None:
 def test_the_copy_says_nothing_about_the_machine_and_holds_no_texts(index: Path, tmp_path: Path) -> None:
     demo.export(index, tmp_path / "demo")
     files = [path for path in (tmp_path / "demo").rglob("*") if path.is_file()]
-    assert len(files) == 1 + 12 * 4
+    assert len(files) == 1 + 12 * 6
     for path in files:
         text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
         assert "secret" not in text

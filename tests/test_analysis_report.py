@@ -44,7 +44,8 @@ DAMAGE: dict[str, tuple[bytes | None, str]] = {  # None: cut short
     "config.yaml": (b"model: [", "config.yaml cannot be read (ParserError: "),
     "metrics.jsonl": (b'{"step": 1}\n{"loss": 2}\n', "metrics.jsonl:2 cannot be read (KeyError: 'step')"),
     "provenance.json": (b'{"format": 2, "att', "provenance.json cannot be read (JSONDecodeError: "),
-    "predictions/procedural.jsonl.gz": (None, "procedural.jsonl.gz cannot be read (EOFError: "),
+    "evaluations/suite-0/procedural.direct.jsonl.gz": (None, "direct.jsonl.gz cannot be read (EOFError: "),
+    "evaluations/suite-0/result.json": (None, "result.json cannot be read (JSONDecodeError: "),
 }
 
 
@@ -63,7 +64,7 @@ def test_damaged_runs_are_told_and_the_others_are_reported(tmp_path: Path) -> No
 
 
 def test_the_commit_of_the_runs_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    index = write_study(tmp_path, axes=AXES | {"model": ["nano"]}, predictions=False)
+    index = write_study(tmp_path, axes=AXES | {"model": ["nano"]}, records=False)
     monkeypatch.setenv(SNAPSHOT_VARIABLE, "abcdef")
     monkeypatch.setenv(COMMIT_VARIABLE, "c0ffee")
     record_attempt(sorted((tmp_path / "runs").iterdir())[0], 1)
@@ -179,7 +180,7 @@ def test_the_page_is_whole_and_loads_nothing(quickstart: tuple[Path, Report]) ->
 
 
 def test_user_text_is_escaped(tmp_path: Path) -> None:
-    index = write_study(tmp_path, title="<script>alert(1)</script> & more", axes=NIV2, predictions=False)
+    index = write_study(tmp_path, title="<script>alert(1)</script> & more", axes=NIV2, records=False)
     document = json.loads(index.read_text()) | {"overrides": ["a=<b>"], "study": "<i>"}
     index.write_text(json.dumps(document))
     study = runs.from_directories(index)
@@ -191,7 +192,7 @@ def test_user_text_is_escaped(tmp_path: Path) -> None:
 
 
 def test_markup_in_a_title_does_not_reach_the_terminal(tmp_path: Path) -> None:
-    index = write_study(tmp_path, title="[red]counts[/red] [x", axes=NIV2, predictions=False)
+    index = write_study(tmp_path, title="[red]counts[/red] [x", axes=NIV2, records=False)
     assert "[red]counts[/red] [x" in printed(report.build(index, tmp_path / "out"))
 
 
@@ -228,7 +229,7 @@ def test_studies_too_small_to_fit_are_reported_all_the_same(tmp_path: Path, axes
 
 def test_a_whole_arm_without_scores_leaves_the_others(tmp_path: Path) -> None:
     without = {number: "queued" for number in range(40) if number % 4 >= 2}
-    built = report.build(write_study(tmp_path, states=without, predictions=False), tmp_path / "reports")
+    built = report.build(write_study(tmp_path, states=without, records=False), tmp_path / "reports")
     assert set(pd.read_csv(built.csv)["curve"]) == {"nano, without CoT", "micro, without CoT"}
     assert "–" in printed(built)
 
@@ -258,7 +259,7 @@ def test_tick_labels_that_would_collide_give_way_to_the_ends() -> None:
 
 def test_no_legend_or_panel_reaches_outside_the_figure(tmp_path: Path) -> None:
     axes = AXES | {"model": ["nano", "micro", "mini"], "seed": [0]}
-    study = runs.from_directories(write_study(tmp_path, axes=axes, predictions=False))
+    study = runs.from_directories(write_study(tmp_path, axes=axes, records=False))
     own = panels.analyse(study)
     for shown in (own, own[:1], [own[-1], published.task_count_panel()]):
         figure, _ = figures.scaling_figure(shown, sizes=report.sizes(study), note="3 of 60 points have no score yet")
@@ -273,7 +274,7 @@ def test_no_legend_or_panel_reaches_outside_the_figure(tmp_path: Path) -> None:
 
 def test_the_title_of_a_panel_stays_within_its_panel(tmp_path: Path) -> None:
     settings = {"procedural_letters_exact_match": ["direct", "cot"]}
-    study = write_study(tmp_path, axes=AXES | {"seed": [0]}, predictions=False, settings=settings, averaged=settings)
+    study = write_study(tmp_path, axes=AXES | {"seed": [0]}, records=False, settings=settings, averaged=settings)
     two = panels.analyse(runs.from_directories(study))[:2]
     figure, _ = figures.scaling_figure(two)
     FigureCanvasAgg(figure).draw()

@@ -23,7 +23,7 @@ def replicate(score: float, count: int = 9, cell: str = "x", curve: Curve = CURV
 
 
 def table(root: Path, **study: object) -> pd.DataFrame:
-    return runs.table(runs.from_directories(write_study(root, predictions=False, **study)))  # type: ignore[arg-type]
+    return runs.table(runs.from_directories(write_study(root, records=False, **study)))  # type: ignore[arg-type]
 
 
 def test_the_pooled_deviation_is_that_of_the_simulation_and_its_degrees_of_freedom_are_honest() -> None:
@@ -260,12 +260,12 @@ def test_cells_that_answered_different_items_are_not_paired(tmp_path: Path) -> N
     analysed = panels.analyse(study)
     assert all(each.paired for answers in contrasts.ask(study, analysed) for each in answers)
     write_study(tmp_path / "b", axes=AXES | {"model": ["nano"]}, items=20)
-    target, other = (
-        tmp_path / root / "runs" / study.points[9].run / "predictions" / "procedural.jsonl.gz" for root in "ab"
-    )
-    other.replace(target)
+    folder, other = (tmp_path / root / "runs" / study.points[9].run / "evaluations" / "suite-0" for root in "ab")
+    for line in ("procedural.direct.jsonl.gz", "procedural.cot.jsonl.gz"):
+        (other / line).replace(folder / line)
     assert not any(each.paired for answers in contrasts.ask(study, analysed) for each in answers)
-    target.unlink()
+    for line in ("procedural.direct.jsonl.gz", "procedural.cot.jsonl.gz"):
+        (folder / line).unlink()
     assert not any(each.paired for answers in contrasts.ask(study, analysed) for each in answers)
 
 

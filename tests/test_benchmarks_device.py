@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ import pytest
 from little_study import wait_until
 
 from flanscale.run_directory import METRICS_FILE
+from flanscale.run_directory.evaluations import close_records
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -100,11 +100,10 @@ def test_what_hinders_the_start_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 def finished(folder: Path, losses: list[float], answers: list[str]) -> Path:
-    (folder / "predictions").mkdir(parents=True)
+    folder.mkdir()
     rows = [{"step": n, "time": id(folder), "attempt": 1, "train/loss": loss} for n, loss in enumerate(losses)]
     (folder / METRICS_FILE).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    with gzip.open(folder / "predictions" / "procedural.jsonl.gz", "wt") as file:
-        file.writelines(f"{json.dumps(answer)}\n" for answer in answers)
+    close_records(folder / "evaluations" / "procedural-0", "procedural/cot", [{"answer": text} for text in answers])
     return folder
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from told import Command
 
-from flanscale.config.compose import Composer, save
+from flanscale.config.compose import Composer, load, save
 from flanscale.identity import resolve, run_name
 from flanscale.orchestration.watching.answers import prompts_of
 from flanscale.run import run
-from flanscale.run_directory import predictions, read_predictions
+from flanscale.run_directory import evaluations, read_records
 from flanscale.schema import RunConfig
 
 SMALL = [
@@ -39,17 +39,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_answers_as_the_evaluation_did(trained: Path, flanscale: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = read_predictions(predictions(trained)["procedural"])[:5]
+    (suite,) = evaluations(trained)
+    rows = read_records(suite, "procedural/direct")[0][:5]
+    said = [row["samples"][0]["text"] for row in rows]
     prompts = prompts_of(trained)
     asked = [prompts[row["prompt_hash"]] for row in rows]
     told = flanscale("generate", str(trained), "--json", *asked)
-    answered = [{"prompt": p, "answer": row["prediction"]} for p, row in zip(asked, rows, strict=True)]
-    assert json.loads(told.stdout) == answered
-    assert len({one["answer"] for one in answered} - {""}) > 0
-    assert flanscale("generate", str(trained), asked[0]).stdout == f"{rows[0]['prediction']}\n"
+    assert json.loads(told.stdout) == [{"prompt": p, "answer": text} for p, text in zip(asked, said, strict=True)]
+    assert set(said) != {""}
+    assert flanscale("generate", str(trained), asked[0]).stdout == f"{said[0]}\n"
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{asked[1]}\n\n{asked[2]}\n"))
     lines = flanscale("generate", str(trained), "-").stdout.splitlines()
-    assert lines == [f"> {asked[1]}", rows[1]["prediction"], f"> {asked[2]}", rows[2]["prediction"]]
+    assert lines == [f"> {asked[1]}", said[1], f"> {asked[2]}", said[2]]
 
 
 def test_tokens_limit_an_answer_and_a_long_prompt_is_told(
@@ -60,9 +61,12 @@ def test_tokens_limit_an_answer_and_a_long_prompt_is_told(
     (longer,) = json.loads(flanscale("generate", str(trained), prompt, "--json").stdout)
     assert len(short["answer"].split()) <= 1
     assert longer["answer"].startswith(short["answer"])
-    flanscale("generate", str(trained), "1 " * 99)
-    told = [record.message for record in caplog.records if "input_tokens" in record.message]
-    assert told == ["1 of 1 prompts are longer than trainer.input_tokens=32 (up to 99) and lost their start"]
+    trainer = load(trained).trainer
+    room = trainer.input_tokens + trainer.target_tokens - 4  # of a row in training, where the answer takes 4 tokens
+    assert not caplog.messages
+    flanscale("generate", str(trained), "1 " * (room + 1), "1 2")
+    (told,) = caplog.messages
+    assert told.startswith(f"1 of 2 prompts are longer than the {room} tokens that training left for them (up to ")
 
 
 def test_a_run_without_a_checkpoint_or_a_prompt_is_one_line(tmp_path: Path, flanscale: Command) -> None:

@@ -25,11 +25,12 @@ from flanscale.run_directory import (
     RunState,
     read_config,
     write_attempts,
-    write_predictions,
     write_state,
 )
+from flanscale.run_directory.evaluations import close_records
 
 SMALL = ("mixture.count=9", "seed=0", "evaluation.items=2")
+SUITE = Path("evaluations", "procedural-0")
 
 
 @pytest.fixture
@@ -51,27 +52,25 @@ def run(place: Workplace) -> Path:
     }
     rows = [{"step": step, "train/loss": 4.0 - step / 10} for step in range(1, 21)] + [{"step": 20, **score}]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    write_predictions(run, "procedural", answers(run))
+    close_records(run / SUITE, "procedural/direct", answers(run))
     write_attempts(run, [Attempt(1, 0.0, "0.1.0", "3.11", "node17", "Linux", [], devices=["cpu:0"])])
     return run
 
 
-def answers(run: Path) -> list[Mapping[str, Any]]:
-    rows = []
-    for number, digest in enumerate(list(prompts_of(run))[:12]):
-        rows.append(
-            {
-                "setting": "direct",
-                "task": "reverse",
-                "id": str(number),
-                "prompt_hash": digest,
-                "prediction": f"said {number}",
-                "extracted": f"took {number}",
-                "reference": f"meant {number}",
-                "score": 100.0 if number % 4 == 3 else 0.0,
-            }
-        )
-    return rows
+def answers(run: Path, **scores: float) -> list[Mapping[str, Any]]:
+    """Records of its first prompts; every fourth of them is right by exact match."""
+    return [
+        {
+            "key": f"reverse/{number}",
+            "subtask": "reverse",
+            "prompt_hash": digest,
+            "samples": [{"text": f"said {number}"}],
+            "answer": f"took {number}",
+            "reference": f"meant {number}",
+            "scores": {"exact_match": 100.0 if number % 4 == 3 else 0.0, **scores},
+        }
+        for number, digest in enumerate(list(prompts_of(run))[:12])
+    ]
 
 
 def test_a_finished_run_is_told_in_a_page(run: Path, flanscale: Command) -> None:
@@ -93,7 +92,7 @@ def test_a_finished_run_is_told_in_a_page(run: Path, flanscale: Command) -> None
     verdicts = [line[0] for line in lines if line.startswith(("✔", "✘"))]
     assert verdicts == ["✘"] * 7 + ["✔"] * 3
     prompt = next(iter(prompts_of(run).values()))
-    place = lines.index("✘ reverse, direct, 0")
+    place = lines.index("✘ reverse, direct, reverse/0")
     assert lines[place + 1 : place + 5] == [
         f"  asked      {prompt}",
         "  answered   said 0",
@@ -106,15 +105,39 @@ def test_a_finished_run_is_told_in_a_page(run: Path, flanscale: Command) -> None
 def test_as_many_answers_as_asked_for(run: Path, flanscale: Command) -> None:
     assert flanscale("show", run.name, "-n", "3").stdout.count("answered") == 3
     assert "answers" not in flanscale("show", run.name, "-n", "0").stdout
-    assert [one.id for one in some_answers(run, 99)] == [*"012", *"456", "8", "9", "10", "3", "7", "11"]
+    wrong_first = [*"012", *"456", "8", "9", "10", "3", "7", "11"]
+    assert [one.id for one in some_answers(run, 99)] == [f"reverse/{number}" for number in wrong_first]
 
 
 def test_an_answer_under_two_metrics_is_shown_once_under_the_kinder(run: Path) -> None:
-    write_predictions(run, "procedural_rouge_l", [row | {"score": 40.0} for row in answers(run)])
+    close_records(run / SUITE, "procedural/direct", answers(run, rouge_l=40.0))
     shown = some_answers(run, 99)
     assert len(shown) == 12
-    assert [(one.benchmark, one.score) for one in shown[:9]] == [("procedural_rouge_l", 40.0)] * 9
-    assert [(one.benchmark, one.score) for one in shown[9:]] == [("procedural", 100.0)] * 3
+    assert [one.score for one in shown] == [40.0] * 9 + [100.0] * 3
+
+
+def test_what_two_suites_asked_alike_is_shown_once(run: Path) -> None:
+    before = some_answers(run, 99)
+    close_records(run / SUITE.with_name("other-1"), "procedural/direct", answers(run))
+    assert some_answers(run, 99) == before
+
+
+def test_where_options_are_ranked_the_chosen_one_is_shown_and_what_has_no_score_is_not(
+    run: Path, flanscale: Command
+) -> None:
+    ranked = {"samples": [], "answer": "B", "reference": "C", "subtask": "anatomy", "scores": {"exact": 0.0}}
+    skipped = {**ranked, "answer": None, "scores": {}}
+    unranked = {**ranked, "answer": None}
+    rows = [
+        {**row, "key": f"test/anatomy/{n}", "prompt_hash": "0"} for n, row in enumerate((ranked, skipped, unranked))
+    ]
+    close_records(run / SUITE, "mmlu/letters", rows)
+    (run / SUITE / "procedural.direct.jsonl.gz").unlink()
+    lines = flanscale("show", run.name).stdout.splitlines()
+    place, other = (lines.index(f"✘ anatomy, letters, test/anatomy/{n}") for n in (0, 2))
+    assert lines[place + 1 : place + 3] == ["  answered   B", "  reference  C"]
+    assert lines[other + 1 : other + 4] == ["  answered   (nothing)", "  taken as   (no answer)", "  reference  C"]
+    assert "test/anatomy/1" not in "".join(lines)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +147,7 @@ def test_an_answer_under_two_metrics_is_shown_once_under_the_kinder(run: Path) -
         ("state.json", b"{", "state.json cannot be read ("),
         ("metrics.jsonl", b"torn}\n", "metrics.jsonl:1 cannot be read ("),
         ("metrics.jsonl", b'{"step": 1, "train/loss": [1]}\n', "what it has logged cannot be read (TypeError"),
-        ("predictions/procedural.jsonl.gz", b"\x1f\x8bcut", "procedural.jsonl.gz cannot be read"),
+        (f"{SUITE}/procedural.direct.jsonl.gz", b"\x1f\x8bcut", "procedural.direct.jsonl.gz cannot be read"),
         ("provenance.json", b"[]", "provenance.json cannot be read"),
     ],
 )

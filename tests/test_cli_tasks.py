@@ -226,10 +226,12 @@ def test_a_held_out_task_is_shown_as_it_is_asked(tasks: Any, tmp_path: Path) -> 
     (tmp_path / "learned.jsonl").write_text("\n".join(lines) + "\n")
     (tmp_path / "held_out.txt").write_text("asked\n")
     own = ("collection=jsonl", f"data.jsonl={tmp_path}", "mixture.exemplars=3")
-    asked, learned = (
-        [shown.split("── target")[0] for shown in tasks("show", task, *own).stdout.split("input\n")[1:]]
-        for task in ("asked", "learned")
-    )
-    assert len(asked) == len(learned) == 3
-    assert all(re.search(r"a\d", shown) for shown in learned)
-    assert not any(re.search(r"a\d", shown) for shown in asked)
+    shown = tasks("show", "asked", *own).stdout
+    for number, place in enumerate((3, 4, 5), start=1):
+        question = shown.split(f"── question {number} of 3: asked/", 1)[1].split("── target\n")
+        assert [f"a{n}" in question[0] for n in range(6)] == [n < 3 for n in range(6)]  # the first ones are the shots
+        assert f"q{place}" in question[0]
+        assert question[1].startswith(f"a{place}\n")
+    learned = tasks("show", "learned", *own).stdout.split("input\n")[1:]
+    assert len(learned) == 3
+    assert all(re.search(r"a\d", each.split("── target")[0]) for each in learned)

@@ -58,10 +58,10 @@ def test_values_are_typed_by_the_schema_and_belong_to_one_cell_alone() -> None:
     assert isinstance(compose("optimizer.learning_rate=1").optimizer.learning_rate, float)
     assert compose("optimizer.clip_norm=null").optimizer.clip_norm is None
     one, other = compose("evaluation.asks=[held_out/cot]"), compose("evaluation.asks=[held_out/cot]")
-    one.evaluation.settings.append("direct")
-    assert (other.evaluation.settings, compose("evaluation.asks=[held_out/cot]").evaluation.settings) == (
-        ["cot"],
-        ["cot"],
+    one.evaluation.asks.append("held_out/direct")
+    assert (other.evaluation.asks, compose("evaluation.asks=[held_out/cot]").evaluation.asks) == (
+        ["held_out/cot"],
+        ["held_out/cot"],
     )
     one, other = compose("seed=1"), compose("seed=2")
     one.cluster.environment["NPROC"], one.mixture.proportions["cot"] = "changed", 1.0
@@ -114,7 +114,12 @@ def test_every_shipped_model_fits_the_schema() -> None:
         (["seed=0,1"], "lists several values"),
         (["nonsense"], "'nonsense' is not an override"),
         (["~seed"], "cannot be deleted"),
-        (["collection=niv2"], "has no rationales"),
+        (["collection=niv2", "cot=true"], "collection=niv2 has no rationales: set cot=false"),
+        (
+            ["collection=niv2", "tokenizer=bytes"],
+            "evaluation.asks: held_out/cot, but niv2 has no rationales: ask held_out/direct",
+        ),
+        (["collection=cot", "tokenizer=bytes"], "held_out/cot, but niv2 has no rationales: ask held_out/direct"),
         (["collection=niv2", "evaluation=niv2"], "tokenizer=words knows only the procedural"),
         (["optimizer.lr=1"], "unknown key 'optimizer.lr'; did you mean optimizer.learning_rate"),
         (["optimizer.learning_rate=nan"], "optimizer.learning_rate=nan: must be a finite number"),
@@ -139,8 +144,15 @@ def test_every_shipped_model_fits_the_schema() -> None:
         (["data.root='~nosuchuser/x'"], "data.root=~nosuchuser/x: there is no user of this name"),
         (["cluster.setup=[export A=1]"], "in quotes of its own, e.g. 'cluster.setup=[\"a=b\"]'"),
         (["cluster.environment={A: b=c}"], "in quotes of its own, e.g. 'cluster.environment={a: \"a=b\"}'"),
-        (["evaluation.settings=[zero]"], "evaluation.settings=zero: must be one of direct, cot"),
-        (["evaluation.average=[rouge_l]"], "must be some of evaluation.metrics"),
+        (["evaluation.asks=[held_out/zero]"], "held_out/zero: held_out has no setting 'zero'; it has direct, cot"),
+        (["evaluation.asks=[mmlu/cott]"], "mmlu/cott: mmlu has no setting 'cott' (did you mean cot?); it has direct,"),
+        (["evaluation.asks=[mmlu/cot-tst]"], "mmlu/cot-tst: mmlu has no split 'tst'; it has val, test"),
+        (["evaluation.asks=[mmmlu]"], "evaluation.asks: no benchmark 'mmmlu'; did you mean mmlu?; there are held_out,"),
+        (["evaluation.asks=[mmlu direct]"], "'mmlu direct' is no line of a suite: expected benchmark"),
+        (
+            ["evaluation.average=[held_out]"],
+            "evaluation.average=['held_out']: 'held_out' is not among evaluation.asks=['held_out/direct',",
+        ),
         (["model.head_dim=15"], "rotary positions need an even number"),
         (["optimizer.clip_norm=0"], "optimizer.clip_norm=0.0: must be more than 0, or null for none"),
         (["model.attention_cap=0"], "model.attention_cap=0.0: must be more than 0, or null for none"),
@@ -202,7 +214,8 @@ def test_a_mapping_takes_the_place_of_the_one_before_and_a_single_key_changes_on
 @pytest.mark.parametrize(
     "override",
     ["cluster.parallelism=3", "tracker=online", "tracker.group=x", "paths.runs=/elsewhere", "trainer.log_every=7",
-     "trainer.checkpoint_every=9", "trainer.mesh.data=4", "evaluation.batch_size=3"],
+     "trainer.checkpoint_every=9", "trainer.mesh.data=4", "evaluation.batch_size=3",
+     "evaluation.items=3", "evaluation.asks=[held_out/direct]", "evaluation.direct_tokens=3", "evaluation=none"],
 )  # fmt: skip
 def test_what_cannot_change_the_result_does_not_change_the_identity(override: str) -> None:
     assert cell(override) == cell()
@@ -211,8 +224,7 @@ def test_what_cannot_change_the_result_does_not_change_the_identity(override: st
 @pytest.mark.parametrize(
     "override",
     ["seed=1", "cot=true", "model=nano", "mixture.count=89", "trainer.steps=1", "optimizer.learning_rate=1",
-     "mixture=random", "model.dropout=0.1", "evaluation.items=3", "trainer.batch_rows=8",
-     "collection.examples_per_task=2"],
+     "mixture=random", "model.dropout=0.1", "trainer.batch_rows=8", "collection.examples_per_task=2"],
 )  # fmt: skip
 def test_what_can_change_the_result_changes_the_identity(override: str) -> None:
     assert cell(override) != cell()

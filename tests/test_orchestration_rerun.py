@@ -19,7 +19,8 @@ from flanscale.identity import resolve, run_name
 from flanscale.orchestration.keeping import replay, rerun
 from flanscale.orchestration.keeping.devices import NoAnswer
 from flanscale.orchestration.running.provenance import record_attempt
-from flanscale.run_directory import CONFIG_FILE, PROVENANCE_FILE, write_predictions
+from flanscale.run_directory import CONFIG_FILE, PROVENANCE_FILE
+from flanscale.run_directory.evaluations import close_records
 
 CELL = resolve(Composer().compose(["model=nano", "tracker=online", "trainer.steps=4", "mixture.count=9"]))
 
@@ -152,14 +153,14 @@ def test_a_repeated_run_is_equal_or_its_deviations_are_measured(
     assert str(found["eval/extra"]) == "eval/extra: 1 of 1 differ, from step 4 on"
 
 
-def test_predictions_are_compared_example_by_example(run_dir: Path, tmp_path: Path) -> None:
+def test_answers_are_compared_item_by_item(run_dir: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     for folder, answers in ((run_dir, "abc"), (other, "axc")):
         folder.mkdir(exist_ok=True)
-        write_predictions(folder, "b", [{"text": answer} for answer in answers])
+        close_records(folder / "evaluations" / "flan-0", "mmlu/cot", [{"text": answer} for answer in answers])
     (other / "metrics.jsonl").write_bytes((run_dir / "metrics.jsonl").read_bytes())
     (one,) = replay.deviations(run_dir, other)
-    assert str(one) == "predictions/b: 1 of 3 differ"
+    assert str(one) == "evaluations/flan-0/mmlu/cot: 1 of 3 differ"
 
 
 def test_a_run_that_fails_again_says_why(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

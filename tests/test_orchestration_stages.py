@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,6 +19,7 @@ from flanscale.orchestration.planning.ledger import ledger_of, read_ledger, writ
 from flanscale.orchestration.planning.plan import Cell, Plan, plan_study
 from flanscale.orchestration.planning.preview import print_plan
 from flanscale.orchestration.planning.study import Parent, Rule, Study
+from flanscale.run_directory import evaluations, read_records
 
 STUDY = Study(
     "stages",
@@ -220,10 +219,12 @@ def test_a_real_child_of_task_count_0_answers_as_its_parent_does(place: Workplac
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    root, stage, point = (predictions(place.run(f"-{count}-direct-s0")) for count in (1836, 89, 0))
+    root, stage, point = (texts(place.run(f"-{count}-direct-s0")) for count in (1836, 89, 0))
     assert point == stage != root
 
 
-def predictions(run: Path) -> list[str]:
-    with gzip.open(run / "predictions" / "procedural.jsonl.gz", "rt") as file:
-        return [json.loads(line)["prediction"] for line in file]
+def texts(run: Path) -> list[str]:
+    """What it answered."""
+    (suite,) = evaluations(run)
+    records, _ = read_records(suite, "procedural/direct")
+    return [record["samples"][0]["text"] for record in records]

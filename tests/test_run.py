@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import random
@@ -19,7 +18,16 @@ from little_study import PATIENCE
 
 from flanscale import identity, run
 from flanscale.config.compose import Composer, load, save
-from flanscale.run_directory import METRICS_FILE, read_rows, read_state
+from flanscale.run_directory import (
+    METRICS_FILE,
+    evaluations,
+    read_records,
+    read_result,
+    read_rows,
+    read_state,
+    recorded,
+)
+from flanscale.tracking.keys import evaluation_row
 from flanscale.tracking.tracker import Tracker
 
 CELL = [
@@ -50,9 +58,11 @@ def told(directory: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in clock} for row in rows]
 
 
-def predictions(directory: Path) -> list[dict[str, Any]]:
-    with gzip.open(directory / "predictions" / "procedural.jsonl.gz", "rt") as file:
-        return [json.loads(line) for line in file]
+def answered(directory: Path) -> dict[str, list[dict[str, Any]]]:
+    """Line → the records of its items, of an evaluation that is over."""
+    (suite,) = evaluations(directory)
+    assert read_result(suite) is not None
+    return {line: read_records(suite, line)[0] for line in recorded(suite)}
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +88,25 @@ def test_a_cell_learns_and_tells_its_mixture_its_loss_and_its_scores(finished: P
     assert len(json.loads((finished / "mixture.json").read_text())["tasks"]) == 9
 
 
-def test_every_evaluated_example_is_kept(finished: Path) -> None:
-    rows = predictions(finished)
-    assert len(rows) == 2 * 48 * 2
-    score = sum(row["score"] for row in rows if row["setting"] == "direct") / 96
-    assert score == pytest.approx(told(finished)[-1]["eval/procedural/direct/score"])
+def test_every_item_that_was_asked_is_kept(finished: Path) -> None:
+    rows = answered(finished)
+    assert {line: len(records) for line, records in rows.items()} == {"procedural/direct": 96, "procedural/cot": 96}
+    for line, records in rows.items():
+        score = sum(record["scores"]["exact_match"] for record in records) / 96
+        assert score == pytest.approx(told(finished)[-1][f"eval/{line}/score"])
 
 
-@pytest.mark.parametrize("stops", [(7, 8, 31, 62)])
+def test_the_records_of_a_suite_and_its_result_are_those_that_are_logged(finished: Path) -> None:
+    (suite,) = evaluations(finished)
+    result = read_result(suite)
+    assert result is not None
+    logged = told(finished)[-1]
+    assert evaluation_row(result) == {key: value for key, value in logged.items() if key != "step"}
+    assert [line["name"] for line in result["lines"]] == ["procedural/direct", "procedural/cot"]
+    assert (result["source"], result["precision"]) == (f"step 60 of {finished.name}", "float32")
+
+
+@pytest.mark.parametrize("stops", [(7, 8, 31, 62, 65)])  # the last two before the first and before the second line
 def test_a_cell_stopped_in_training_and_evaluation_tells_the_same(
     finished: Path, tmp_path: Path, stops: tuple[int, ...]
 ) -> None:
@@ -97,9 +118,11 @@ def test_a_cell_stopped_in_training_and_evaluation_tells_the_same(
         with pytest.raises(Preempted):
             execute(directory, attempt=attempt, should_stop=lambda polls=polls, stop=stop: next(polls) >= stop)
         done = stop
+    (suite,) = evaluations(directory)
+    assert list(recorded(suite)) == ["procedural/direct"]
     execute(directory, attempt=len(stops) + 1)
     assert told(directory) == told(finished)
-    assert predictions(directory) == predictions(finished)
+    assert answered(directory) == answered(finished)
 
 
 def start_job(directory: Path) -> subprocess.Popen[bytes]:
@@ -121,7 +144,7 @@ def test_a_cell_killed_at_random_moments_tells_the_same(tmp_path: Path) -> None:
     assert read_state(directory).state != "finished"
     assert start_job(directory).wait(timeout=240) == 0
     assert told(directory) == told(undisturbed)
-    assert predictions(directory) == predictions(undisturbed)
+    assert answered(directory) == answered(undisturbed)
     assert len((directory / METRICS_FILE).read_text().splitlines()) == len(told(undisturbed))
 
 
@@ -140,14 +163,15 @@ def test_a_t5_learns_from_real_tasks(shared_data: Path, tmp_path: Path) -> None:
         tmp_path, "collection=niv2", f"data.niv2={shared_data / 'niv2'}", "tokenizer=t5", "model=t5_micro",
         "model.d_model=16", "model.n_layers=1", "cot=false", "evaluation=niv2", "evaluation.items=1",
         "evaluation.direct_tokens=4", "optimizer=adafactor", "optimizer.learning_rate=0.03", "trainer.steps=30",
-        "trainer.batch_rows=4", "trainer.input_tokens=256",
+        "trainer.batch_rows=4", "trainer.input_tokens=256", "evaluation.context=2048",
     )  # fmt: skip
     execute(directory)
     rows = told(directory)
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
     assert losses[-1] < losses[0] - 1.0
-    assert {"eval/niv2_rouge_l/direct/score", "eval/niv2_exact_match/direct/score"} <= rows[-1].keys()
-    assert rows[-1]["eval/normalized_average_members"] == ["niv2_rouge_l/direct"]
+    name = "niv2_100_of_119"  # of the official test tasks
+    assert {f"eval/{name}/direct/score", "eval/niv2_exact_match_100_of_119/direct/score"} <= rows[-1].keys()
+    assert rows[-1]["eval/normalized_average_members"] == [f"{name}/direct"]
 
 
 # --- what the training is given ----------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from flanscale import run_directory
 from flanscale.errors import ConfigError
 from flanscale.run_directory import (
     Attempt,
@@ -19,19 +18,24 @@ from flanscale.run_directory import (
     best_step,
     checkpoint_steps,
     chosen_step,
+    evaluations,
     find_run,
     read_attempts,
     read_config,
+    read_contamination,
     read_mixture,
-    read_predictions,
+    read_records,
+    read_result,
     read_rows,
     read_state,
+    recorded,
     write_atomically,
     write_attempts,
+    write_contamination,
     write_mixture,
-    write_predictions,
     write_state,
 )
+from flanscale.run_directory.evaluations import append_records, close_records, write_result
 
 CONFIG = "model: {name: nano}\ntrainer: {select: SELECT}\n"
 ATTEMPT = Attempt(1, 2.5, "0.1.0", "3.12.1", "n1", "Linux", ["cell"], code=Code("c0ffee", dirty=True), cpus=4)
@@ -44,8 +48,16 @@ def checkpoint(run_dir: Path, step: int, best: int | None) -> None:
     (run_dir / "checkpoints" / str(step) / "progress" / "metadata").write_text(text)
 
 
-def read_first_predictions(run_dir: Path) -> Any:
-    return read_predictions(run_dir / "predictions" / "b.jsonl.gz")
+SUITE = Path("evaluations", "flan-0")
+LINE = "mmlu/letters-5shot"
+
+
+def read_line(run_dir: Path) -> Any:
+    return read_records(run_dir / SUITE, LINE)
+
+
+def read_suite(run_dir: Path) -> Any:
+    return read_result(run_dir / SUITE)
 
 
 def test_everything_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -53,19 +65,38 @@ def test_everything_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_attempts(tmp_path) == [ATTEMPT, ATTEMPT]
     write_mixture(tmp_path, "ab12", [{"task": "ä", "weight": 1.0}])
     assert read_mixture(tmp_path) == {"fingerprint": "ab12", "tasks": [{"task": "ä", "weight": 1.0}]}
-    rows = [{"id": "1", "text": "ü", "score": 0.5}, {"id": "2", "text": "", "score": 1.0}]
-    write_predictions(tmp_path, "b", rows)
-    assert read_first_predictions(tmp_path) == rows
-    assert read_predictions(run_directory.predictions(tmp_path)["b"], ("id",)) == [{"id": "1"}, {"id": "2"}]
-    first = (tmp_path / "predictions" / "b.jsonl.gz").read_bytes()
-    write_predictions(tmp_path, "b", rows)
-    assert (tmp_path / "predictions" / "b.jsonl.gz").read_bytes() == first
+    write_contamination(tmp_path, [{"benchmark": "mmlu", "item": "test/ä/1"}])
+    assert read_contamination(tmp_path) == [{"benchmark": "mmlu", "item": "test/ä/1"}]
+    rows = [{"key": "1", "text": "ü", "score": 0.5}, {"key": "2", "text": "", "score": 1.0}]
+    close_records(tmp_path / SUITE, LINE, rows)
+    assert read_line(tmp_path) == (rows, True)
+    assert evaluations(tmp_path) == [tmp_path / SUITE]
+    first = recorded(tmp_path / SUITE)[LINE].read_bytes()
+    close_records(tmp_path / SUITE, LINE, rows)
+    assert recorded(tmp_path / SUITE)[LINE].read_bytes() == first
+    write_result(tmp_path / SUITE, {"suite": "flän", "lines": []})
+    assert read_suite(tmp_path) == {"suite": "flän", "lines": []}
     assert not list(tmp_path.rglob(".*")), "nothing half-written stays"
+
+
+def test_records_grow_by_batches_and_what_a_kill_left_half_done_is_written_again(tmp_path: Path) -> None:
+    append_records(tmp_path / SUITE, LINE, [{"key": "1", "text": "a\u2028b"}, {"key": "2"}])
+    growing = tmp_path / SUITE / "mmlu.letters-5shot.jsonl"
+    for torn in ("", '{"key": "3", "te', '{"key": "3"}'):  # the last without the end of its line
+        growing.write_bytes(growing.read_bytes() + torn.encode())
+        assert read_line(tmp_path) == ([{"key": "1", "text": "a\u2028b"}, {"key": "2"}], False)
+    assert recorded(tmp_path / SUITE) == {}, "a line that is not over"
+    append_records(tmp_path / SUITE, LINE, [{"key": "3"}])
+    assert [row["key"] for row in read_line(tmp_path)[0]] == ["1", "2", "3"]
+    close_records(tmp_path / SUITE, LINE, [{"key": "2"}, {"key": "1"}, {"key": "3"}])
+    assert read_line(tmp_path) == ([{"key": "2"}, {"key": "1"}, {"key": "3"}], True)
+    assert [path.name for path in (tmp_path / SUITE).iterdir()] == ["mmlu.letters-5shot.jsonl.gz"]
 
 
 def test_what_has_not_been_written_yet_is_nothing_and_no_error(tmp_path: Path) -> None:
     assert (read_state(tmp_path), read_attempts(tmp_path), read_rows(tmp_path)) == (RunState(), [], [])
-    assert (read_mixture(tmp_path), run_directory.predictions(tmp_path)) == (None, {})
+    assert (read_mixture(tmp_path), read_contamination(tmp_path), evaluations(tmp_path)) == (None, [], [])
+    assert (read_line(tmp_path), recorded(tmp_path / SUITE), read_suite(tmp_path)) == (([], False), {}, None)
     assert (checkpoint_steps(tmp_path), best_step(tmp_path), chosen_step(tmp_path)) == ([], None, None)
 
 
@@ -84,9 +115,12 @@ def test_what_has_not_been_written_yet_is_nothing_and_no_error(tmp_path: Path) -
         (read_rows, "metrics.jsonl", b"[1]\n"),
         (read_rows, "metrics.jsonl", b'{"step": "one"}\n'),
         (read_mixture, "mixture.json", b'{"fingerprint": "a"}'),
-        (read_first_predictions, "predictions/b.jsonl.gz", b"no gzip"),
-        (read_first_predictions, "predictions/b.jsonl.gz", gzip.compress(b'{"id": "1"}\n' * 99, mtime=0)[:-9]),
-        (read_first_predictions, "predictions/b.jsonl.gz", gzip.compress(b"{\n", mtime=0)),
+        (read_contamination, "contamination.json", b'[{"benchmark": "mm'),
+        (read_line, f"{SUITE}/mmlu.letters-5shot.jsonl.gz", b"no gzip"),
+        (read_line, f"{SUITE}/mmlu.letters-5shot.jsonl.gz", gzip.compress(b'{"key": "1"}\n' * 99, mtime=0)[:-9]),
+        (read_line, f"{SUITE}/mmlu.letters-5shot.jsonl.gz", gzip.compress(b"{\n", mtime=0)),
+        (read_line, f"{SUITE}/mmlu.letters-5shot.jsonl", b"{\n"),
+        (read_suite, f"{SUITE}/result.json", b'{"suite": '),
         (best_step, "checkpoints/5/progress/metadata", b"{torn"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 
 from flanscale.config.compose import Composer
 from flanscale.errors import ConfigError, DataError
+from flanscale.evaluation.opening import suite_of
 from flanscale.identity import identity, resolve
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.watching.answers import prompts_of
@@ -20,6 +21,7 @@ from flanscale.tasks.selection import select_tasks
 
 ASKED = "task1390_wscfixed_coreference"
 LEARNED = "task001_quoref_question_generation"
+PROCEDURAL = ("evaluation.collection=procedural",)
 SMALL = ("tokenizer=bytes", "evaluation=niv2", "mixture.allow_missing=true", "cot=true")
 
 
@@ -101,18 +103,34 @@ def test_a_collection_that_has_held_out_tasks_is_asked_its_own(data: Path) -> No
     assert open_evaluation(flan).held_out == [ASKED]
 
 
-def test_what_is_asked_is_part_of_the_identity_by_its_content(data: Path) -> None:
-    def ids(*overrides: str) -> str:
-        return identity(resolve(cell(data, "mixture.count=2", *overrides)))
+def test_what_is_asked_is_no_part_of_the_identity_but_what_is_therefore_not_learned_is(data: Path) -> None:
+    def of(count: int, *overrides: str) -> str:
+        return identity(resolve(cell(data, f"mixture.count={count}", *overrides)))
 
-    before, otherwise = ids(), ids("evaluation.collection=procedural")
-    assert before == ids("evaluation.collection=niv2")
-    assert before != otherwise
+    assert of(1836) == of(1836, "evaluation.collection=niv2") == of(1836, "evaluation=none")
+    assert learned(cell(data, "mixture.count=2")) == learned(cell(data, "mixture.count=2", *PROCEDURAL))
+    assert of(2) == of(2, *PROCEDURAL)
+    assert ASKED in learned(cell(data, "mixture.count=1836", *PROCEDURAL))
+    assert of(1836) != of(1836, *PROCEDURAL)
+
+
+def test_a_suite_is_known_by_the_content_of_what_it_asks(data: Path) -> None:
+    def of(folder: Path, *overrides: str) -> tuple[str, str]:
+        config = resolve(cell(folder, "mixture.count=2", *overrides))
+        return identity(config), suite_of(config).fingerprint
+
+    before = of(data)
+    assert before == of(data, "evaluation.collection=niv2")
+    assert before[1] != of(data, *PROCEDURAL)[1]
+    assert before[1] != of(data, "evaluation.items=2")[1]
+    assert before[1] != of(data, "evaluation.direct_tokens=7")[1]
     path = data / "niv2" / "tasks" / f"{ASKED}.json"
     path.write_text(path.read_text().replace("he", "she"))
     moved = data.rename(data.with_name("moved"))  # asked again under another name, as the plan keeps what it has read
-    config = cell(moved, "mixture.count=2")
-    assert identity(resolve(config)) not in (before, otherwise)
+    cell_then, suite_then = before
+    cell_now, suite_now = of(moved)
+    assert cell_now == cell_then
+    assert suite_now != suite_then
 
 
 def test_what_a_job_reads_has_nothing_of_what_it_is_asked(data: Path) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from flanscale.errors import DataError
-from flanscale.evaluation.heldout import build_items
-from flanscale.schema import EvaluationConfig, MixtureConfig
+from flanscale.evaluation.benchmarks.held_out import questions
+from flanscale.schema import MixtureConfig
 from flanscale.tasks.catalog import read_catalog
 from flanscale.tasks.procedural import Procedural
 from flanscale.tasks.task import Example, Task
@@ -397,12 +397,17 @@ def test_flans_prompts_come_in_the_same_parts(flan_file: Path) -> None:
     assert prompt.shots == ("query <8>\nreply 8\n\n", "query <9>\nreply 9\n\n")
 
 
-def test_held_out_examples_are_never_exemplars_of_each_other() -> None:
-    config = EvaluationConfig(settings=["direct", "cot"])
-    for item in build_items([task()], config, exemplars=3):
-        assert item.prompt.count("query <") == 1
-    for item in build_items([task(exemplars=(example(100), example(101)))], config, exemplars=3):
-        assert item.prompt.count("query <1") == 2 + (item.example.id == "id1")
+def test_held_out_questions_are_never_exemplars_of_each_other() -> None:
+    borrowed = questions(task(), OWN, shots=3)
+    assert len(borrowed) == 5
+    for own, item in enumerate(borrowed, start=3):
+        asked = {number for number in range(8) if f"query <{number}>" in item.prompt.text()}
+        assert asked == {0, 1, 2, own}
+    given = questions(task(exemplars=(example(100), example(101))), OWN, shots=3)
+    assert len(given) == 8
+    for own, item in enumerate(given):
+        assert [f"query <{number}>" in item.prompt.text() for number in (100, 101, own)] == [True] * 3
+        assert item.prompt.text().count("query <") == 3
 
 
 def test_a_query_with_a_rationale_is_shown_exemplars_with_rationales() -> None:

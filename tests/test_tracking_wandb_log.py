@@ -49,7 +49,7 @@ def log(run_dir: Path, cell: str, attempt: int, rows: list[dict[str, Any]], exit
 def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of two cells, really logged; the second by two attempts, the first of which fails after three rows."""
     root = tmp_path_factory.mktemp("mirrored")
-    index = write_study(root, axes={"mixture.count": [9, 89], "seed": [0]}, predictions=False)
+    index = write_study(root, axes={"mixture.count": [9, 89], "seed": [0]}, records=False)
     for number, point in enumerate(json.loads(index.read_text())["points"]):
         run_dir = root / "runs" / point["run"]
         rows = [dict(row) for row in runs.read_directory(run_dir, point["cell"]).history]
@@ -84,7 +84,7 @@ def test_attempts_of_one_run_are_merged_and_the_link_to_the_latest_is_not_counte
 
 
 def test_a_run_without_a_mirror_is_missing(tmp_path: Path) -> None:
-    study = runs.from_wandb_files(write_study(tmp_path, predictions=False))
+    study = runs.from_wandb_files(write_study(tmp_path, records=False))
     assert {record.state for record in study.records.values()} == {"missing"}
 
 

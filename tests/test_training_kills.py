@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from little_study import PATIENCE
-from test_run import make_cell, predictions, start_job, told
+from test_run import answered, make_cell, start_job, told
 
 from flanscale.run_directory import read_state
 
@@ -36,5 +36,5 @@ def test_a_cell_killed_twenty_times_ends_bit_for_bit_like_one_that_was_not(tmp_p
     assert read_state(directory).state != "finished"
     assert start_job(directory).wait(timeout=600) == 0
     assert told(directory) == told(undisturbed)
-    assert predictions(directory) == predictions(undisturbed)
+    assert answered(directory) == answered(undisturbed)
     assert not (directory / "checkpoints" / "damaged").exists(), "a kill leaves no checkpoint half written"

@@ -13,6 +13,8 @@ from flanscale.cli.run_name import RunName
 from flanscale.errors import ConfigError
 from flanscale.evaluation.protocol import LanguageModel
 
+log = logging.getLogger(__name__)
+
 
 def generate(
     run: RunName,
@@ -51,6 +53,13 @@ def generate(
 def _answers(model: LanguageModel, asked: list[str], most: int) -> list[str]:
     from flanscale.evaluation.protocol import Question, Sampling
 
+    limit, lengths = model.context_limit(most), model.tokens(asked)
+    if long := [length for length in lengths if length > limit]:
+        log.warning(
+            "%d of %d prompts are longer than the %d tokens that training left for them (up to %d): what is said to"
+            " them may mean little",
+            *(len(long), len(asked), limit, max(long)),
+        )
     found: dict[int, str] = {}
     questions = [Question(prompt, prompt) for prompt in asked]
     for batch in model.generate(questions, max_new_tokens=most, stop=(), sampling=Sampling()):

@@ -115,7 +115,7 @@ def show(
     loaded = collection.task(task)
     _print_facts(_facts(loaded, collection, row))
     if loaded.examples and examples:
-        _print_examples(loaded, run, examples, asked=task in collection.held_out)
+        (_print_questions if task in collection.held_out else _print_examples)(loaded, run, examples)
         _print_wrong_answer(collection, task)
     if loaded.examples and any(text.startswith("tokenizer") for text in overrides or []):
         _print_tokens(loaded, run)
@@ -292,32 +292,48 @@ def _state(name: str, collection: Collection) -> str:
     return HELD_OUT if name in collection.held_out else PRESENT
 
 
-def _prompts(task: Task, run: RunConfig, indices: Iterable[int], *, asked: bool = False) -> list[tuple[int, str, str]]:
-    """(index, input, target) of examples as a training run with this configuration draws them, or as it asks them."""
+def _prompts(task: Task, run: RunConfig, indices: Iterable[int]) -> list[tuple[int, str, str]]:
+    """(index, input, target) of examples as a training run with this configuration draws them."""
     from flanscale.tasks.registry import open_wordings
-    from flanscale.tasks.templates import draw_form, evaluation_form, render
+    from flanscale.tasks.templates import draw_form, render
 
     wordings = open_wordings(run.mixture.templates, run.data)
     prompts = []
     for index in indices:
         choice = int.from_bytes(hashlib.sha256(f"{task.name}/{index}".encode()).digest()[:8], "big") >> 1
-        if asked:
-            form, choice = evaluation_form(False, min(run.mixture.exemplars, len(task.exemplars))), index
-        else:
-            form = draw_form(task, task.examples[index], run.mixture, cot=run.cot, choice=choice)
+        form = draw_form(task, task.examples[index], run.mixture, cot=run.cot, choice=choice)
         prompt = render(task, index, form, choice, wordings)
         prompts.append((index, prompt.input, prompt.target))
     return prompts
 
 
-def _print_examples(task: Task, run: RunConfig, count: int, *, asked: bool) -> None:
-    count = min(count, len(task.examples))
-    shown = [i * len(task.examples) // count for i in range(count)]
-    for index, question, answer in _prompts(task, run, shown, asked=asked):
-        print(f"\n── example {index + 1:,} of {len(task.examples):,}: {task.examples[index].id}, input")
-        print(_shortened(question))
-        print("── target")
-        print(_shortened(answer))
+def _print_examples(task: Task, run: RunConfig, count: int) -> None:
+    for index, question, answer in _prompts(task, run, _spread(len(task.examples), count)):
+        _print_pair(f"example {index + 1:,} of {len(task.examples):,}: {task.examples[index].id}", question, answer)
+
+
+def _print_questions(task: Task, run: RunConfig, count: int) -> None:
+    """Of a task that is held out: as an evaluation with this configuration asks them."""
+    from flanscale.evaluation.benchmarks.held_out import questions
+    from flanscale.tasks.registry import open_wordings
+
+    items = questions(task, open_wordings(run.mixture.templates, run.data), run.mixture.exemplars)
+    for place in _spread(len(items), count):
+        item = items[place]
+        _print_pair(f"question {place + 1:,} of {len(items):,}: {item.key}", item.prompt.text(), item.references[0])
+
+
+def _spread(there: int, most: int) -> list[int]:
+    """So many places, evenly."""
+    count = min(most, there)
+    return [i * there // count for i in range(count)]
+
+
+def _print_pair(title: str, question: str, answer: str) -> None:
+    print(f"\n── {title}, input")
+    print(_shortened(question))
+    print("── target")
+    print(_shortened(answer))
 
 
 def _print_wrong_answer(collection: Collection, name: str) -> None:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from flanscale.errors import ConfigError, closest, did_you_mean, nearest
-from flanscale.evaluation.benchmarks import FROM_FILES
+from flanscale.evaluation.benchmarks import FROM_FILES, open_benchmark
 from flanscale.evaluation.item import Ask
 from flanscale.pipeline import objectives
 from flanscale.schema import EVALUATED, RunConfig
 from flanscale.sizing.architecture import check_attention, check_heads, check_model, check_row
 from flanscale.tasks.catalog import WITHOUT_RATIONALES
-from flanscale.tasks.registry import HELD_OUT, asks_held_out
+from flanscale.tasks.registry import HELD_OUT, asked_by, asks_held_out
 
 GROUPS = (
     *("model", "collection", "mixture", "objective", "tokenizer"),
@@ -134,13 +134,27 @@ def _evaluation(run: RunConfig) -> Iterator[str]:
     if others := [name for name in evaluation.average if name not in evaluation.asks]:
         yield f"evaluation.average={evaluation.average}: {others[0]!r} is not among evaluation.asks={evaluation.asks}"
     for text in evaluation.asks:
-        ask = Ask.parse(text)
-        if ask.benchmark not in (known := (HELD_OUT, *EVALUATED, *FROM_FILES)):
-            near = nearest(ask.benchmark, known)
-            yield f"evaluation.asks: no benchmark {ask.benchmark!r}{near}; there are {', '.join(known)}"
-        own = run.evaluation.collection or run.collection.name
-        if ask.benchmark == HELD_OUT and ask.setting == "cot" and own in WITHOUT_RATIONALES:
-            yield f"evaluation.asks: {text}, but collection={own} has no rationales: ask held_out/direct"
+        try:
+            yield from _ask(Ask.parse(text), run)
+        except ConfigError as error:
+            yield f"evaluation.asks: {error}"
+
+
+def _ask(ask: Ask, run: RunConfig) -> Iterator[str]:
+    if ask.benchmark in FROM_FILES:
+        benchmark = open_benchmark(ask.benchmark, Path())  # reads nothing
+        benchmark.setting(ask)
+        benchmark.split_of(ask)
+    elif ask.benchmark not in (HELD_OUT, *EVALUATED):
+        known = (HELD_OUT, *EVALUATED, *FROM_FILES)
+        near = nearest(ask.benchmark, known)
+        yield f"evaluation.asks: no benchmark {ask.benchmark!r}{near}; there are {', '.join(known)}"
+    elif ask.setting not in ("", "direct", "cot"):
+        yield f"evaluation.asks: {ask}: {ask.benchmark} has no setting {ask.setting!r}; it has direct, cot"
+    else:
+        asking = asked_by(run) if ask.benchmark == HELD_OUT else ask.benchmark
+        if ask.setting == "cot" and asking in WITHOUT_RATIONALES:
+            yield f"evaluation.asks: {ask}, but {asking} has no rationales: ask {ask.benchmark}/direct"
 
 
 def _training(run: RunConfig) -> Iterator[str]:

@@ -133,15 +133,22 @@ class Benchmark:
             raise ConfigError(f"{ask}: {self.name} has no setting {name!r}{hint}; it has {', '.join(named)}")
         return named[name]
 
+    def split_of(self, ask: Ask) -> str:
+        """
+        Raises:
+            ConfigError: it has no such split.
+        """
+        if (split := ask.split or self.splits[0]) not in self.splits:
+            raise ConfigError(f"{ask}: {self.name} has no split {split!r}; it has {', '.join(self.splits)}")
+        return split
+
     def asked(self, ask: Ask) -> Asked:
         """
         Raises:
             ConfigError: it has no such setting or split, or as `read`.
             DataError: as `read`.
         """
-        setting, split = self.setting(ask), ask.split or self.splits[0]
-        if split not in self.splits:
-            raise ConfigError(f"{ask}: {self.name} has no split {split!r}; it has {', '.join(self.splits)}")
+        setting, split = self.setting(ask), self.split_of(ask)
         return self.read(setting.name, setting.shots if ask.shots is None else ask.shots, split)
 
 

@@ -7,12 +7,22 @@ Keys
     train/{loss,tokens,examples,learning_rate,grad_norm,tokens_per_second,mfu,data_wait_fraction,pad_fraction,
         loss_spikes}, validation/{loss,tokens} (of held-in examples)
     mixture/{tasks,tasks_requested,examples,max_epochs}, mixture/share/<group>
-    eval/<benchmark>/<setting>/{score,stderr,stderr_tasks,n,lower_bound,normalized}
+    eval/suite (its name), eval/<benchmark>/<setting>/{score,stderr,stderr_tasks,n,lower_bound,normalized,
+        normalized_stderr,failures,cut,dropped,skipped,contaminated,prompts}
     eval/normalized_average, eval/normalized_average_stderr, eval/normalized_average_members
 
 Scores are in percent, errors in points. `stderr` is the sampling error of the items with the benchmark's tasks taken
-as given; `stderr_tasks` also lets the tasks vary (clustered by task). Both are shared by all cells that answer the same
-items.
+as given; `stderr_tasks` also lets the tasks vary (clustered by task), and is not there where there is one. Both are
+shared by all cells that answer the same items.
+
+A benchmark of which tasks are missing is called by how many were scored: bbh_24_of_27. Another metric than its headline
+is a benchmark of its own, as niv2_exact_match is. A suite that is asked later and asks otherwise under a name has
+`<setting>@<suite>` and `normalized_average@<suite>`.
+
+The rest are numbers of items: `failures` hold no answer and are wrong, `cut` counts answers that reached the most new
+tokens, `dropped` items had fewer worked examples than asked for, `skipped` ones no room at all and count for nothing,
+and `contaminated` ones may have been seen in training. `prompts` is the fingerprint of all that was asked: scores under
+another are of another benchmark.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 from little_study import wait_until
-from test_run import make_cell, predictions, told
-from test_run_processes import CELL, assert_near, begin, learning, leave
+from test_run import answered, make_cell, told
+from test_run_processes import CELL, assert_near, assert_same_answers, begin, learning, leave
 
 from flanscale.config.compose import load
 from flanscale.orchestration.dispatch.launcher import submit_slurm
@@ -71,7 +71,7 @@ def test_two_nodes_tell_what_one_process_tells(undisturbed: Path, tmp_path: Path
     assert leave(begin(alone, 1, devices=PROCESSES)) == [0]
     assert read_state(undisturbed).attempt == 1
     assert_near(told(undisturbed), told(alone))
-    assert predictions(undisturbed) == predictions(alone)
+    assert_same_answers(undisturbed, alone)
     assert (undisturbed / METRICS_FILE).read_text().count("\n") == len(told(alone))
     assert sorted(path.name for path in undisturbed.glob("log*")) == [
         *(f"log.{rank}.txt" for rank in range(1, PROCESSES)),
@@ -96,7 +96,7 @@ def test_a_signal_stops_all_at_one_step_and_the_requeued_job_goes_on(
     assert read_state(directory).attempt > 1
     assert read_state(directory).job == running.job
     assert told(directory) == told(undisturbed)
-    assert predictions(directory) == predictions(undisturbed)
+    assert answered(directory) == answered(undisturbed)
 
 
 def test_a_killed_process_ends_the_attempt_as_a_lost_node_and_the_next_goes_on(
@@ -113,4 +113,4 @@ def test_a_killed_process_ends_the_attempt_as_a_lost_node_and_the_next_goes_on(
     assert read_state(directory).attempt > 1
     assert read_state(directory).job == running.job
     assert told(directory) == told(undisturbed)
-    assert predictions(directory) == predictions(undisturbed)
+    assert answered(directory) == answered(undisturbed)

@@ -46,6 +46,16 @@ def benchmark(
     )
 
 
+def questions(task: Task, wordings: Wordings, shots: int) -> list[Item]:
+    """What is asked of one held-out task, for a direct answer.
+
+    Raises:
+        DataError: it has no examples.
+    """
+    with_examples, asked = _with_worked_examples(task, shots)
+    return _items(with_examples, asked, False, shots, wordings)
+
+
 def _direct_answer(text: str, item: Item) -> str | None:
     answer = extract_answer(text, cot=False)
     return answer if answer or "" in item.references else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flanscale.errors import DataError
 from flanscale.run_directory import evaluations, read_records, recorded
 
 RIGHT = 100.0  # percent, under every metric
@@ -44,13 +45,15 @@ def some_answers(run_dir: Path, most: int) -> list[Answered]:
 
 
 def _all(run_dir: Path) -> list[Answered]:
-    return [
-        _answered(line, row)
+    """What several suites asked alike is there once."""
+    found = {
+        (line, row["key"], row["prompt_hash"]): _answered(line, row)
         for folder in evaluations(run_dir)
         for line in recorded(folder)
         for row in read_records(folder, line)[0]
         if row["scores"]
-    ]
+    }
+    return list(found.values())
 
 
 def _answered(line: str, row: Mapping[str, Any]) -> Answered:
@@ -79,7 +82,10 @@ def prompts_of(run_dir: Path) -> Mapping[str, str]:
     from flanscale.evaluation.opening import suite_of
     from flanscale.evaluation.suites import prompt_hash
 
-    items = [item for line in suite_of(load(run_dir)).lines for item in line.asked.items]
+    suite = suite_of(load(run_dir))
+    if not suite.lines and suite.faults:
+        raise DataError(suite.faults[0])
+    items = [item for line in suite.lines for item in line.asked.items]
     return {prompt_hash(item): item.prompt.text() for item in items}
 
 

@@ -1,0 +1,117 @@
+"""From questions to what is logged: right answers count, what went wrong is counted, errors know what is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_model import FakeModel
+
+from flanscale.evaluation.answering import Answered
+from flanscale.evaluation.asking import ask
+from flanscale.evaluation.benchmarks import held_out
+from flanscale.evaluation.item import Benchmark, Item
+from flanscale.evaluation.protocol import Sampling
+from flanscale.evaluation.results import result_of
+from flanscale.evaluation.suites import Suite, open_suite
+from flanscale.tasks.procedural import Procedural
+from flanscale.tasks.templates import load_wordings
+from flanscale.tracking.keys import evaluation_row
+
+TASKS, EXAMPLES = 48, 10
+OWN = load_wordings("own", None)
+DIRECT, COT = "procedural/direct", "procedural/cot"
+Say = Callable[[int, Item], str]
+"""From an item's place in its line, and the item."""
+
+
+def procedural(**changes: Any) -> Benchmark:
+    return replace(held_out.benchmark(Procedural(EXAMPLES), OWN, direct_tokens=99, cot_tokens=99), **changes)
+
+
+def suite(*asks: str, benchmark: Benchmark | None = None, items: int | None = None) -> Suite:
+    opened = benchmark or procedural()
+    return open_suite("mine", asks, lambda _: opened, items=items, average=None, sampling=Sampling())
+
+
+def result(suite: Suite, say: Say) -> dict[str, Any]:
+    answered, model = [], FakeModel()
+    for line in suite.lines:
+        said = {item.prompt.text(): say(place, item) for place, item in enumerate(line.asked.items)}
+        model.says = lambda prompt, sample, said=said: said[prompt]
+        found = {record.key: record for batch in ask(line, model, Sampling()) for record in batch}
+        answered.append(Answered(line, tuple(found[item.key] for item in line.asked.items)))
+    return result_of(suite, answered, model, {"weights": "0", "source": "a test", "precision": "float32"})
+
+
+def right(_: int, item: Item) -> str:
+    return f"so the answer is {item.references[0]}"
+
+
+def wrong_every(turn: int) -> Say:
+    return lambda place, item: right(place, item) if place % turn else "the answer is 0"
+
+
+def test_a_perfect_model_scores_100_in_both_settings() -> None:
+    row = evaluation_row(result(suite(DIRECT, COT), right))
+    for line in (DIRECT, COT):
+        assert [row[f"eval/{line}/{field}"] for field in ("score", "stderr", "n")] == [100.0, 0.0, TASKS * EXAMPLES]
+    assert row["eval/normalized_average"] == 100.0
+
+
+def test_wrong_answers_lower_the_score_by_their_share() -> None:
+    row = evaluation_row(result(suite(DIRECT, COT), wrong_every(5)))
+    assert [row[f"eval/{line}/score"] for line in (DIRECT, COT)] == pytest.approx([80.0, 80.0])
+
+
+def test_the_average_names_its_members_and_its_error_knows_that_they_share_items() -> None:
+    row = evaluation_row(result(suite(DIRECT, COT), wrong_every(3)))
+    assert row["eval/normalized_average_members"] == [DIRECT, COT]
+    normalized = [row[f"eval/{line}/normalized"] for line in (DIRECT, COT)]
+    assert row["eval/normalized_average"] == pytest.approx(np.mean(normalized))
+    # The same items are wrong in both settings: the members move together.
+    assert row["eval/normalized_average_stderr"] == pytest.approx(row[f"eval/{DIRECT}/normalized_stderr"])
+    assert row["eval/normalized_average_stderr"] > 0
+
+
+def test_what_went_wrong_is_counted_and_logged_with_what_was_asked() -> None:
+    def say(place: int, item: Item) -> str:
+        return {0: "on and " * 50, 1: "nothing of it"}.get(place, right(place, item))
+
+    asked = suite(COT)
+    row = evaluation_row(result(asked, say))
+    counts = ("failures", "cut", "dropped", "skipped", "contaminated")
+    assert [row[f"eval/{COT}/{field}"] for field in counts] == [2, 1, 0, 0, 0]
+    assert row[f"eval/{COT}/score"] == pytest.approx(100 * (1 - 2 / (TASKS * EXAMPLES)))
+    assert row[f"eval/{COT}/prompts"] == asked.lines[0].fingerprint
+    assert row["eval/suite"] == "mine"
+
+
+def test_a_benchmark_in_part_and_another_metric_have_names_of_their_own_and_what_is_no_number_is_not_logged() -> None:
+    def read(*given: Any) -> Any:
+        whole = procedural().read(*given)
+        name = whole.items[0].subtask
+        items = tuple(item for item in whole.items if item.subtask == name)
+        return replace(whole, items=items, floors={name: whole.floors[name]}, missing=("gone",))
+
+    direct, cot = procedural().settings
+    settings = (replace(direct, metrics=("exact_match", "rouge_l")), cot)
+    row = evaluation_row(result(suite(DIRECT, benchmark=procedural(read=read, settings=settings)), right))
+    names = {key.split("/")[1] for key in row if key.count("/") == 3}
+    assert names == {"procedural_1_of_2", "procedural_rouge_l_1_of_2"}
+    assert row["eval/normalized_average_members"] == ["procedural_1_of_2/direct"]
+    assert "eval/procedural_1_of_2/direct/stderr_tasks" not in row, "one task tells nothing of how tasks vary"
+
+
+def test_a_later_suite_takes_no_name_of_an_earlier_one_unless_it_asked_the_same() -> None:
+    before = evaluation_row(result(suite(DIRECT, COT), right))
+    other = replace(suite(DIRECT, items=5), name="other")
+    row = evaluation_row(result(other, right), before)
+    assert row.keys() & before.keys() == {"eval/suite"}
+    assert row[f"eval/{DIRECT}@other/n"] == TASKS * 5
+    assert row["eval/normalized_average@other_members"] == [DIRECT]
+    again = evaluation_row(result(suite(DIRECT, COT), right), before)
+    assert again == before
