@@ -25,7 +25,7 @@ PATIENCE = 120.0  # seconds for what takes one or two on an idle machine: what i
 PATH_OF_PROCESSES = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])  # finds fake_cells
 STUDY = """
 title: a little study
-base: [model=nano, tracker=disabled, trainer.steps=20]
+base: [model=nano, tracker=disabled, trainer.steps=20, evaluation=none]
 axes:
   mixture.count: [9, 89]
   seed: [0, 1]

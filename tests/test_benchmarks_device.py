@@ -103,7 +103,9 @@ def finished(folder: Path, losses: list[float], answers: list[str]) -> Path:
     folder.mkdir()
     rows = [{"step": n, "time": id(folder), "attempt": 1, "train/loss": loss} for n, loss in enumerate(losses)]
     (folder / METRICS_FILE).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    close_records(folder / "evaluations" / "procedural-0", "procedural/cot", [{"answer": text} for text in answers])
+    close_records(
+        folder / "evaluations" / "procedural-0", "procedural/cot", [{"key": text, "answer": text} for text in answers]
+    )
     return folder
 
 

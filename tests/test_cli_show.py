@@ -29,7 +29,7 @@ from flanscale.run_directory import (
 )
 from flanscale.run_directory.evaluations import close_records
 
-SMALL = ("mixture.count=9", "seed=0", "evaluation.items=2")
+SMALL = ("mixture.count=9", "seed=0", "evaluation=procedural", "evaluation.items=2")
 SUITE = Path("evaluations", "procedural-0")
 
 
@@ -212,7 +212,7 @@ def test_a_configuration_is_told_by_its_groups_and_what_differs_from_them(place:
     (place.folder / "runs").mkdir()
     found = difference(read_config(create_run_dir(cell.config)))
     assert set(found) == {
-        *("model=nano", "optimizer=adafactor", "tracker=disabled"),
+        *("model=nano", "optimizer=adafactor", "tracker=disabled", "evaluation=none"),
         *("seed=1", "mixture.count=9", "trainer.steps=20", "optimizer.learning_rate=0.0001"),
     }
 

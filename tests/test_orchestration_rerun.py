@@ -157,7 +157,9 @@ def test_answers_are_compared_item_by_item(run_dir: Path, tmp_path: Path) -> Non
     other = tmp_path / "other"
     for folder, answers in ((run_dir, "abc"), (other, "axc")):
         folder.mkdir(exist_ok=True)
-        close_records(folder / "evaluations" / "flan-0", "mmlu/cot", [{"text": answer} for answer in answers])
+        close_records(
+            folder / "evaluations" / "flan-0", "mmlu/cot", [{"key": "1", "answer": answer} for answer in answers]
+        )
     (other / "metrics.jsonl").write_bytes((run_dir / "metrics.jsonl").read_bytes())
     (one,) = replay.deviations(run_dir, other)
     assert str(one) == "evaluations/flan-0/mmlu/cot: 1 of 3 differ"

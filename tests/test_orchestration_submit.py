@@ -24,7 +24,8 @@ from flanscale.orchestration.planning.plan import Plan
 from flanscale.orchestration.running import repeat
 from flanscale.orchestration.running import slurm as running_slurm
 from flanscale.orchestration.running.withheld import withhold
-from flanscale.run_directory import Failure, RunState, read_state, write_state
+from flanscale.run_directory import Failure, RunState, evaluations, read_state, write_state
+from flanscale.run_directory.evaluations import write_result
 
 SLURM = ("cluster=slurm", "cluster.gpus=0")
 
@@ -160,6 +161,37 @@ def test_arrays_that_correspond_one_to_one_wait_element_by_element(place: Workpl
     assert slurm.option(102, "dependency") == "aftercorr:101"
     jobs = [read_state(plan.directory(cell)).job for cell in plan.cells]
     assert jobs == ["101_0", "101_1", "102_1", "102_0"]
+
+
+def test_a_cell_is_asked_its_suite_by_a_job_of_its_own_that_waits_for_it(place: Workplace, slurm: FakeSlurm) -> None:
+    suite = (*SLURM, "evaluation=procedural", "evaluation.items=1")
+    hours = ("cluster.timeout_minutes=600", "cluster.evaluation={timeout_minutes: 30, cpus: 2}")
+    plan = place.plan(*suite, *hours)
+    assert submit(plan).splitlines()[0] == "submitted 8 cells to Slurm: jobs 101, 102"
+    assert [slurm.option(job, "time") for job in (101, 102)] == ["600", "30"]
+    assert [slurm.option(job, "dependency") for job in (101, 102)] == [None, "aftercorr:101"]
+    for run in place.runs():
+        trained, (asked,) = read_state(run).job or "", evaluations(run)
+        assert read_state(asked).job == trained.replace("101_", "102_")
+    itself = place.plan(*suite, "cluster.evaluation=null")
+    assert len(itself.cells) == 4
+
+
+def test_a_suite_that_a_finished_study_was_not_asked_is_asked_and_nothing_is_trained(
+    place: Workplace, slurm: FakeSlurm
+) -> None:
+    place.pretend_finished(*SLURM)
+    suite = (*SLURM, "evaluation=procedural", "evaluation.items=1")
+    said = submit(place.plan(*suite, "cluster.evaluation=null"))  # they cannot ask themselves any more
+    assert said.splitlines()[0] == "submitted 4 cells to Slurm: job 101"
+    assert (slurm.option(101, "array"), slurm.option(101, "dependency")) == ("0-3%4", None)
+    for run in place.runs():
+        assert read_state(run).state == "finished"
+        (asked,) = evaluations(run)
+        assert read_state(asked).state == "queued"
+        write_state(asked, RunState(state="finished", attempt=1))
+        write_result(asked, {"suite": "procedural"})
+    assert len(place.plan(*suite, "cluster.evaluation=null").cells) == 4, "nothing is left to be asked"
 
 
 def test_a_cell_of_several_parents_waits_for_all_of_them(place: Workplace, slurm: FakeSlurm) -> None:

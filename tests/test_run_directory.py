@@ -15,11 +15,13 @@ from flanscale.run_directory import (
     Attempt,
     Code,
     RunState,
+    among_runs,
     best_step,
     checkpoint_steps,
     chosen_step,
     evaluations,
     find_run,
+    name_among_runs,
     read_attempts,
     read_config,
     read_contamination,
@@ -29,6 +31,7 @@ from flanscale.run_directory import (
     read_rows,
     read_state,
     recorded,
+    runs_of,
     write_atomically,
     write_attempts,
     write_contamination,
@@ -91,6 +94,16 @@ def test_records_grow_by_batches_and_what_a_kill_left_half_done_is_written_again
     close_records(tmp_path / SUITE, LINE, [{"key": "2"}, {"key": "1"}, {"key": "3"}])
     assert read_line(tmp_path) == ([{"key": "2"}, {"key": "1"}, {"key": "3"}], True)
     assert [path.name for path in (tmp_path / SUITE).iterdir()] == ["mmlu.letters-5shot.jsonl.gz"]
+
+
+def test_an_evaluation_has_a_name_of_its_own_among_the_runs_and_is_found_by_it(tmp_path: Path) -> None:
+    folders = [tmp_path / run / suite for run in ("aa-qwen2.5-s0", "bb-nano-s0") for suite in ("", SUITE)]
+    names = [name_among_runs(folder) for folder in folders]
+    assert names[::2] == ["aa-qwen2.5-s0", "bb-nano-s0"]
+    assert len(set(names)) == 4
+    assert all("/" not in name for name in names)
+    assert [among_runs(tmp_path, name) for name in names] == folders
+    assert {runs_of(folder) for folder in folders} == {tmp_path}
 
 
 def test_what_has_not_been_written_yet_is_nothing_and_no_error(tmp_path: Path) -> None:

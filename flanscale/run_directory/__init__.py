@@ -18,12 +18,15 @@ with one sentence that names the file, as `ConfigError`. Standard library and Py
 from flanscale.run_directory.attempts import Attempt, Code, read_attempts, write_attempts
 from flanscale.run_directory.config import read_config
 from flanscale.run_directory.evaluations import (
+    among_runs,
     evaluations,
     is_evaluation,
+    name_among_runs,
     read_records,
     read_result,
     recorded,
     run_of_evaluation,
+    runs_of,
 )
 from flanscale.run_directory.files import (
     CHECKPOINTS,
@@ -71,6 +74,7 @@ __all__ = [
     "Code",
     "Failure",
     "RunState",
+    "among_runs",
     "best_step",
     "checkpoint_steps",
     "chosen_step",
@@ -79,6 +83,7 @@ __all__ = [
     "identity_of",
     "is_evaluation",
     "is_run",
+    "name_among_runs",
     "read_attempts",
     "read_config",
     "read_contamination",
@@ -90,6 +95,7 @@ __all__ = [
     "recorded",
     "run_directories",
     "run_of_evaluation",
+    "runs_of",
     "write_atomically",
     "write_attempts",
     "write_contamination",

@@ -32,6 +32,22 @@ def run_of_evaluation(folder: Path) -> Path:
     return folder.parent.parent
 
 
+def runs_of(folder: Path) -> Path:
+    """The folder of runs in which a run directory lies, or that of which a folder is an evaluation."""
+    return (run_of_evaluation(folder) if is_evaluation(folder) else folder).parent
+
+
+def name_among_runs(folder: Path) -> str:
+    """The name of a run directory, or one for an evaluation that no other has in the folder of runs."""
+    return ".".join(folder.relative_to(runs_of(folder)).parts)
+
+
+def among_runs(runs: Path, name: str) -> Path:
+    """The run directory or evaluation of such a name."""
+    run, _, evaluation = name.partition(f".{EVALUATIONS}.")
+    return runs / run / EVALUATIONS / evaluation if evaluation else runs / run
+
+
 def check_weights(folder: Path, fingerprint: str, *, writes: bool) -> None:
     """See that the records in a folder are of these weights, and say so there where there are none.
 

@@ -26,6 +26,7 @@ from flanscale.orchestration.planning.resources import rounds
 from flanscale.orchestration.running import job, worker
 from flanscale.orchestration.running.child import notice_seconds
 from flanscale.orchestration.running.logs import JOBS_FOLDER
+from flanscale.run_directory import runs_of
 from flanscale.schema import ClusterConfig
 
 PAUSES = (2.0, 5.0, 10.0)  # seconds before each time that a controller that is silent is asked again
@@ -67,7 +68,7 @@ def submit_slurm(
     ]
     longest = rounds(cluster, max(map(len, units)))
     parameters = slurm_parameters(cluster, name, len(units), dependency, snapshot, longest)
-    return _submitted(calls, units[0][0].parent, cluster, name, parameters)
+    return _submitted(calls, runs_of(units[0][0]), cluster, name, parameters)
 
 
 def submit_after(

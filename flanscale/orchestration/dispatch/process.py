@@ -15,6 +15,7 @@ from flanscale.orchestration.dispatch.launcher import fresh_folder, outside_slur
 from flanscale.orchestration.dispatch.snapshot import Snapshot
 from flanscale.orchestration.running import child
 from flanscale.orchestration.running.logs import JOBS_FOLDER, WORDS_FILE
+from flanscale.run_directory import name_among_runs, runs_of
 from flanscale.schema import ClusterConfig
 
 
@@ -56,7 +57,7 @@ def start_process(run_dir: Path, cluster: ClusterConfig, runner: str, snapshot: 
     if snapshot:
         environment |= snapshot.environment(environment)
     environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(cluster.gpus)))
-    folder = fresh_folder(run_dir.parent / JOBS_FOLDER, run_dir.name)
+    folder = fresh_folder(runs_of(run_dir) / JOBS_FOLDER, name_among_runs(run_dir))
     with (folder / WORDS_FILE).open("wb") as words:
         handle = subprocess.Popen(
             child.command(run_dir, cluster, runner),

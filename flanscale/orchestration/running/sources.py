@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from flanscale.config.places import conf_path, sweeps_path
-from flanscale.run_directory import Code, write_atomically
+from flanscale.run_directory import Code, runs_of, write_atomically
 from flanscale.tracking.masking import masked
 
 OF_THE_PROJECT = ("pyproject.toml", "constraints.txt")  # of a clone; what its environment is made from
@@ -47,7 +47,7 @@ def record_code(run_dir: Path) -> Code:
     """What to note of the code that this process runs; what no commit holds is stored, once for each content."""
     snapshot = os.environ.get(SNAPSHOT_VARIABLE)
     if snapshot:
-        archive = _store_snapshot(run_dir.parent / ".code", snapshot)
+        archive = _store_snapshot(runs_of(run_dir) / ".code", snapshot)
         name = os.path.relpath(archive, run_dir) if archive else None
         return replace(_described(os.environ.get(COMMIT_VARIABLE)), snapshot=snapshot, archive=name)
     code, difference = current_code()

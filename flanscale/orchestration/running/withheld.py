@@ -9,6 +9,8 @@ import os
 import time
 from pathlib import Path
 
+from flanscale.run_directory import name_among_runs, runs_of
+
 MARKS_FOLDER = ".cancelled"  # inside the runs folder
 
 
@@ -30,4 +32,4 @@ def withheld(run_dir: Path, since: float) -> bool:
 
 
 def _mark(run_dir: Path) -> Path:
-    return run_dir.parent / MARKS_FOLDER / run_dir.name
+    return runs_of(run_dir) / MARKS_FOLDER / name_among_runs(run_dir)

@@ -24,7 +24,7 @@ from flanscale.orchestration.running.liveness import OF_A_JOB
 from flanscale.orchestration.running.sharing import visible_gpus
 from flanscale.orchestration.running.stop import StopRequest, stop_requests
 from flanscale.orchestration.running.withheld import withheld
-from flanscale.run_directory import Failure, RunState, read_state, write_state
+from flanscale.run_directory import Failure, RunState, read_state, runs_of, write_state
 from flanscale.schema import ClusterConfig
 
 POLL_SECONDS = 0.2
@@ -156,7 +156,7 @@ class _Work:
                 if state != before:
                     write_state(directory, state)
         except (ConfigError, OSError) as error:
-            if directory.is_dir() or not directory.parent.is_dir():  # else it has been cancelled before it began
+            if directory.is_dir() or not runs_of(directory).is_dir():  # else it has been cancelled before it began
                 self._give_up(directory, error)
             return
         print(f"{directory.name}: {state.state}", flush=True)

@@ -26,6 +26,7 @@ from flanscale.orchestration.running.liveness import KnownJobs, asking_rarely, l
 from flanscale.orchestration.running.logs import JOBS_FOLDER
 from flanscale.run_directory import (
     CHECKPOINTS,
+    among_runs,
     best_step,
     checkpoint_steps,
     chosen_step,
@@ -179,7 +180,7 @@ def _folders_of_ended_jobs(runs: Path, known_jobs: KnownJobs) -> Iterator[Path]:
 
 def _in_use(folder: Path, runs: Path, known_jobs: KnownJobs) -> bool:
     """Whether a job may still read it: the cell's own process here, or any job of an array."""
-    run_dir = runs / folder.name.rpartition("-")[0]
+    run_dir = among_runs(runs, folder.name.rpartition("-")[0])
     if run_dir.is_dir():
         return look(run_dir, known_jobs).alive
     jobs = known_jobs()

@@ -15,7 +15,7 @@ from flanscale.errors import ConfigError
 from flanscale.orchestration.running.liveness import KnownJobs, View, asking_rarely, look
 from flanscale.orchestration.running.logs import JOBS_FOLDER, WORDS_FILE
 from flanscale.orchestration.watching.words import one_line
-from flanscale.run_directory import LOG_FILE, RunState
+from flanscale.run_directory import LOG_FILE, RunState, name_among_runs, runs_of
 
 BLOCK = 65_536
 POLL_SECONDS = 0.25
@@ -72,8 +72,8 @@ def show_kept(run: Transcript, state: RunState, lines: int, write: Write, note: 
 
 def kept(run_dir: Path, state: RunState) -> Iterator[Path]:
     """Files with words of a run's processes, oldest first: of its local starts by its name, of Slurm's by job."""
-    folder = run_dir.parent / JOBS_FOLDER
-    own = folder.glob(f"{run_dir.name}-*/{WORDS_FILE}")
+    folder = runs_of(run_dir) / JOBS_FOLDER
+    own = folder.glob(f"{name_among_runs(run_dir)}-*/{WORDS_FILE}")
     jobs = [file for job in state.job_ids for file in folder.glob(f"*/{job}_*_log.*")]
     found = {file: file.stat() for file in (*own, *jobs) if file.suffix in (".out", ".err", ".log")}
     yield from sorted((file for file in found if found[file].st_size), key=lambda file: found[file].st_mtime_ns)
