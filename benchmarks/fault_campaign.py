@@ -46,10 +46,11 @@ NODES = ("n1", "n2")
 RELAUNCH_SECONDS = 15.0
 REPAIR_SECONDS = 3.0
 CLOCK = {"step", "time", "attempt", "train/tokens_per_second", "train/data_wait_fraction", "train/mfu"}
-NUMPY = ["model=nano", "mixture.count=9", "trainer.steps=40"]
+NUMPY = ["model=nano", "mixture.count=9", "trainer.steps=40", "evaluation=none"]
 REAL = ["model=nano", "mixture.count=9", "trainer=quickstart", "evaluation=procedural", "trainer.checkpoint_every=20"]
 CLUSTER = ["cluster=slurm", "cluster.gpus=0", "cluster.partition=low", "cluster.timeout_minutes=60"]
 CLUSTER += ["cluster.environment.JAX_PLATFORMS=cpu", "cluster.backoff_seconds=1", "cluster.retries=20"]
+CLUSTER += ["cluster.evaluation=null"]  # a cell evaluates itself
 
 
 @dataclass

@@ -323,6 +323,16 @@ def test_a_run_that_died_before_its_log_shows_what_was_kept(place: Workplace, fl
     assert "slurmstepd: error: gone" in flanscale("logs", "s0", "--stdout").stdout
 
 
+def test_what_an_evaluation_printed_is_its_own(tmp_path: Path) -> None:
+    one, other = (tmp_path / run / "evaluations" / "flan-0" for run in ("a-s0", "b-s0"))
+    for run, name in ((one, "a-s0.evaluations.flan-0-1/words.log"), (one.parents[1], "a-s0-1/words.log")):
+        file = tmp_path / ".submitit" / name
+        file.parent.mkdir(parents=True)
+        file.write_text("words\n")
+        assert list(transcript.kept(run, RunState())) == [file]
+    assert list(transcript.kept(other, RunState())) == []
+
+
 def test_following_waits_for_the_start_and_goes_through_attempts_to_the_end(place: Workplace) -> None:
     run, heard = one_run(place), Heard()
     log = run / "log.txt"

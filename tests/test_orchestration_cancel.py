@@ -19,6 +19,7 @@ from steering import Steering, failed, record
 from flanscale.orchestration.planning.ledger import read_ledger, write_ledger
 from flanscale.orchestration.running import slurm as scancel
 from flanscale.orchestration.running.liveness import this_host, this_process
+from flanscale.orchestration.running.withheld import withheld
 from flanscale.orchestration.steering import cancel
 from flanscale.run_directory import RunState, read_state
 
@@ -119,6 +120,15 @@ def test_a_cell_that_ends_between_looking_and_cancelling_keeps_its_end(
     assert out.splitlines() == ["1 cell ended by themselves meanwhile", "nothing cancelled: 1 running"]
     assert bystander.poll() is None
     assert read_state(run).state == "finished"
+
+
+def test_cancelling_an_evaluation_keeps_back_no_other_of_its_name(tmp_path: Path) -> None:
+    one, other = (tmp_path / run / "evaluations" / "flan-0" for run in ("a", "b"))
+    before = time.time()
+    cancel.withhold(one)
+    assert withheld(one, before - 1)
+    assert not withheld(other, before - 1)
+    assert not withheld(tmp_path / "a", before - 1), "the run that it asks goes on"
 
 
 def test_a_cell_on_another_host_is_to_be_cancelled_there(steering: Steering) -> None:

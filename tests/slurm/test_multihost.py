@@ -24,7 +24,7 @@ PROCESSES = 4
 FOUR = [
     *CELL, "trainer.mesh.fsdp=2", "trainer.batch_rows=8", "evaluation.batch_size=16", "cluster=slurm",
     "cluster.nodes=2", "cluster.tasks_per_node=2", "cluster.cpus=2", "cluster.gpus=0", "cluster.timeout_minutes=60",
-    "cluster.backoff_seconds=0",
+    "cluster.backoff_seconds=0", "cluster.evaluation=null",
 ]  # fmt: skip
 SECONDS = 240.0  # of a cell that has two cores for four processes
 
