@@ -12,14 +12,14 @@ from typing import Any
 
 from flanscale.config.overrides import parse_override
 from flanscale.errors import ConfigError, DataError, Preempted
-from flanscale.evaluation.answering import answers
+from flanscale.evaluation.answering import Answered, answers
 from flanscale.evaluation.opening import check_suite, suite_of
 from flanscale.evaluation.results import result_of
 from flanscale.evaluation.suites import Suite
 from flanscale.inference.language_model import TrainedModel
 from flanscale.inference.weights import fingerprint
 from flanscale.run_directory import identity_of, read_rows, read_state, run_of_evaluation
-from flanscale.run_directory.evaluations import check_weights, read_result, write_result
+from flanscale.run_directory.evaluations import check_weights, read_records, read_result, write_result
 from flanscale.schema import RunConfig
 from flanscale.tasks.reading import safe_name
 from flanscale.tracking.keys import ITEMS, evaluation_row
@@ -68,10 +68,31 @@ def evaluate(
         log.info("%s: the results are there already", folder)
         return result
     answered = answers(suite, model, folder, writes=writes, seen=seen or {}, reached=reached)
-    result = result_of(suite, answered, model, about)
+    result = result_of(suite, answered, model, about) | {"flips": flips(folder, suite, answered, about)}
     if writes:
         write_result(folder, result)
     return result
+
+
+def flips(
+    folder: Path, suite: Suite, answered: Sequence[Answered], about: Mapping[str, Any]
+) -> dict[str, float] | None:
+    """Of each line, the share of items that the same weights answer otherwise in float32, where that was asked too."""
+    if about["precision"] == "float32":
+        return None
+    for other in sorted(path for path in folder.parent.glob("*") if path != folder):
+        exact = read_result(other)
+        same = {"fingerprint": suite.fingerprint, "weights": about["weights"], "precision": "float32"}
+        if exact is not None and same.items() <= exact.items():
+            return {one.line.name: _flipped(one, read_records(other, one.line.name)[0]) for one in answered}
+    log.warning("how much %s changes is told where trainer.precision=float32 has been asked too", about["precision"])
+    return None
+
+
+def _flipped(one: Answered, exact: Sequence[Mapping[str, Any]]) -> float:
+    answers = {row["key"]: row["answer"] for row in exact}
+    both = [record for record in one.records if record.key in answers]
+    return sum(record.answer != answers[record.key] for record in both) / max(len(both), 1)
 
 
 def _check(suite: Suite, learned: Collection[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from flanscale import run_directory
 from flanscale.errors import ConfigError, nearest
 from flanscale.orchestration.planning.ledger import Entry, Ledger, launched_studies, read_ledger
+from flanscale.run_directory import is_evaluation
 from flanscale.schema import PathsConfig
 
 
@@ -58,7 +59,10 @@ def find_run(name: str, paths: PathsConfig) -> Path:
         except ConfigError as error:
             unread += f"; {error}"
         else:
-            planned |= {entry.run: ledger.directory(entry) for entry in _entries(ledger)}
+            # An evaluation is called by its run, or by its directory.
+            planned |= {
+                e.run: directory for e in _entries(ledger) if not is_evaluation(directory := ledger.directory(e))
+            }
     try:
         return run_directory.find_run(name, Path(paths.runs).expanduser(), planned)
     except ConfigError as error:

@@ -41,6 +41,8 @@ def remarks(result: Mapping[str, Any]) -> Iterator[str]:
     """What else is to be said, a line each: the average and its members, what is missing, notes and faults."""
     if (average := result["average"]) is not None:
         yield f"{average['name']}: {average['score']:.1f} ± {average['stderr']:.1f}"
+    for name, share in (result.get("flips") or {}).items():
+        yield f"{name}: {100 * share:.1f} % of the answers are others in float32"
     for line in result["lines"]:
         for score in line["scores"][:1]:
             if score["flagged"]:
