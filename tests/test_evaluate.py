@@ -120,7 +120,7 @@ def test_a_checkpoint_is_asked_by_itself_and_leaves_the_run_alone(
     ("arguments", "why"),
     [
         (["evaluate"], "evaluate what? a study, a run, weights, or --outputs of another program"),
-        (["evaluate", "RUN", "--suite", "held_out/letters"], "procedural has no setting 'letters'"),
+        (["evaluate", "RUN", "--suite", "held_out/letters"], "held_out has no setting 'letters'"),
         (["evaluate", "RUN", "--suite", "mmlux"], "no benchmark 'mmlux'; did you mean mmlu?"),
         (["evaluate", "RUN", "model=micro"], "model=micro: an evaluation takes overrides of evaluation, cluster, data"),
         (["evaluate", "RUN", "--suite", "none"], "asks nothing by itself: say what with --suite"),
