@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,7 +15,7 @@ from fake_model import FakeModel
 from flanscale.evaluation.answering import Answered
 from flanscale.evaluation.asking import ask
 from flanscale.evaluation.benchmarks import held_out
-from flanscale.evaluation.item import Benchmark, Item
+from flanscale.evaluation.item import Asked, Benchmark, Floor, Item, Prompt, Setting
 from flanscale.evaluation.protocol import Sampling
 from flanscale.evaluation.results import result_of
 from flanscale.evaluation.suites import Suite, open_suite
@@ -115,3 +117,44 @@ def test_a_later_suite_takes_no_name_of_an_earlier_one_unless_it_asked_the_same(
     assert row["eval/normalized_average@other_members"] == [DIRECT]
     again = evaluation_row(result(suite(DIRECT, COT), right), before)
     assert again == {key: value for key, value in before.items() if key != "eval/suite"}
+
+
+def test_a_line_of_which_every_question_is_too_long_costs_the_others_nothing() -> None:
+    both = suite(DIRECT, COT, items=1)
+    answered = []
+    for line in both.lines:
+        model = FakeModel(says=lambda *_: "the answer is 0", room=20 if line.name == DIRECT else 10_000)
+        found = {record.key: record for batch in ask(line, model, Sampling()) for record in batch}
+        answered.append(Answered(line, tuple(found[item.key] for item in line.asked.items)))
+    made = result_of(both, answered, FakeModel(), {"weights": "0", "source": "a test", "precision": "float32"})
+    lost, other = made["lines"]
+    assert lost["scores"] == []
+    assert lost["notes"][-1] == "All 48 questions are longer than the model's context, so none was asked."
+    assert other["scores"][0]["n"] == 48
+    assert made["average"]["members"] == [COT]
+
+
+def test_options_without_a_probability_are_wrong_and_have_no_smooth_measures() -> None:
+    ranked = Setting("letters", 0)
+    item = Item("a/0", "a", Prompt("", (), "?"), ("b",), (" b", " c"), 0)
+    opened = Benchmark("bench", 1, (ranked,), lambda *_: Asked((item,), {"a": Floor(50.0, 50.0)}))
+    (line,) = (made := suite("bench", benchmark=opened)).lines
+    model = FakeModel(thinks=lambda *_: math.nan)
+    (record,) = (record for batch in ask(line, model, Sampling()) for record in batch)
+    document = result_of(
+        made, [Answered(line, (record,))], model, {"weights": "0", "source": "", "precision": "float32"}
+    )
+    (found,) = document["lines"]
+    assert (found["scores"][0]["score"], found["scores"][0]["failures"], found["smooth"]) == (0.0, 1, {})
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+def test_evaluations_of_one_name_that_ask_other_things_keep_their_scores_apart() -> None:
+    logged: dict[str, Any] = {}
+    for items in (2, 3, 4):
+        row = evaluation_row(result(suite(DIRECT, items=items), right), logged)
+        assert not row.keys() & logged.keys()
+        logged |= row
+    counts = sorted(value for key, value in logged.items() if key.endswith("/n"))
+    assert counts == [2 * 48, 3 * 48, 4 * 48]
+    assert sum(key.startswith("eval/normalized_average") and not key.endswith(("r", "s")) for key in logged) == 3

@@ -16,7 +16,7 @@ from flanscale.evaluation.estimate import Estimate, interval
 from flanscale.evaluation.item import Asked, Item
 from flanscale.evaluation.metrics import METRICS
 from flanscale.evaluation.protocol import LanguageModel
-from flanscale.evaluation.records import Record
+from flanscale.evaluation.records import SKIPPED, Record
 from flanscale.evaluation.smooth import accuracies, smooth
 from flanscale.evaluation.suites import Suite
 from flanscale.evaluation.vote import curve
@@ -27,11 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def scores_of(answered: Sequence[Answered]) -> list[Score]:
-    """The score of every line under each of its metrics, the headline first; none of lines that nothing can score.
-
-    Raises:
-        DataError: no item of a line has a score.
-    """
+    """The score of every line under each of its metrics, the headline first; none of lines without a scored item."""
     return [
         aggregate(
             one.records,
@@ -42,6 +38,7 @@ def scores_of(answered: Sequence[Answered]) -> list[Score]:
             missing=one.line.asked.missing,
         )
         for one in answered
+        if any(record.scores for record in one.records)
         for metric in one.line.setting.metrics
     ]
 
@@ -97,10 +94,17 @@ def _line(one: Answered, scores: Sequence[Score], model: LanguageModel | None) -
         "prompts": line.fingerprint,
         "scores": [_score(score, asked) for score in own],
         "missing": list(asked.missing),
-        "notes": list(asked.notes),
+        "notes": [*asked.notes, *_unasked(one)],
         **_of_options(one),
         **_of_texts(one, model),
     }
+
+
+def _unasked(one: Answered) -> list[str]:
+    """A sentence where all questions of a line were too long to be asked."""
+    skipped = sum(record.status == SKIPPED for record in one.records)
+    every = skipped == len(one.records)
+    return [f"All {skipped} questions are longer than the model's context, so none was asked."] if every else []
 
 
 def _score(score: Score, asked: Asked) -> dict[str, Any]:
@@ -158,15 +162,18 @@ def _by_category(score: Score, categories: Mapping[str, str]) -> dict[str, Any]:
 
 def _of_options(one: Answered) -> dict[str, Any]:
     """Of lines whose options are ranked."""
-    if one.line.setting.extract is not None:
+    if not any(record.options for record in one.records):
         return {}
     texts = {item.key: item.listed or item.options for item in one.line.asked.items}
     by = accuracies(one.records, texts, one.line.setting.rank)
-    measured = smooth(one.records)
+    finite = any(
+        all(math.isfinite(option.logprob) for option in record.options) for record in one.records if record.options
+    )
+    measured = vars(smooth(one.records)) if finite else {}
     return {
         "ranked_by": by.headline,
         "rankings": {name: _estimate(own) for name, own in by.by.items()},
-        "smooth": {name: _estimate(value) for name, value in vars(measured).items() if isinstance(value, Estimate)},
+        "smooth": {name: _estimate(value) for name, value in measured.items() if isinstance(value, Estimate)},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 AVERAGE = "eval/normalized_average"
@@ -32,18 +32,29 @@ def evaluation_row(result: Mapping[str, Any], logged: Mapping[str, Any] | None =
     row: dict[str, Any] = {} if "eval/suite" in before else {"eval/suite": suite}  # of the first one
     for line in result["lines"]:
         for score in line["scores"]:
-            name, setting = name_in_keys(score["label"]), line["setting"]
-            if before.get(eval_key(name, setting, "prompts"), line["prompts"]) != line["prompts"]:
-                setting = f"{setting}@{suite}"
+            name = name_in_keys(score["label"])
+            setting = next(
+                one
+                for one in _names(line["setting"], result)
+                if before.get(eval_key(name, one, "prompts"), line["prompts"]) == line["prompts"]
+            )
             for field in (*EVAL_FIELDS, *EVAL_COUNTS):
                 if score[field] is not None:
                     row[eval_key(name, setting, field)] = score[field]
             row[eval_key(name, setting, "prompts")] = line["prompts"]
     if (average := result["average"]) is not None:
-        key = AVERAGE if before.get("eval/suite", suite) == suite else f"{AVERAGE}@{suite}"
-        row |= {key: average["score"], f"{key}_stderr": average["stderr"]}
+        asked = result["fingerprint"]
+        key = next(one for one in _names(AVERAGE, result) if one not in before or before.get(f"{one}_prompts") == asked)
+        row |= {key: average["score"], f"{key}_stderr": average["stderr"], f"{key}_prompts": asked}
         row[f"{key}_members"] = list(map(name_in_keys, average["members"]))
     return row
+
+
+def _names(name: str, result: Mapping[str, Any]) -> Iterator[str]:
+    """The name, that with the suite's behind it, and that with what the suite is known by."""
+    yield name
+    yield f"{name}@{result['suite']}"
+    yield f"{name}@{result['suite']}-{result['fingerprint'][:8]}"
 
 
 def name_in_keys(label: str) -> str:

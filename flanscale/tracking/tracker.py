@@ -9,7 +9,7 @@ Keys
     mixture/{tasks,tasks_requested,examples,max_epochs}, mixture/share/<group>
     eval/suite (its name), eval/<benchmark>/<setting>/{score,stderr,stderr_tasks,n,lower_bound,normalized,
         normalized_stderr,failures,cut,dropped,skipped,contaminated,prompts}
-    eval/normalized_average, eval/normalized_average_stderr, eval/normalized_average_members
+    eval/normalized_average, eval/normalized_average_{stderr,members,prompts}
 
 Scores are in percent, errors in points. `stderr` is the sampling error of the items with the benchmark's tasks taken
 as given; `stderr_tasks` also lets the tasks vary (clustered by task), and is not there where there is one. Both are
