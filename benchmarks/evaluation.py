@@ -49,11 +49,11 @@ def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     from flanscale.evaluation.opening import suite_of
 
     case = CASES[options.case]
-    items = options.items or case.items
+    most = options.items or case.items
     spiece = options.data / "tokenizer" / "t5.spiece.model"
     given = [
         *case.model, "collection=niv2", "tokenizer=t5", f"tokenizer.vocabulary={spiece}", f"data.root={options.data}",
-        "evaluation.suite=speed", f"evaluation.asks=[{case.line}]", f"evaluation.items={items or 'null'}",
+        "evaluation.suite=speed", f"evaluation.asks=[{case.line}]", f"evaluation.items={most or 'null'}",
         f"evaluation.batch_size={options.rows}", f"trainer.precision={options.precision}", *options.set,
     ]  # fmt: skip
     config, model = our_model(options, *given)
@@ -68,12 +68,16 @@ def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     leave_weights(options.folder, model, params)
     suite = suite_of(config)
     (line,) = suite.lines
+    if options.case == "letters":  # one token each, so that the peer reads a context once for all four
+        letters = tuple(f" {letter}" for letter in "ABCD")
+        items = tuple(replace(item, options=letters) for item in line.asked.items)
+        line = replace(line, asked=replace(line.asked, items=items))
     if case.new:
         line = replace(line, setting=replace(line.setting, max_new_tokens=case.new, stop=()))
     tokenizer = load_tokenizer(config.tokenizer)
     asked = TrainedModel(Engine(model, params, options.rows), tokenizer, 4096)
     if options.folder:
-        _leave_questions(options, line.asked.items, tokenizer, case)
+        _leave_questions(options, line.asked.items, asked, case)
 
     def answer() -> list[Any]:
         return [record for batch in ask(line, asked, suite.sampling) for record in batch]
@@ -87,14 +91,19 @@ def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     return devices() | about, lambda number: {"calls": 1, "tokens": len(answer())}
 
 
-def _leave_questions(options: argparse.Namespace, items: Any, tokenizer: Any, case: Case) -> None:
-    """What the peer is asked: texts, or for generation the same token ids."""
-    texts = [item.prompt.text() for item in items]
-    ids = [tokens.tolist() for tokens in tokenizer.encode(texts)] if case.new else [[] for _ in texts]
-    rows = [
-        {"key": item.key, "prompt": text, "options": list(item.options), "ids": own}
-        for item, text, own in zip(items, texts, ids, strict=True)
-    ]
+def _leave_questions(options: argparse.Namespace, items: Any, asked: Any, case: Case) -> None:
+    """What the peer is asked: the same token ids, so that it need not tokenise."""
+    from flanscale.evaluation.protocol import Choice
+
+    if case.new:
+        prompts = asked._prompts([item.prompt.text() for item in items])
+        rows = [{"key": item.key, "ids": ids} for item, ids in zip(items, prompts, strict=True)]
+    else:
+        parted = asked._continuations([Choice(item.prompt.text(), item.options) for item in items])
+        rows = [
+            {"key": item.key, "context": list(one.context), "options": [list(option) for option in one.options]}
+            for item, one in zip(items, parted, strict=True)
+        ]
     (options.folder / "questions.json").write_text(json.dumps(rows))
 
 
@@ -122,7 +131,6 @@ def theirs(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
 
 
 def _scoring(model: Any, rows: list[dict[str, Any]], case: Case, options: argparse.Namespace) -> Any:
-    from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
     from transformers import T5Tokenizer
 
@@ -132,12 +140,14 @@ def _scoring(model: Any, rows: list[dict[str, Any]], case: Case, options: argpar
     tokenizer = T5Tokenizer.from_pretrained(folder, extra_ids=0)
     backend = "seq2seq" if model.config.is_encoder_decoder else "causal"
     harness = HFLM(pretrained=model, tokenizer=tokenizer, backend=backend, batch_size=case.batch, max_length=4096)
-    end = "</s>" if model.config.is_encoder_decoder else ""  # as in training, which the harness leaves out
-    pairs = [(row["prompt"] + end, option) for row in rows for option in row["options"]]
+    asked = [
+        ((str(number), str(place)), row["context"], option)
+        for number, row in enumerate(rows)
+        for place, option in enumerate(row["options"])
+    ]
 
     def answer() -> list[list[float]]:
-        asked = [Instance("loglikelihood", {}, pair, n, ("speed", n, 1)) for n, pair in enumerate(pairs)]
-        found = iter(harness.loglikelihood(asked, disable_tqdm=True))
+        found = iter(harness._loglikelihood_tokens(asked, disable_tqdm=True))
         return [[next(found)[0] for _ in row["options"]] for row in rows]
 
     return answer
