@@ -39,6 +39,7 @@ def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     import jax
     import numpy as np
 
+    from flanscale.evaluation.protocol import ordered
     from flanscale.inference.engine import Engine
     from flanscale.inference.programs import Drawing
     from flanscale.inference.writing import Limits, write
@@ -51,10 +52,7 @@ def ours(options: argparse.Namespace) -> tuple[dict[str, Any], Round]:
     keys = np.zeros((len(prompts), 1, 2), np.uint32)  # which nothing is drawn by
 
     def generate() -> list[list[int]]:
-        found = {}
-        for batch in write(engine, prompts, limits, Drawing(), keys):
-            found |= {place: answers[0].tokens for place, answers in batch.items()}
-        return [found[place] for place in range(len(prompts))]
+        return [answer.tokens for (answer,) in ordered(write(engine, prompts, limits, Drawing(), keys))]
 
     return devices() | _first(options, generate), _round(options, generate)
 

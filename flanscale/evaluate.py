@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from flanscale.run_directory.evaluations import check_weights, read_records, rea
 from flanscale.schema import RunConfig
 from flanscale.tasks.reading import safe_name
 from flanscale.tracking.keys import ITEMS, evaluation_row
-from flanscale.tracking.tracker import Tracker
+from flanscale.tracking.tracker import tracked
 
 log = logging.getLogger(__name__)
 
@@ -125,10 +124,11 @@ def run(config: RunConfig, folder: Path, *, attempt: int, should_stop: Callable[
 
     run_dir = run_of_evaluation(folder)
     mesh = build_mesh(config.trainer.mesh)
-    model = model_of(run_dir, config, mesh, between=partial(_leave_if, AnyProcess(mesh, should_stop)))
+    model = model_of(run_dir, config, mesh, between=partial(leave_if, AnyProcess(mesh, should_stop)))
     first = jax.process_index() == 0
     mixture = read_mixture(run_dir)
-    with _progress(config, folder, attempt) if first else nullcontext(_say_nothing) as log_row:
+    quiet = replace(config, tracker=replace(config.tracker, mode="disabled"))
+    with tracked(folder, quiet, run_id=folder.name, attempt=attempt, first=first) as log_row:  # for who watches the job
         result = evaluate(
             config,
             model,
@@ -145,24 +145,6 @@ def run(config: RunConfig, folder: Path, *, attempt: int, should_stop: Callable[
         _add_to_log(run_dir, result)
 
 
-Log = Callable[[int, Mapping[str, Any]], None]
-
-
-@contextmanager
-def _progress(config: RunConfig, folder: Path, attempt: int) -> Iterator[Log]:
-    """Rows of this job alone, so that others see how far it is."""
-    quiet = replace(config, tracker=replace(config.tracker, mode="disabled"))
-    tracker = Tracker(folder, quiet, run_id=folder.name, attempt=attempt)
-    try:
-        yield tracker.log
-    finally:
-        tracker.close()
-
-
-def _say_nothing(step: int, row: Mapping[str, Any]) -> None:
-    """What a process logs that is not the first: they would all log the same."""
-
-
 def _add_to_log(run_dir: Path, result: Mapping[str, Any]) -> None:
     """The scores, as the run itself would have logged them; one evaluation after another where several end at once."""
     from flanscale.config.compose import load
@@ -171,12 +153,16 @@ def _add_to_log(run_dir: Path, result: Mapping[str, Any]) -> None:
     config = load(run_dir)
     with claim(run_dir, RUN, outlast=True):
         before = {key: value for row in read_rows(run_dir) for key, value in row.items()}
-        tracker = Tracker(run_dir, config, run_id=identity_of(run_dir), attempt=read_state(run_dir).attempt)
-        tracker.log(config.trainer.steps, evaluation_row(result, before))
-        tracker.close()
+        attempt = read_state(run_dir).attempt
+        with tracked(run_dir, config, run_id=identity_of(run_dir), attempt=attempt) as log_row:
+            log_row(config.trainer.steps, evaluation_row(result, before))
 
 
-def _leave_if(asked_to_stop: Callable[[], bool]) -> None:
+def leave_if(asked_to_stop: Callable[[], bool]) -> None:
+    """
+    Raises:
+        Preempted: somebody asked.
+    """
     if asked_to_stop():
         raise Preempted("asked to stop in the evaluation; what was answered is kept")
 

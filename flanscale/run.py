@@ -8,11 +8,10 @@ is called again with that one's folder. As a program this is plain Hydra: one ce
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flanscale.config.compose import Composer
 from flanscale.errors import Preempted, ending_in_one_line
@@ -51,7 +50,7 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
 def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[], bool]) -> None:
     import jax
 
-    from flanscale.evaluate import evaluate
+    from flanscale.evaluate import evaluate, leave_if
     from flanscale.evaluation.opening import context_of, evaluation_name
     from flanscale.inference.engine import Engine
     from flanscale.inference.language_model import TrainedModel
@@ -64,6 +63,7 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
     from flanscale.tasks.contamination import seen_items
     from flanscale.tasks.mixture import realised
     from flanscale.tracking.keys import evaluation_row
+    from flanscale.tracking.tracker import tracked
     from flanscale.training.compilation import enable_compilation_cache
     from flanscale.training.distributed import AnyProcess, host_of
     from flanscale.training.footprint import Setting, with_least_remat
@@ -80,8 +80,7 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
     model = with_least_remat(Setting(model, config.optimizer, trainer))
     mesh = build_mesh(trainer.mesh)
     first = jax.process_index() == 0  # the only process that writes into the run directory, but for checkpoints
-    tracked = _tracked(run_dir, config, attempt) if first else nullcontext(_log_nothing)
-    with tracked as log_row:
+    with tracked(run_dir, config, run_id=identity(config), attempt=attempt, first=first) as log_row:
         # --- learn -----------------------------------------------------------------------------------------------
         feed = open_feed(config, tokenizer, workers=config.cluster.cpus)
         layout = BatchLayout(
@@ -116,7 +115,7 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
         if not config.evaluation.asks or config.cluster.evaluation is not None:
             return
         # --- answer ----------------------------------------------------------------------------------------------
-        leave_if_asked = partial(_leave_if, AnyProcess(mesh, should_stop))
+        leave_if_asked = partial(leave_if, AnyProcess(mesh, should_stop))
         leave_if_asked()
         engine = Engine(model, params, config.evaluation.batch_size, between=leave_if_asked)
         result = evaluate(
@@ -129,32 +128,6 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
             writes=first,
         )
         log_row(trainer.steps, evaluation_row(result))
-
-
-Row = Mapping[str, Any]
-
-
-@contextmanager
-def _tracked(run_dir: Path, config: RunConfig, attempt: int) -> Iterator[Callable[[int, Row], None]]:
-    """Logs rows, and in the end how the cell went."""
-    from flanscale.tracking.tracker import Tracker
-
-    tracker = Tracker(run_dir, config, run_id=identity(config), attempt=attempt)
-    exit_code = 1
-    try:
-        yield tracker.log
-        exit_code = 0
-    finally:
-        tracker.close(exit_code=exit_code)
-
-
-def _log_nothing(step: int, row: Row) -> None:
-    """What a process logs that is not the first: they would all log the same."""
-
-
-def _leave_if(asked_to_stop: Callable[[], bool]) -> None:
-    if asked_to_stop():
-        raise Preempted("asked to stop in the evaluation")
 
 
 def _write_mixture(run_dir: Path, mixture: MixtureTable, feed: Feed, config: RunConfig) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flanscale.evaluation.extraction import before
 from flanscale.evaluation.metrics import METRICS
-from flanscale.evaluation.numbers import before, last_number
+from flanscale.evaluation.numbers import last_number
 
 
 @pytest.mark.parametrize("text", ["18", "18.", "18.00", "$18", "18%", "+18", "018", "is 18, I think.", "18!", "**18**"])

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from flanscale.evaluation.preference import Judgement, WinRate, shown, wilson, win_rates
+from flanscale.evaluation.estimate import wilson
+from flanscale.evaluation.preference import Judgement, WinRate, shown, win_rates
 from flanscale.evaluation.records import Sample
 
 NAN = float("nan")

@@ -10,7 +10,7 @@ import pytest
 from families import decoder, moved
 from tiny import model
 
-from flanscale.evaluation.protocol import Choice, Question, Sampling, Scored, Written
+from flanscale.evaluation.protocol import Choice, Question, Sampling, Scored, Written, ordered
 from flanscale.inference.engine import Engine
 from flanscale.inference.language_model import TrainedModel
 from flanscale.pipeline.ragged import Ragged
@@ -61,18 +61,12 @@ def t5() -> TrainedModel:
 def written(
     asked: TrainedModel, questions: list[Question], stop: Sequence[str] = (), **sampling: float
 ) -> list[list[Written]]:
-    found: dict[int, list[Written]] = {}
     drawn = Sampling(**sampling)  # type: ignore[arg-type]
-    for batch in asked.generate(questions, max_new_tokens=24, stop=stop, sampling=drawn):
-        found |= batch
-    return [found[place] for place in range(len(questions))]
+    return ordered(asked.generate(questions, max_new_tokens=24, stop=stop, sampling=drawn))
 
 
 def scored(asked: TrainedModel, *choices: Choice) -> list[list[Scored]]:
-    found: dict[int, list[Scored]] = {}
-    for batch in asked.score(choices):
-        found |= batch
-    return [found[place] for place in range(len(choices))]
+    return ordered(asked.score(choices))
 
 
 def test_a_decoders_start_token_is_read_once(llama: TrainedModel) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import VOCAB, model
 
-from flanscale.evaluation.protocol import Choice, Question, Sampling, Scored, Written
+from flanscale.evaluation.protocol import Choice, Question, Sampling, Scored, Written, ordered
 from flanscale.inference.engine import Engine
 from flanscale.inference.language_model import TrainedModel
 from flanscale.inference.scoring import Continuations, score
@@ -64,11 +64,9 @@ def scored(asked: TrainedModel, *choices: Choice) -> list[list[Scored]]:
 
 
 def written(asked: TrainedModel, *prompts: str, tokens: int) -> list[Written]:
-    found: dict[int, list[Written]] = {}
     questions = [Question(prompt, prompt) for prompt in prompts]
-    for batch in asked.generate(questions, max_new_tokens=tokens, stop=(), sampling=Sampling()):
-        found |= batch
-    return [found[place][0] for place in range(len(prompts))]
+    found = ordered(asked.generate(questions, max_new_tokens=tokens, stop=(), sampling=Sampling()))
+    return [one for (one,) in found]
 
 
 def text(length: int, seed: int = 0) -> str:

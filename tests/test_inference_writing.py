@@ -11,7 +11,7 @@ from tiny import ARCHITECTURES, examples, logits, model, packed
 from written import answers, greedy, start_of
 
 from flanscale.errors import NonFiniteLogits
-from flanscale.evaluation.protocol import Question, Sampling, Written
+from flanscale.evaluation.protocol import Question, Sampling, Written, ordered
 from flanscale.inference import programs
 from flanscale.inference.engine import Engine
 from flanscale.inference.language_model import TrainedModel
@@ -226,11 +226,9 @@ class Letters:
 
 
 def said(asked: TrainedModel, texts: list[str]) -> list[Written]:
-    found: dict[int, list[Written]] = {}
     questions = [Question(text, text) for text in texts]
-    for batch in asked.generate(questions, max_new_tokens=2, stop=(), sampling=Sampling()):
-        found |= batch
-    return [found[place][0] for place in range(len(texts))]
+    found = ordered(asked.generate(questions, max_new_tokens=2, stop=(), sampling=Sampling()))
+    return [one for (one,) in found]
 
 
 @pytest.mark.parametrize("length", [3, 15, 16, 23])

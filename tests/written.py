@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flanscale.evaluation.protocol import ordered
 from flanscale.inference.engine import Engine
 from flanscale.inference.programs import Drawing
 from flanscale.inference.writing import Answer, Limits, write
@@ -21,11 +22,8 @@ def answers(
     keys: np.ndarray | None = None,
 ) -> list[list[Answer]]:
     """The answers to each prompt: one, or one for each of its keys."""
-    found: dict[int, list[Answer]] = {}
     drawn = np.zeros((len(prompts), 1, 2), np.uint32) if keys is None else keys
-    for batch in write(Engine(model, params, rows), prompts, limits, drawing, drawn):
-        found |= batch
-    return [found[place] for place in range(len(prompts))]
+    return ordered(write(Engine(model, params, rows), prompts, limits, drawing, drawn))
 
 
 def greedy(

@@ -51,7 +51,7 @@ def generate(
 
 
 def _answers(model: LanguageModel, asked: list[str], most: int) -> list[str]:
-    from flanscale.evaluation.protocol import Question, Sampling
+    from flanscale.evaluation.protocol import Question, Sampling, ordered
 
     limit, lengths = model.context_limit(most), model.tokens(asked)
     if long := [length for length in lengths if length > limit]:
@@ -60,11 +60,9 @@ def _answers(model: LanguageModel, asked: list[str], most: int) -> list[str]:
             " them may mean little",
             *(len(long), len(asked), limit, max(long)),
         )
-    found: dict[int, str] = {}
     questions = [Question(prompt, prompt) for prompt in asked]
-    for batch in model.generate(questions, max_new_tokens=most, stop=(), sampling=Sampling()):
-        found |= {place: written[0].text for place, written in batch.items()}
-    return [found[place] for place in range(len(asked))]
+    written = model.generate(questions, max_new_tokens=most, stop=(), sampling=Sampling())
+    return [answer.text for (answer,) in ordered(written)]
 
 
 def _asked(prompts: list[str]) -> list[str]:

@@ -170,8 +170,6 @@ def _show(results: dict[str, Any]) -> None:
     show(score_table(results), console)
     told: dict[str, None] = {}
     for name, result in results.items():
-        for line in remarks(result):
-            text = f"{name}: {line}" if len(results) > 1 and line.startswith(("normalised", "!")) else line
-            told.setdefault(text)
+        told |= dict.fromkeys(remarks(result, name if len(results) > 1 else ""))
     for text in told:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

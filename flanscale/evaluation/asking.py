@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flanscale.evaluation.item import Item, Setting
 from flanscale.evaluation.metrics import METRICS
 from flanscale.evaluation.preference import shown
-from flanscale.evaluation.protocol import Choice, LanguageModel, Question, Sampling, Scored, Written
+from flanscale.evaluation.protocol import Choice, LanguageModel, Question, Sampling, Scored, Written, ordered
 from flanscale.evaluation.records import ANSWERED, CONTAMINATED, DUPLICATES, NO_ANSWER, SKIPPED, Option, Record, Sample
 from flanscale.evaluation.smooth import is_right, rank
 from flanscale.evaluation.suites import Line, prompt_hash
@@ -102,8 +102,9 @@ def _written(
     setting, samples = line.setting, line.ask.samples
     questions = [Question(f"{line.name}/{one.item.key}", one.prompt, samples) for one in asked]
     drawn = sampling if samples > 1 else Sampling()
-    limits = {"max_new_tokens": setting.max_new_tokens}
-    for batch in model.generate(questions, stop=setting.stop, sampling=drawn, done=done, **limits):
+    for batch in model.generate(
+        questions, max_new_tokens=setting.max_new_tokens, stop=setting.stop, sampling=drawn, done=done
+    ):
         yield [_judged(asked[place], setting, texts, contaminated) for place, texts in sorted(batch.items())]
 
 
@@ -156,10 +157,8 @@ def _neutral(
 ) -> Mapping[tuple[str, ...], Sequence[Scored]]:
     """What the model thinks of options behind the neutral prompt: once for all items with the same ones."""
     kinds = list(dict.fromkeys(one.item.options for one in asked))
-    found: dict[tuple[str, ...], Sequence[Scored]] = {}
-    for batch in model.score([Choice(setting.neutral, options) for options in kinds]):
-        found |= {kinds[place]: scored for place, scored in batch.items()}
-    return found
+    scores = ordered(model.score([Choice(setting.neutral, options) for options in kinds]))
+    return dict(zip(kinds, scores, strict=True))
 
 
 def _chosen(

@@ -107,9 +107,16 @@ def interval(estimate: Estimate, level: float = 0.95) -> tuple[float, float]:
     if round(estimate.effective, 6) >= FEW and not agree:
         return max(0.0, 100 * (share - z * error)), min(100.0, 100 * (share + z * error))
     n = estimate.effective if agree else min(share * (1 - share) / error**2 + 1, estimate.n)
+    low, high = wilson(share, n, level)
+    return 100 * low, 100 * high
+
+
+def wilson(share: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """The interval of a share, 0…1, of n independent trials, which need be no whole number (Wilson 1927)."""
+    z = NormalDist().inv_cdf(0.5 + level / 2)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, 100 * (middle - half)), min(100.0, 100 * (middle + half))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _numbered(names: Iterable[Name]) -> dict[Name, int]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from string import ascii_uppercase
 
 _CONCLUSION = re.compile(r".*the answer is(.*)", re.DOTALL | re.IGNORECASE)
 _IN_BRACKETS = re.compile(r"\(([A-Z])\)(?!\s*(?:,|/|or|and)\s*\([A-Z]\))")
 _BARE = re.compile(r"([A-Z])[.):]?")
 _WITH_TEXT = re.compile(r"([A-Z])[.):]\s*(.+)")
+
+
+def before(text: str, stops: Iterable[str]) -> str:
+    """What a text says before the first of some others: models go on and ask themselves the next question."""
+    ends = [at for stop in stops if (at := text.find(stop)) >= 0]
+    return text[: min(ends, default=len(text))]
 
 
 def first_line(text: str) -> str | None:

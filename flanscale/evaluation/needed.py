@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
@@ -41,10 +42,7 @@ def needed(
     for line, models in records.items():
         if len(models) < 2:
             raise ConfigError(f"{line}: {len(models)} model was asked it; how many items tell two apart takes two")
-        counts: dict[str, int] = {}
-        for record in models[0]:
-            if record.status != SKIPPED:
-                counts[record.subtask] = counts.get(record.subtask, 0) + 1
+        counts = Counter(record.subtask for record in models[0] if record.status != SKIPPED)
         found = []
         for one, other in islice(combinations(models, 2), MOST_PAIRS):
             try:
@@ -54,7 +52,7 @@ def needed(
         if not found:
             raise why
         middle = median(each.formula for each in found)
-        yield Enough(line, sum(counts.values()), min(found, key=lambda each: abs(each.formula - middle)), len(found))
+        yield Enough(line, counts.total(), min(found, key=lambda each: abs(each.formula - middle)), len(found))
 
 
 def records_of(folders: Sequence[Path]) -> tuple[dict[str, list[list[Record]]], dict[str, str]]:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from decimal import Decimal
 
 _SIGNS = dict.fromkeys(map(ord, "−－﹣‐‑"), "-") | {ord("٬"): ",", ord("٫"): "."}
@@ -32,12 +31,6 @@ def last_number(text: str, *, decimal_comma: bool = False) -> str | None:
     """The last number of a text in its one form; None where there is no digit."""
     found = list(_PATTERNS[decimal_comma].finditer(_plain(text)))
     return _canonical(found[-1]) if found else None
-
-
-def before(text: str, stops: Iterable[str]) -> str:
-    """What a text says before the first of some others: models go on and ask themselves the next question."""
-    ends = [at for stop in stops if (at := text.find(stop)) >= 0]
-    return text[: min(ends, default=len(text))]
 
 
 def _plain(text: str) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, median
+from statistics import fmean, median
 from typing import TypeVar
 
+from flanscale.evaluation.estimate import wilson
 from flanscale.evaluation.records import Sample
 
 LEVEL = 0.95
@@ -77,18 +78,10 @@ def win_rates(judgements: Sequence[Judgement]) -> list[WinRate]:
     return [_win_rate(*part) for part in [("", judgements), *named] if judgements]
 
 
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """The interval of a share, 0…1, of n independent trials, which need be no whole number."""
-    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    centre = share + z**2 / (2 * n)
-    reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, (centre - reach) / (1 + z**2 / n)), min(1.0, (centre + reach) / (1 + z**2 / n))
-
-
 def _win_rate(subtask: str, judgements: Sequence[Judgement]) -> WinRate:
     by_item = _grouped((each.key, each) for each in judgements).values()
     share = _mean([[each.points for each in item] for item in by_item])
-    low, high = wilson(share, _independent(by_item, share))
+    low, high = wilson(share, _independent(by_item, share), LEVEL)
     return WinRate(
         subtask,
         items=len(by_item),

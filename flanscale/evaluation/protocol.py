@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -91,3 +93,11 @@ class LanguageModel(Protocol):
         """The log-probabilities of the options of each, NaN where the model gave no finite one. A prompt that is too
         long for its longest option loses its start; options longer than the context are read in pieces.
         """
+
+
+def ordered(batches: Iterable[Mapping[int, Answer]]) -> list[Answer]:
+    """All answers of a model that come batch by batch, in the order of what was asked."""
+    found: dict[int, Answer] = {}
+    for batch in batches:
+        found |= batch
+    return [found[place] for place in range(len(found))]

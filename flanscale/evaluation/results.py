@@ -28,6 +28,12 @@ log = logging.getLogger(__name__)
 
 def scores_of(answered: Sequence[Answered]) -> list[Score]:
     """The score of every line under each of its metrics, the headline first; none of lines without a scored item."""
+    return [score for one in answered for score in _scores(one)]
+
+
+def _scores(one: Answered) -> list[Score]:
+    if not any(record.scores for record in one.records):
+        return []
     return [
         aggregate(
             one.records,
@@ -37,8 +43,6 @@ def scores_of(answered: Sequence[Answered]) -> list[Score]:
             floors=one.line.asked.floors,
             missing=one.line.asked.missing,
         )
-        for one in answered
-        if any(record.scores for record in one.records)
         for metric in one.line.setting.metrics
     ]
 
@@ -63,8 +67,8 @@ def result_of(
         model: which was asked; None where its vocabulary is not known.
         about: whose answers these are: the fingerprint of the weights, where they come from, the engine's precision.
     """
-    scores = scores_of(answered)
-    mean = average_of(suite, scores)
+    scores = [_scores(one) for one in answered]
+    mean = average_of(suite, [score for own in scores for score in own])
     return {
         "format": FORMAT,
         "suite": suite.name,
@@ -74,25 +78,20 @@ def result_of(
         "average": None
         if mean is None
         else {"name": mean.name, **_finite(asdict(mean)), "members": list(mean.members)},
-        "lines": [_line(one, scores, model) for one in answered],
+        "lines": [_line(one, own, model) for one, own in zip(answered, scores, strict=True)],
         "faults": list(suite.faults),
     }
 
 
 def _line(one: Answered, scores: Sequence[Score], model: LanguageModel | None) -> dict[str, Any]:
     line, asked = one.line, one.line.asked
-    own = [
-        s
-        for s in scores
-        if s.setting == line.ask.mode and s.benchmark.removesuffix(f"_{s.metric}") == line.benchmark.name
-    ]
     return {
         "name": line.name,
         "benchmark": line.benchmark.name,
         "setting": line.ask.mode,
         "version": line.benchmark.version,
         "prompts": line.fingerprint,
-        "scores": [_score(score, asked) for score in own],
+        "scores": [_score(score, asked) for score in scores],
         "missing": list(asked.missing),
         "notes": [*asked.notes, *_unasked(one)],
         **_of_options(one),

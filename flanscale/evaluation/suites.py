@@ -12,6 +12,9 @@ from flanscale.errors import DataError, one_line
 from flanscale.evaluation.item import Ask, Asked, Benchmark, Item, Setting
 from flanscale.evaluation.protocol import Sampling
 
+LETTERS_PER_TOKEN = 4
+"""Of English text in common vocabularies."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -49,6 +52,20 @@ class Suite:
     """Names of the lines whose mean is the suite's."""
     faults: tuple[str, ...] = ()
     """Why lines cannot be asked here, a sentence each."""
+
+    @property
+    def items(self) -> int:
+        return sum(len(line.asked.items) for line in self.lines)
+
+    @cached_property
+    def tokens(self) -> int:
+        """About how many there are, with the longest answers that are allowed; no tokenizer is asked."""
+        return sum(
+            (len(item.prompt.text()) + sum(map(len, item.options))) // LETTERS_PER_TOKEN
+            + line.setting.max_new_tokens * line.ask.samples
+            for line in self.lines
+            for item in line.asked.items
+        )
 
     @cached_property
     def fingerprint(self) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 import numpy as np
+
+
+def rounded(count: float, step: int) -> int:
+    """The least multiple of `step` that is no less."""
+    return -(-math.ceil(count) // step) * step
 
 
 def widths(lengths: Sequence[int], most: int, step: int = 16, each: int = 0) -> list[int]:

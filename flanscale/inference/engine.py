@@ -41,7 +41,7 @@ class Engine:
     def for_writing(self) -> Params:
         """The parameters as a loop over single tokens takes them fastest."""
         with self.in_mesh():
-            return jax.jit(self.model.for_decoding)(self.params)
+            return self.model.for_decoding(self.params)
 
     @cached_property
     def mesh(self) -> Mesh | None:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt
 
 from flanscale.errors import NonFiniteLogits
+from flanscale.evaluation.extraction import before
 from flanscale.evaluation.protocol import Choice, Question, Sampling, Scored, Written
 from flanscale.inference.engine import Engine
 from flanscale.inference.programs import Drawing
@@ -144,25 +145,24 @@ class TrainedModel:
         return [[next(ids) for _ in group] for group in groups]
 
     def _ended(self, stop: Sequence[str]) -> Ended:
+        def stopped(tokens: Sequence[int]) -> bool:
+            text = self.tokenizer.decode(tokens)
+            return any(one in text for one in stop)
+
         def needed(tokens: Sequence[int]) -> int | None:
-            if not _first(self.tokenizer.decode(tokens), stop):
+            if not stopped(tokens):
                 return None
             low, high = 1, len(tokens)
             while low < high:
                 middle = (low + high) // 2
-                low, high = (
-                    (low, middle) if _first(self.tokenizer.decode(tokens[:middle]), stop) else (middle + 1, high)
-                )
+                low, high = (low, middle) if stopped(tokens[:middle]) else (middle + 1, high)
             return low
 
         return needed
 
     def _text(self, answer: Answer, stop: Sequence[str]) -> Written:
-        text = self.tokenizer.decode(answer.tokens)
-        found = _first(text, stop)
-        return Written(
-            text[: found[0]] if found else text, len(answer.tokens), answer.ended, float(answer.logprobs.sum())
-        )
+        text = before(self.tokenizer.decode(answer.tokens), stop)
+        return Written(text, len(answer.tokens), answer.ended, float(answer.logprobs.sum()))
 
 
 def _joined(parts: Sequence[tuple[int, Scores]], options: int) -> list[Scored]:
@@ -175,12 +175,6 @@ def _joined(parts: Sequence[tuple[int, Scores]], options: int) -> list[Scored]:
         Scored(tuple(float(x) for logprobs, _ in own for x in logprobs), all(greedy for _, greedy in own))
         for own in of_option
     ]
-
-
-def _first(text: str, stop: Sequence[str]) -> tuple[int] | None:
-    """Where the first of the stop texts begins."""
-    found = [at for one in stop if (at := text.find(one)) >= 0]
-    return (min(found),) if found else None
 
 
 def _keys(key: str, samples: int, seed: int) -> UInt[np.ndarray, "k 2"]:

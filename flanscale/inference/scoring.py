@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flanscale.inference import programs
-from flanscale.inference.batching import fill, narrowest, widths
+from flanscale.inference.batching import fill, narrowest, rounded, widths
 from flanscale.inference.engine import Engine, fetched
 from flanscale.inference.prefixes import CHUNK, OVERHEAD, Group, groups
 from flanscale.models.parts import NOTHING, Part, Spots
@@ -74,7 +74,7 @@ class _Room(NamedTuple):
     @property
     def half(self) -> _Room:
         """For what is left of a group."""
-        return _Room(*(_rounded(each / 2, 16) for each in self))
+        return _Room(*(rounded(each / 2, 16) for each in self))
 
 
 @dataclass
@@ -131,16 +131,12 @@ def _needs(own: int, options: Sequence[Sequence[int]]) -> tuple[int, int, int]:
 def _room(needs: Sequence[tuple[int, int, int]], most: int) -> _Room:
     """Rows of `most` tokens, or what the longest needs, or all; with as much of the rest as goes with that."""
     whole, largest = np.sum(needs, axis=0), np.max(needs, axis=0)
-    tokens = _rounded(max(min(most, whole[0]), largest[0]), 16)
+    tokens = rounded(max(min(most, whole[0]), largest[0]), 16)
     logits, scored = (
-        _rounded(min(max(least, SLACK * tokens * total / whole[0]), total), 16)
+        rounded(min(max(least, SLACK * tokens * total / whole[0]), total), 16)
         for total, least in zip(whole[1:], largest[1:], strict=True)
     )
     return _Room(tokens, logits, scored)
-
-
-def _rounded(count: float, step: int) -> int:
-    return -(-int(np.ceil(count)) // step) * step
 
 
 # --- decoders ---------------------------------------------------------------------------------------------------------
@@ -216,7 +212,7 @@ def _laid_out(engine: Engine, asked: Sequence[Continuations]) -> _Layout:
         found = [part for group in found for part in _fitting(group, asked, most)]
     needs = {i: _needs(len(asked[i].context) - g.length, options[i]) for g in found for i in g.members}
     room, bins = _binned(found, needs, most, ATTENDED * engine.model.config.d_model)
-    lengths = [_rounded(group.length, CHUNK) for group in found if group.length]
+    lengths = [rounded(group.length, CHUNK) for group in found if group.length]
     capacities = widths(lengths, 3, CHUNK, engine.compiling) if lengths else []
     jobs = []
     for group, own in zip(found, bins, strict=True):

@@ -16,7 +16,7 @@ from jaxtyping import UInt
 
 from flanscale.errors import NonFiniteLogits
 from flanscale.inference import programs
-from flanscale.inference.batching import narrowest, widths
+from flanscale.inference.batching import narrowest, rounded, widths
 from flanscale.inference.engine import Engine, fetched
 from flanscale.inference.prefixes import CHUNK, Group, groups
 from flanscale.inference.programs import NO_TOKEN, Drawing
@@ -123,13 +123,14 @@ def _batches(engine: Engine, prompts: Sequence[Sequence[int]], together: int, ne
         new: tokens of an answer.
     """
     config = engine.model.config
-    together = _rounded(min(together, len(prompts)), engine.shards)
+    together = rounded(min(together, len(prompts)), engine.shards)
     alone = [Group(0, tuple(range(len(prompts))))]
     shares = config.architecture == "decoder" and not config.prefix_lm  # whose prompts see themselves whole
     found = groups(prompts) if shares else alone
     ways = [
-        _shaped(engine, _planned(some, prompts, together, rows), prompts, wide, capacities)
+        _shaped(engine, planned, prompts, wide, capacities)
         for some, rows in [(alone, 1), *((found, max(1, together // count)) for count in SLOTS if found != alone)]
+        for planned in [_planned(some, prompts, together, rows)]
         for wide in (4, 3, 2, 1)
         for capacities in (3, 2, 1)
     ]
@@ -219,7 +220,7 @@ def _written(
     with engine.in_mesh():
         past = programs.read_prompts(model, params, *engine.put((tokens, lengths, behind)), past)
         each = engine.put(tuple(np.repeat(values, copies) for values in (last, positions, unused)))
-        state = programs.begin(model, _rounded(limits.max_new_tokens, STEP), *each)
+        state = programs.begin(model, rounded(limits.max_new_tokens, STEP), *each)
         rows_keys = engine.put(drawn.reshape(-1, 2)) if drawing.temperature else None
         eos_ids = engine.put_whole(np.asarray(limits.eos_ids, np.int32))
         until = 0
@@ -257,7 +258,3 @@ def _answer(row: np.ndarray, logprobs: np.ndarray, limits: Limits) -> Answer:
     if limits.ended and (needed := limits.ended(tokens)) is not None:
         tokens, ended, count = tokens[:needed], True, needed
     return Answer(tokens, logprobs[:count], ended)
-
-
-def _rounded(count: int, step: int) -> int:
-    return -(-count // step) * step

@@ -28,6 +28,8 @@ Params = dict[str, Any]
 
 ARCHITECTURES = {"decoder": Decoder, "encoder_decoder": T5}
 
+_taken_apart = jax.jit(params_apart, static_argnums=1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
@@ -78,7 +80,7 @@ class Model:
 
     def for_decoding(self, params: Params) -> Params:
         """The parameters as a loop over `read` takes them fastest; it takes either."""
-        return params if self.config.scan else params_apart(params, self.config.n_layers)
+        return params if self.config.scan else _taken_apart(params, self.config.n_layers)
 
     def encode(self, params: Params, tokens: Int[Array, "B S"], segments: Int[Array, "B S"]) -> Part:
         """What an encoder-decoder makes of prompts, for `read`; each ends in EOS, as in training, and 0 is padding."""

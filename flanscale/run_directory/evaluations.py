@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flanscale.errors import ConfigError
-from flanscale.run_directory.files import EVALUATIONS, damaged_told, write_atomically
+from flanscale.run_directory.files import EVALUATIONS, cut_torn_line, damaged_told, write_atomically
 
 RESULT_FILE, WEIGHTS_FILE = "result.json", "weights.json"
 GROWING, WHOLE = ".jsonl", ".jsonl.gz"
@@ -106,12 +106,8 @@ def append_records(folder: Path, line: str, records: Iterable[Mapping[str, Any]]
     path = _path(folder, line, GROWING)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = b"".join(_line(record) for record in records)
-    with path.open("r+b" if path.exists() else "wb") as file:
-        at = file.seek(0, os.SEEK_END)
-        while at and file.seek(at - 1) is not None and file.read(1) != b"\n":  # what a killed writer left half done
-            at -= 1
-        file.truncate(at)
-        file.seek(at)
+    cut_torn_line(path)
+    with path.open("ab") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -52,6 +52,20 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def cut_torn_line(path: Path) -> int:
+    """Drop what a killed writer left of a last line, so that the next begins as one of its own; how many bytes."""
+    if not path.exists():
+        return 0
+    with path.open("r+b") as file:
+        whole = end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, whole - 1))
+        if file.read() not in (b"", b"\n"):
+            file.seek(0)
+            end = file.read().rfind(b"\n") + 1
+            file.truncate(end)
+    return whole - end
+
+
 @contextmanager
 def damaged_told(path: Path, advice: str = "") -> Iterator[None]:
     """What a file that is not as it was written makes its reader raise, as one line."""

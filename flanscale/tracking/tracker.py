@@ -30,18 +30,22 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from flanscale.run_directory import METRICS_FILE, read_rows
+from flanscale.run_directory.files import cut_torn_line
 from flanscale.schema import RunConfig
 from flanscale.tracking.mirror import open_mirror
 from flanscale.tracking.spoken import Spoken
 
 log = logging.getLogger(__name__)
+
+Log = Callable[[int, Mapping[str, Any]], None]
+"""Takes a step and its row."""
 
 
 class Tracker:
@@ -53,7 +57,8 @@ class Tracker:
     def __init__(self, run_dir: Path, config: RunConfig, *, run_id: str, attempt: int) -> None:
         self._attempt = attempt
         path = run_dir / METRICS_FILE
-        _cut_torn_line(path)
+        if torn := cut_torn_line(path):
+            log.warning("%s: dropped %d bytes of a row that an earlier attempt left unfinished", path, torn)
         self._seen = {(row["step"], key) for row in read_rows(run_dir) for key in row}
         self._file = path.open("a", encoding="utf-8")
         self._spoken = Spoken(config.trainer.steps)
@@ -79,15 +84,19 @@ class Tracker:
             self._mirror.close(exit_code)
 
 
-def _cut_torn_line(path: Path) -> None:
-    """Drop what a killed attempt left of a row, so that the next row starts on a line of its own."""
-    if not path.exists():
+@contextmanager
+def tracked(folder: Path, config: RunConfig, *, run_id: str, attempt: int, first: bool = True) -> Iterator[Log]:
+    """What rows are logged with, and in the end how the attempt went; of several processes only the first logs any."""
+    if not first:
+        yield lambda step, row: None
         return
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end < len(data):
-        log.warning("%s: dropped %d bytes of a row that an earlier attempt left unfinished", path, len(data) - end)
-        os.truncate(path, end)
+    tracker = Tracker(folder, config, run_id=run_id, attempt=attempt)
+    exit_code = 1
+    try:
+        yield tracker.log
+        exit_code = 0
+    finally:
+        tracker.close(exit_code=exit_code)
 
 
 def _jsonable(value: Any) -> Any:

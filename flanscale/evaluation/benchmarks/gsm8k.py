@@ -11,22 +11,22 @@ An answer ends before the model's next "Q:", a direct one also at the end of its
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from flanscale.errors import DataError
+from flanscale.evaluation import subtasks
+from flanscale.evaluation.extraction import before
 from flanscale.evaluation.item import Asked, Benchmark, Floor, Item, Prompt, Setting
-from flanscale.evaluation.numbers import before, last_number
+from flanscale.evaluation.numbers import last_number
 from flanscale.tasks import benchmark_files as files
 
 NAME = "gsm8k"
 PROBLEMS = 1319
 NEXT = ("Q:",)
 LINE = ("\n", *NEXT)
-STEPS = " Let's think step by step."
 
 
 def benchmark(folder: Path) -> Benchmark:
@@ -52,8 +52,8 @@ def _read(folder: Path, setting: str, shots: int, split: str) -> Asked:
         for problem in problems
         for reference in [_reference(path, problem)]
     )
-    most = Counter(item.references for item in items).most_common(1)[0][1]
-    return Asked(items, {NAME: Floor(0.0, 0.0, 100.0 * most / len(items))}, notes=tuple(_notes(path, len(items))))
+    majority = subtasks.majority(item.references[0] for item in items)
+    return Asked(items, {NAME: Floor(0.0, 0.0, majority)}, notes=tuple(_notes(path, len(items))))
 
 
 def _notes(path: Path, items: int) -> Iterator[str]:
@@ -66,7 +66,7 @@ def _notes(path: Path, items: int) -> Iterator[str]:
 
 
 def _asked(setting: str, problem: files.WordProblem) -> str:
-    return f"Q: {problem.question}\nA:{STEPS if setting == 'zero_shot_cot' else ''}"
+    return f"Q: {problem.question}\nA:{f' {files.THINK}' if setting == 'zero_shot_cot' else ''}"
 
 
 def _shot(setting: str, problem: files.WordProblem, answer: str) -> str:

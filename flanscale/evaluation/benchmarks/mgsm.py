@@ -14,15 +14,16 @@ Problems of one place are translations of each other, and so one cluster.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
 from flanscale.errors import DataError
+from flanscale.evaluation import subtasks
+from flanscale.evaluation.extraction import before
 from flanscale.evaluation.item import Asked, Benchmark, Floor, Item, Prompt, Setting
-from flanscale.evaluation.numbers import before, last_number
+from flanscale.evaluation.numbers import last_number
 from flanscale.tasks import benchmark_files as files
 
 ANSWERS = {
@@ -80,8 +81,7 @@ def _read(folder: Path, setting: str, shots: int, split: str) -> Asked:
         for problem, number in zip(own, numbers[language], strict=True):
             prompt = Prompt("", worked, f"{question}{problem.question}\n{answer}".rstrip())
             items.append(Item(f"{language}/{problem.place}", language, prompt, (number,), cluster=str(problem.place)))
-        most = Counter(numbers[language]).most_common(1)[0][1]
-        floors[language] = Floor(0.0, 0.0, 100.0 * most / len(own))
+        floors[language] = Floor(0.0, 0.0, subtasks.majority(numbers[language]))
     return Asked(tuple(items), floors, tuple(language for language in ANSWERS if language not in problems), (NOTE,))
 
 

@@ -24,7 +24,7 @@ from flanscale.tasks import benchmark_files as files
 
 VERSION = 1
 SUBTASK = "user_oriented"
-TRIGGER = {"direct": "", "cot": " Let's think step by step."}
+TRIGGER = {"direct": "", "cot": f" {files.THINK}"}
 NOTE = (
     "Chung et al. (2022) judged 190 prompts of their own, which are not public: win rates on the user-oriented"
     " instructions cannot be compared with theirs"

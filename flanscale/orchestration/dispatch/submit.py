@@ -16,6 +16,7 @@ from flanscale.orchestration.dispatch.options import further_options
 from flanscale.orchestration.dispatch.request import NoRoom, check_request
 from flanscale.orchestration.dispatch.reserve import give_back, reserve, submitted
 from flanscale.orchestration.dispatch.snapshot import Snapshot
+from flanscale.orchestration.planning.figures import some
 from flanscale.orchestration.planning.order import in_order
 from flanscale.orchestration.planning.plan import Cell, Plan
 from flanscale.orchestration.running import slurm
@@ -42,11 +43,10 @@ class Submitted:
 
     def words(self) -> list[str]:
         """What to tell."""
-        shown = [*self.jobs[:SHOWN], *([f"{len(self.jobs) - SHOWN} more"] if len(self.jobs) > SHOWN else [])]
         count = f"{self.cells} of {self.cells + self.left}" if self.left else f"{self.cells}"
         rest = f"; the rest follow by job {self.follower} when there is room" if self.left and self.follower else ""
         packed = f" in {self.elements} job{'s' * (self.elements > 1)}" if self.elements < self.cells else ""
-        jobs = f": job{'s' * (len(self.jobs) > 1)} {', '.join(shown)}" if shown else ""
+        jobs = f": job{'s' * (len(self.jobs) > 1)} {some(self.jobs, SHOWN)}" if self.jobs else ""
         told = [f"submitted {count} cells to Slurm{packed}{jobs}{rest}"]
         return [*(told if self.cells or self.follower else []), *held_up_words(self.held_up)]
 

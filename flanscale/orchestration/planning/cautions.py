@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from flanscale.evaluation.opening import suite_of
 from flanscale.orchestration.planning import memory
+from flanscale.orchestration.planning.figures import some
 from flanscale.orchestration.planning.plan import Cell, Plan
 from flanscale.pipeline.settling import settled_tokenizer
 from flanscale.schema import RunConfig
@@ -42,20 +43,15 @@ def _unspelt(plan: Plan) -> list[str]:
 def _unasked(plan: Plan) -> list[str]:
     """Lines of suites that cannot be asked here, and benchmarks of which only a part can."""
     told: dict[str, None] = {}
-    for cell in plan.cells:
-        suite = suite_of(cell.config)
+    suites = {id(suite): suite for suite in (suite_of(cell.config) for cell in plan.cells)}
+    for suite in suites.values():
         told |= dict.fromkeys(f"not asked: {fault}" for fault in suite.faults)
         for line in suite.lines:
             if missing := line.asked.missing:
                 here = len({item.subtask for item in line.asked.items})
-                told[
-                    f"{line.name} is asked without {_some(missing)}: {here} of {here + len(missing)} subtasks are here"
-                ] = None
+                all_told = f"{here} of {here + len(missing)} subtasks are here"
+                told[f"{line.name} is asked without {some(missing, 3)}: {all_told}"] = None
     return list(told)
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join([*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])])
 
 
 def _doubtful_starts(plan: Plan) -> Iterator[str]:

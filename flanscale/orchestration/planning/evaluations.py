@@ -15,9 +15,6 @@ from flanscale.run_directory import EVALUATIONS, read_result, read_state
 from flanscale.schema import ClusterConfig, MeshConfig, RunConfig
 from flanscale.sizing.flops import parameter_count
 
-LETTERS_PER_TOKEN = 4
-"""Of English text in common vocabularies; for an estimate that no tokenizer is needed for."""
-
 
 def with_evaluations(plan: Plan) -> Plan:
     """The plan with a cell for every evaluation that a job of its own has to do.
@@ -76,16 +73,5 @@ def _cost(config: RunConfig) -> Cost:
     """Operations of reading every prompt once and writing as many tokens as allowed: at most what it takes."""
     rows = rows_of_embedding(config)
     parameters = parameter_count(config.model, rows)
-    items, tokens = suite_size(config)
-    return Cost(items, tokens, parameters, 2.0 * parameters * tokens)
-
-
-def suite_size(config: RunConfig) -> tuple[int, int]:
-    """How many items a suite has, and tokens with the longest answers that are allowed."""
-    items, tokens = 0, 0
-    for line in suite_of(config).lines:
-        items += len(line.asked.items)
-        for item in line.asked.items:
-            texts = len(item.prompt.text()) + sum(map(len, item.options))
-            tokens += texts // LETTERS_PER_TOKEN + line.setting.max_new_tokens * line.ask.samples
-    return items, tokens
+    suite = suite_of(config)
+    return Cost(suite.items, suite.tokens, parameters, 2.0 * parameters * suite.tokens)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from flanscale.evaluation.ceiling import LOW
+from flanscale.orchestration.planning.figures import some
 from flanscale.orchestration.planning.sheet import Column, Place, Sheet
 
+MOST_NAMED = 6  # subtasks in a sentence
 COLUMNS = (
     Column("model", optional=True, worth=8),
     Column("benchmark"),
@@ -37,23 +40,29 @@ def score_table(results: Mapping[str, Mapping[str, Any]]) -> Sheet:
     return Sheet(COLUMNS, rows)
 
 
-def remarks(result: Mapping[str, Any]) -> Iterator[str]:
-    """What else is to be said, a line each: the average and its members, what is missing, notes and faults."""
+def remarks(result: Mapping[str, Any], model: str = "") -> Iterator[str]:
+    """What else is to be said, a line each: the average and its members, what is missing, notes and faults.
+
+    Args:
+        model: its name, where there are several, before what is true of it alone.
+    """
+    own = f"{model}: " if model else ""
     if (average := result["average"]) is not None:
-        yield f"{average['name']}: {average['score']:.1f} ± {average['stderr']:.1f}"
+        yield f"{own}{average['name']}: {average['score']:.1f} ± {average['stderr']:.1f}"
     for name, share in (result.get("flips") or {}).items():
-        yield f"{name}: {100 * share:.1f} % of the answers are others in float32"
+        yield f"{own}{name}: {100 * share:.1f} % of the answers are others in float32"
     for line in result["lines"]:
         for score in line["scores"][:1]:
             if score["flagged"]:
-                yield f"! {line['name']}: no answer was found in {100 * score['failed']:.0f} % of the texts"
+                yield f"{own}! {line['name']}: no answer was found in {100 * score['failed']:.0f} % of the texts"
             if score["clean"] is not None:
                 clean = score["clean"]
-                yield f"{line['name']}: {clean['score']:.1f} on the {clean['n']:,} items that training has not seen"
+                unseen = f"on the {clean['n']:,} items that training has not seen"
+                yield f"{own}{line['name']}: {clean['score']:.1f} {unseen}"
         if line["missing"]:
-            yield f"{line['name']}: without {_some(line['missing'])}, of which nothing is here"
+            yield f"{line['name']}: without {some(line['missing'], MOST_NAMED)}, of which nothing is here"
         if (low := _low(line)) is not None:
-            yield f"! {line['name']}: {low}"
+            yield f"{own}! {line['name']}: {low}"
         yield from (f"{line['name']}: {note}" for note in line["notes"])
     yield from (f"✘ not asked: {fault}" for fault in result["faults"])
 
@@ -85,9 +94,5 @@ def _rows(name: str, result: Mapping[str, Any]) -> Iterator[list[Place]]:
 def _low(line: Mapping[str, Any]) -> str | None:
     """Which subtasks have right answers that this vocabulary cannot write."""
     shares = line.get("ceiling", {}).get("subtasks", {})
-    low = [f"{name} {share:.1f} %" for name, share in shares.items() if share < 50]
-    return f"this vocabulary can write few of the right answers of {_some(low)}" if low else None
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    return ", ".join([*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])])
+    low = [f"{name} {share:.1f} %" for name, share in shares.items() if share < LOW]
+    return f"this vocabulary can write few of the right answers of {some(low, MOST_NAMED)}" if low else None
