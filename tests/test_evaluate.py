@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,15 @@ import numpy as np
 import pytest
 
 from flanscale.cli.main import app
+from flanscale.config.compose import load
 from flanscale.errors import NonFiniteWeights
+from flanscale.evaluate import flips
+from flanscale.evaluation.answering import Answered
+from flanscale.evaluation.opening import suite_of
+from flanscale.evaluation.records import Record
 from flanscale.inference.weights import fingerprint
-from flanscale.run_directory import evaluations, read_records, read_result, read_rows, read_state
+from flanscale.run_directory import evaluations, read_records, read_result, read_rows, read_state, recorded
+from flanscale.run_directory.evaluations import close_records
 
 SMALL = ["model=nano", "trainer.steps=4", "trainer.batch_rows=8", "tracker=disabled", "evaluation.items=1"]
 
@@ -167,3 +174,77 @@ def test_weights_that_are_no_numbers_are_named_before_anything_is_asked() -> Non
     params = {"layers": {"query": jax.numpy.ones((2, 2)).at[0, 1].set(np.inf), "key": jax.numpy.full(3, np.nan)}}
     with pytest.raises(NonFiniteWeights, match=r"in layers\.key \(and 1 other tensors\): nothing is asked"):
         fingerprint(params)
+
+
+def other_model(run: Path, change: Callable[[dict[str, Any], int], dict[str, Any]]) -> Path:
+    """A second run beside one, with the records of its first evaluation changed."""
+    other = run.with_name("0123456789-other")
+    shutil.copytree(run, other)
+    folder = evaluations(other)[0]
+    for line in recorded(folder):
+        records, _ = read_records(folder, line)
+        close_records(folder, line, [change(record, place) for place, record in enumerate(records)])
+    return folder
+
+
+def test_the_share_of_answers_that_a_precision_changes_is_told(home: Path) -> None:
+    """Of the same weights in float32, whatever else was asked of others."""
+    run = the_run(home)
+    (mine,) = evaluations(run)
+    exact = other_model(run, lambda record, place: record | {"answer": "else" if place % 4 == 0 else "the same"})
+    suite = suite_of(load(run))
+    answered = [
+        Answered(
+            line,
+            tuple(Record.of(record | {"answer": "the same"}) for record in read_records(mine, line.name)[0]),
+        )
+        for line in suite.lines
+    ]
+    beside = mine.with_name("in_float32")
+    shutil.move(exact, beside)
+    result = read_result(beside) or {}
+    about = {"weights": result["weights"], "precision": "bfloat16"}
+    assert result["precision"] == "float32"
+    assert flips(mine, suite, answered, about) == {"procedural/direct": 0.25, "procedural/cot": 0.25}
+    assert flips(mine, suite, answered, about | {"precision": "float32"}) is None
+    assert flips(mine, suite, answered, about | {"weights": "others"}) is None
+
+
+def test_how_many_items_tell_two_models_apart_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, asked = the_run(home), ["--suite", "held_out/direct", "evaluation.items=2"]
+    assert typed("evaluate", run.name, *asked) == 0
+    other = other_model(
+        run, lambda record, place: record | {"scores": dict.fromkeys(record["scores"], 100.0 * (place % 2))}
+    )
+    assert typed("evaluate", run.name, other.parents[1].name, *asked, "--detect", "25") == 0
+    # Of the two items of each of 48 tasks one differs by 100 points: 2.8² · 5,000 / 25², and 2.8 · √(5,000 / 96).
+    expected = (
+        "procedural/direct: 25 points take 96 items (63 by the formula); the 96 here tell 20.22 points apart, 80 % of"
+        " the time at the 5 % level"
+    )
+    assert expected in capsys.readouterr().out.splitlines()
+
+
+def test_people_compare_two_runs_without_knowing_whose_answers_they_read(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = the_run(home)
+    folders = [*evaluations(run), other_model(run, lambda record, _: record)]
+    assert typed("sheet", *map(str, folders), "--line", "procedural/direct", "--out", "mine") == 0
+    assert "mine.html, mine.jsonl: 48 pairs; keep mine.key.json from those who judge" in capsys.readouterr().out
+    key = json.loads((home / "mine.key.json").read_text())
+    judged = [
+        {
+            "sheet": key["sheet"],
+            "rater": "Ann",
+            "key": name,
+            "better": "1" if item["first"] == 0 else "2",
+            "failed": [False, False],
+        }
+        for name, item in key["items"].items()
+    ]
+    (home / "ann.jsonl").write_text("".join(json.dumps(line) + "\n" for line in judged))
+    assert typed("preferences", "ann.jsonl", "--key", "mine.key.json") == 0
+    said = capsys.readouterr().out
+    assert f"{run.name} is preferred to 0123456789-other in 100.0 %" in said
+    assert "48 wins, 0 ties, 0 losses" in said
