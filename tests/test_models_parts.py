@@ -10,7 +10,7 @@ from families import DECODERS, decoder, moved, tokens
 from tiny import ARCHITECTURES, logits, model
 
 from flanscale.models import Model, Params
-from flanscale.models.parts import NOTHING, Part, Spots, visible
+from flanscale.models.parts import BLOCK, MANY, NOTHING, OverParts, Part, Spots, sight, slots_used, visible
 from flanscale.pipeline.packing import pack
 
 WIDTH = 40  # of the rows that hold all tokens of a text
@@ -175,3 +175,24 @@ def test_who_sees_whom() -> None:
         [0, 0, 1, 0, 1, 0, 0],
         [0, 1, 0, 0, 0, 1, 0],
     ]
+
+
+@pytest.mark.parametrize("held", [1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 70])
+def test_the_slots_in_use_give_what_all_slots_give(held: int) -> None:
+    """With room that is no multiple of the block, and values where nothing stands that would be noticed."""
+    rng = np.random.default_rng(held)
+    room, many = 2 * BLOCK + 70, MANY + 3
+    positions = np.where(np.arange(room) < held, np.arange(room), NOTHING)[None].astype(np.int32)
+    keys = Spots(jax.numpy.asarray(positions))
+    queries = Spots(jax.numpy.asarray(np.tile(held + np.arange(many, dtype=np.int32), (2, 1))))
+    q, k, v = (
+        rng.normal(size=(rows, 2, count, 4)).astype(np.float32) for rows, count in ((2, many), (1, room), (1, room))
+    )
+    v[:, :, held:] = 1e6
+    used = slots_used(queries, keys)
+    assert int(used) == held
+    few = Spots(queries.positions[:, : MANY - 1])
+    assert slots_used(few, keys) is None
+    bias = (sight(queries, keys),)
+    over = OverParts(bias, (used,))(q, k, v)
+    np.testing.assert_allclose(over, OverParts(bias, (None,))(q, k, v), atol=1e-5)

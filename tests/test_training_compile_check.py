@@ -17,6 +17,7 @@ from flanscale.config.compose import Composer
 from flanscale.errors import ConfigError
 from flanscale.inference import programs
 from flanscale.models import Model, Params, batch_sharding, build_model
+from flanscale.models.parts import Spots
 from flanscale.orchestration.planning.cost import rows_of_embedding
 from flanscale.orchestration.planning.display_plan import compiled_line
 from flanscale.orchestration.planning.memory import (
@@ -178,10 +179,13 @@ def answering_programs(made: Model, params: Params, rows: int, split: NamedShard
     prompts = jax.ShapeDtypeStruct((rows, 1024), jnp.int32, sharding=split)
     each, done = (jax.ShapeDtypeStruct((rows,), kind, sharding=split) for kind in (jnp.int32, jnp.bool_))
     count, eos_ids = (jax.ShapeDtypeStruct(shape, jnp.int32, sharding=whole) for shape in ((), (1,)))
-    read, past = placed(programs.read_prompts, made, params, prompts, each, each, ())
+    if made.config.architecture == "encoder_decoder":
+        read, part = placed(programs.read_whole, made, params, prompts, each)
+    else:
+        read, part = placed(programs.read, made, params, prompts, Spots(prompts), ())
     _, state = placed(programs.begin, made, 64, each, each, done)
     _, own = placed(jax.jit(made.for_decoding), params)
-    written, _ = placed(programs.write, made, programs.Drawing(), own, past, state, count, eos_ids, None)
+    written, _ = placed(programs.write, made, programs.Drawing(), own, (part,), state, count, eos_ids, None)
     return [read, written]
 
 

@@ -50,6 +50,9 @@ for shape in [(1, 1, 1), *meshes]:
     layers = params["layers"] if architecture == "decoder" else params["decoder"]["layers"]
     kernel = layers["feed_forward"]["up"]
     answers = greedy(tiny, params, [[5, 3], [9, 4, 7]], max_new_tokens=4, batch_size=8, eos_id=1)
+    shared = [[2 + n % 7 for n in range(size)] for size in (0, 260, 150)]
+    long = [[*shared[n % 3 if n < 40 else 0], *range(2, 4 + n % 8), *[2 + n % 9] * (n * 3)] for n in range(80)]
+    answers += greedy(tiny, params, long, max_new_tokens=4, batch_size=64, eos_id=1)
     asked = [Continuations([0, *range(2, 2 + n % 9), 3 + n % 5], [[4, 5], [6], [7, 8, 9]]) for n in range(40)]
     scored = {}
     for batch in score(Engine(tiny, params), asked):

@@ -59,6 +59,11 @@ class Engine:
         return TOKENS_AT_ONCE.get(self._platform, ELSEWHERE)
 
     @property
+    def chunk(self) -> int:
+        """Of as many rows as make `tokens_at_once`, so many tokens each are read together."""
+        return self.tokens_at_once // 4
+
+    @property
     def compiling(self) -> int:
         """Tokens that all devices could read in the time that one more program takes to compile."""
         parameters = sum(leaf.size for leaf in jax.tree.leaves(self.params))

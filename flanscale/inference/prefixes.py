@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 CHUNK = 128
-"""Tokens of a prefix that are read at a time: what the last chunk lacks is padding."""
+"""Tokens of a prefix are read so many at a time, or more: what the last chunk lacks is padding."""
 OVERHEAD = 256
 """Tokens that could be read in the time that a prefix of its own costs besides reading it."""
 

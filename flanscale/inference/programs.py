@@ -6,6 +6,7 @@ are scored, M new tokens, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -40,12 +41,48 @@ def room(model: Model, spots: Spots) -> Part:
     return model.empty(spots)
 
 
+@partial(jax.jit, static_argnames="model")
+def read(model: Model, params: Params, tokens: Int[Array, "r T"], spots: Spots, past: tuple[Part, ...]) -> Part:
+    """A part of tokens that stand behind the past."""
+    return model.read(params, tokens, spots, past)[1]
+
+
 @partial(jax.jit, static_argnames="model", donate_argnames="into")
 def extend(
-    model: Model, params: Params, tokens: Int[Array, "r T"], spots: Spots, into: Part, slot: Int[Array, ""]
+    model: Model,
+    params: Params,
+    tokens: Int[Array, "r T"],
+    spots: Spots,
+    past: tuple[Part, ...],
+    into: Part,
+    slot: Int[Array, ""],
 ) -> Part:
-    """The part with further tokens."""
-    return model.read(params, tokens, spots, (), into, slot)[1]
+    """The part with further tokens, which stand behind the past."""
+    return model.read(params, tokens, spots, past, into, slot)[1]
+
+
+@partial(jax.jit, static_argnames=("model", "count"))
+def rows_of(model: Model, part: Part, first: Int[Array, ""], count: int) -> Part:
+    """So many rows of a part."""
+    return _by_rows(model, lambda axis, x: jax.lax.dynamic_slice_in_dim(x, first, count, axis), part)
+
+
+@partial(jax.jit, static_argnames=("model", "shards"))
+def joined(model: Model, parts: tuple[Part, ...], shards: int) -> Part:
+    """Parts one under the other, on each of the devices that their rows are split over."""
+
+    def under(axis: int, *pieces: Array) -> Array:
+        apart = [piece.reshape(*piece.shape[:axis], shards, -1, *piece.shape[axis + 1 :]) for piece in pieces]
+        whole = jnp.concatenate(apart, axis + 1)
+        return whole.reshape(*whole.shape[:axis], -1, *whole.shape[axis + 2 :])
+
+    return _by_rows(model, under, *parts)
+
+
+def _by_rows(model: Model, change: Callable[..., Array], *parts: Part) -> Part:
+    """Parts of which every array is changed along the axis of its rows, which comes first."""
+    layers = jax.tree.map(partial(change, int(model.config.scan)), *(part.layers for part in parts))
+    return Part(layers, jax.tree.map(partial(change, 0), *(part.spots for part in parts)))
 
 
 # --- scoring ----------------------------------------------------------------------------------------------------------
@@ -105,29 +142,19 @@ class State(NamedTuple):
 
 
 @partial(jax.jit, static_argnames="model")
-def read_prompts(
-    model: Model,
-    params: Params,
-    tokens: Int[Array, "r T"],
-    lengths: Int[Array, " r"],
-    behind: Int[Array, " r"],
-    past: tuple[Part, ...],
-) -> tuple[Part, ...]:
-    """What the copies of each prompt look at while they write: an encoder-decoder's at the whole prompt, a decoder's at
-    all but its last token, which they read themselves. Prompts stand `behind` so many tokens of the past.
+def read_whole(model: Model, params: Params, tokens: Int[Array, "r T"], lengths: Int[Array, " r"]) -> Part:
+    """What the copies of each prompt look at while they write, where a prompt sees itself whole: an encoder-decoder's
+    at all of it, a prefix LM's at all but its last token, which they read themselves.
     """
     place = jnp.arange(tokens.shape[1])
     if model.config.architecture == "encoder_decoder":
         part = model.encode(params, tokens, (place < lengths[:, None]).astype(jnp.int32))
-        return (part._replace(spots=part.spots._replace(segments=None)),)  # seen by all that write behind it
-    positions = jnp.where(place < lengths[:, None], place + behind[:, None], NOTHING)
-    before = jnp.where(place < lengths[:, None] - 1, positions, NOTHING)
-    if not model.config.prefix_lm:
-        return (*past, model.read(params, tokens, Spots(before), past)[1])
-    # Every token of the prompt sees the last one, which is then hidden from those who read it again.
+        return part._replace(spots=part.spots._replace(segments=None))  # seen by all that write behind it
+    positions = jnp.where(place < lengths[:, None], place, NOTHING)
     since = jnp.zeros_like(positions)
-    _, part = model.read(params, tokens, Spots(positions, since=since), past)
-    return (*past, Part(part.layers, Spots(before, since=since)))
+    _, part = model.read(params, tokens, Spots(positions, since=since))
+    # Every token of the prompt saw the last one, which is now hidden from those who read it again.
+    return Part(part.layers, Spots(jnp.where(place < lengths[:, None] - 1, positions, NOTHING), since=since))
 
 
 @partial(jax.jit, static_argnames=("model", "capacity"))

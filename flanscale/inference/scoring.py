@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from flanscale.inference import programs
-from flanscale.inference.batching import fill, narrowest, rounded, widths
+from flanscale.inference.batching import fill, rounded, widths
 from flanscale.inference.engine import Engine, fetched
-from flanscale.inference.prefixes import CHUNK, OVERHEAD, Group, groups
-from flanscale.models.parts import NOTHING, Part, Spots
+from flanscale.inference.prefixes import OVERHEAD, Group, groups
+from flanscale.inference.reading import read_prefixes, spots_of
+from flanscale.models.parts import BLOCK, NOTHING, Part, Spots
 
 PIECE = 16
 """Rows that share a prefix on one of several devices; others read it again."""
 ATTENDED = 6
 """Times a model's width: at so many positions a token looks in the time that all products of a layer take it."""
+ROOMS = 4
+"""Widths that rows may have: a group's last row is rarely full."""
 SLACK = 1.1
 """How much more room for scored positions a row has than rows need on average."""
 
@@ -71,11 +73,6 @@ class _Room(NamedTuple):
     logits: int
     scored: int
 
-    @property
-    def half(self) -> _Room:
-        """For what is left of a group."""
-        return _Room(*(rounded(each / 2, 16) for each in self))
-
 
 @dataclass
 class _Row:
@@ -122,13 +119,17 @@ class _Row:
         self.used = [end, logits, scored]
 
 
-def _needs(own: int, options: Sequence[Sequence[int]]) -> tuple[int, int, int]:
+_Needs = tuple[int, int, int]
+"""Tokens, positions with logits, and scored tokens."""
+
+
+def _needs(own: int, options: Sequence[Sequence[int]]) -> _Needs:
     """What a context with so many tokens of its own takes of a row."""
     inner = sum(max(0, len(option) - 1) for option in options)
     return own + inner, 1 + inner, sum(map(len, options))
 
 
-def _room(needs: Sequence[tuple[int, int, int]], most: int) -> _Room:
+def _room(needs: Sequence[_Needs], most: int) -> _Room:
     """Rows of `most` tokens, or what the longest needs, or all; with as much of the rest as goes with that."""
     whole, largest = np.sum(needs, axis=0), np.max(needs, axis=0)
     tokens = rounded(max(min(most, whole[0]), largest[0]), 16)
@@ -147,25 +148,22 @@ class _Job:
     """Rows behind one prefix, for one device: the places of the contexts in each."""
 
     prefix: Sequence[int]
-    capacity: int
     rows: list[list[int]]
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """All jobs, those behind prefixes of like capacity next to each other, and the rooms that rows may have."""
+    """All jobs, the room for any of their prefixes, and the rooms that rows may have."""
 
     jobs: list[_Job]
+    capacity: int  # 0: there are no prefixes
     rooms: tuple[_Room, ...]  # ascending
-    needs: Mapping[int, tuple[int, int, int]]  # of each context
+    needs: Mapping[int, _Needs]  # of each context
 
     def room(self, rows: Sequence[list[int]]) -> _Room:
-        """The least that holds each of the rows."""
-        for room in self.rooms[:-1]:
-            taken = [np.sum([self.needs[place] for place in row], axis=0) for row in rows if row]
-            if all((own <= room).all() for own in taken):
-                return room
-        return self.rooms[-1]
+        """The least that holds each of the rows, at least one of which is not empty."""
+        taken = np.max([_taken(row, self.needs) for row in rows if row], axis=0)
+        return next(room for room in self.rooms if (taken <= room).all())
 
 
 def _behind_prefixes(
@@ -173,24 +171,23 @@ def _behind_prefixes(
 ) -> Iterator[tuple[list[_Row], tuple]]:
     model, shards = engine.model, engine.shards
     layout = _laid_out(engine, asked)
-    for capacity, alike in groupby(layout.jobs, key=lambda job: job.capacity):
-        same = list(alike)
-        for start in range(0, len(same), shards):
-            batch = same[start : start + shards]
-            past: tuple[Part, ...] | None = None
-            for number in range(max(len(job.rows) for job in batch)):
-                members = [job.rows[number] if number < len(job.rows) else [] for job in batch]
-                if all(place in done for row in members for place in row):
-                    continue
-                engine.between()
-                past = _prefixes(engine, [job.prefix for job in batch], capacity) if past is None else past
-                room = layout.room(members)
-                lengths = [len(job.prefix) for job in batch]
-                rows = [_row(room, row, behind, asked) for row, behind in zip(members, lengths, strict=True)]
-                rows += [_Row.empty(room)] * (shards - len(rows))
-                with engine.in_mesh():
-                    tokens, spots, wanted = engine.put(_arrays(rows, model.config.prefix_lm))
-                    yield rows, programs.score(model, engine.params, tokens, spots, past, wanted)
+    for start in range(0, len(layout.jobs), shards):
+        batch = layout.jobs[start : start + shards]
+        prefixes = [job.prefix for job in batch] + [[]] * (shards - len(batch))
+        past: tuple[Part, ...] | None = None
+        for number in range(max(len(job.rows) for job in batch)):
+            members = [job.rows[number] if number < len(job.rows) else [] for job in batch]
+            if all(place in done for row in members for place in row):
+                continue
+            engine.between()
+            if past is None:
+                past = (read_prefixes(engine, prefixes, layout.capacity),) if layout.capacity else ()
+            room = layout.room(members)
+            rows = [_row(room, row, len(job.prefix), asked) for row, job in zip(members, batch, strict=True)]
+            rows += [_Row.empty(room)] * (shards - len(rows))
+            with engine.in_mesh():
+                tokens, spots, wanted = engine.put(_arrays(rows, model.config.prefix_lm))
+                yield rows, programs.score(model, engine.params, tokens, spots, past, wanted)
 
 
 def _row(room: _Room, members: Sequence[int], behind: int, asked: Sequence[Continuations]) -> _Row:
@@ -211,42 +208,54 @@ def _laid_out(engine: Engine, asked: Sequence[Continuations]) -> _Layout:
         most = max(most, *(_needs(1, each)[0] for each in options))
         found = [part for group in found for part in _fitting(group, asked, most)]
     needs = {i: _needs(len(asked[i].context) - g.length, options[i]) for g in found for i in g.members}
-    room, bins = _binned(found, needs, most, ATTENDED * engine.model.config.d_model)
-    lengths = [rounded(group.length, CHUNK) for group in found if group.length]
-    capacities = widths(lengths, 3, CHUNK, engine.compiling) if lengths else []
+    rooms, bins = _binned(engine, found, needs, most)
     jobs = []
-    for group, own in zip(found, bins, strict=True):
-        rows = [[group.members[member] for member in members] for members in own]
+    for group, rows in zip(found, bins, strict=True):
         prefix = asked[group.members[0]].context[: group.length]
-        capacity = narrowest(group.length, capacities) if group.length else 0
-        size = len(rows) if engine.shards == 1 else PIECE if capacity else 1
-        jobs += [_Job(prefix, capacity, rows[start : start + size]) for start in range(0, len(rows), size)]
-    jobs.sort(key=lambda job: (job.capacity, -len(job.rows)))
-    return _Layout(jobs, (room.half, room) if len(jobs) > engine.shards else (room,), needs)
+        size = len(rows) if engine.shards == 1 else PIECE if prefix else 1
+        jobs += [_Job(prefix, rows[start : start + size]) for start in range(0, len(rows), size)]
+    jobs.sort(key=lambda job: (-len(job.rows), len(job.prefix)))  # on several devices: like ones together
+    capacity = rounded(max(len(job.prefix) for job in jobs), max(BLOCK, engine.chunk))
+    return _Layout(jobs, capacity, rooms, needs)
 
 
 def _binned(
-    found: Sequence[Group], needs: Mapping[int, tuple[int, int, int]], most: int, attended: float
-) -> tuple[_Room, list[list[list[int]]]]:
-    """The room for rows of about `most` tokens that costs least, and the rows of each group, by places in it.
-
-    Args:
-        attended: at how many positions a token looks in the time that everything else about it takes.
+    engine: Engine, found: Sequence[Group], needs: Mapping[int, _Needs], most: int
+) -> tuple[tuple[_Room, ...], list[list[list[int]]]]:
+    """The rows of each group, by the places of contexts, and the rooms for them: about `most` tokens wide, as it costs
+    least.
     """
-    best: tuple[float, _Room, list[list[list[int]]]] | None = None
+    attended = ATTENDED * engine.model.config.d_model
+    best: tuple[float, tuple[_Room, ...], list[list[list[int]]]] | None = None
     for width in range(most // 2, 2 * most + 1, most // 4):
         room = _room(list(needs.values()), width)
-        bins = [fill([needs[i] for i in group.members], room) for group in found]
-        full = room.tokens * (1 + room.tokens / attended)
-        cost = 0.0
-        for group, rows in zip(found, bins, strict=True):
-            for row in rows:
-                taken = np.sum([needs[group.members[member]] for member in row], axis=0)
-                cost += full / 2 if (taken <= room.half).all() else full
+        bins = [
+            [[group.members[member] for member in row] for row in fill([needs[i] for i in group.members], room)]
+            for group in found
+        ]
+        taken = np.array([_taken(row, needs) for rows in bins for row in rows])
+        rooms = _rooms(taken, engine.compiling)
+        own = np.array([room.tokens for room in rooms])[np.searchsorted([room.tokens for room in rooms], taken[:, 0])]
+        cost = float(np.sum(own * (1 + own / attended))) + engine.compiling * len(rooms)
         if best is None or cost < best[0]:
-            best = cost, room, bins
+            best = cost, rooms, bins
     assert best
     return best[1:]
+
+
+def _rooms(taken: Int[np.ndarray, "rows 3"], compiling: int) -> tuple[_Room, ...]:
+    """Rooms, ascending in all measures, for rows that take so much."""
+    rooms = []
+    for width in widths(taken[:, 0].tolist(), ROOMS, 16, compiling):
+        logits, scored = taken[taken[:, 0] <= width, 1:].max(axis=0)
+        rooms.append(_Room(width, rounded(logits, 16), rounded(scored, 16)))
+    return tuple(rooms)
+
+
+def _taken(row: Sequence[int], needs: Mapping[int, _Needs]) -> Int[np.ndarray, " 3"]:
+    """What contexts take of a row together."""
+    taken: np.ndarray = np.sum([needs[place] for place in row], axis=0)
+    return taken
 
 
 def _fitting(group: Group, asked: Sequence[Continuations], most: int) -> list[Group]:
@@ -262,29 +271,6 @@ def _fitting(group: Group, asked: Sequence[Continuations], most: int) -> list[Gr
     return ([Group(group.length, tuple(fitting))] if fitting else []) + alone
 
 
-def _prefixes(engine: Engine, prefixes: Sequence[Sequence[int]], capacity: int) -> tuple[Part, ...]:
-    """A part with one prefix a device; none where there is no prefix."""
-    if capacity == 0:
-        return ()
-    idle: list[Sequence[int]] = [[]] * (engine.shards - len(prefixes))
-    return (read_prefixes(engine, [*prefixes, *idle], capacity),)
-
-
-def read_prefixes(engine: Engine, prefixes: Sequence[Sequence[int]], capacity: int) -> Part:
-    """Prefixes, a row each, a chunk at a time."""
-    tokens = np.zeros((len(prefixes), capacity), np.int32)
-    positions = np.full(tokens.shape, NOTHING, np.int32)
-    for row, prefix in enumerate(prefixes):
-        tokens[row, : len(prefix)], positions[row, : len(prefix)] = prefix, np.arange(len(prefix))
-    with engine.in_mesh():
-        part = programs.room(engine.model, engine.put(spots_of(np.full_like(positions, NOTHING))))
-        for start in range(0, max(map(len, prefixes)), CHUNK):
-            here = slice(start, start + CHUNK)
-            placed = engine.put((tokens[:, here], spots_of(positions[:, here])))
-            part = programs.extend(engine.model, engine.params, *placed, part, jnp.int32(start))
-    return part
-
-
 def _arrays(rows: Sequence[_Row], prefix_lm: bool) -> tuple[np.ndarray, Spots, programs.Wanted]:
     def stacked(name: str) -> np.ndarray:
         return np.stack([getattr(row, name) for row in rows])
@@ -293,11 +279,6 @@ def _arrays(rows: Sequence[_Row], prefix_lm: bool) -> tuple[np.ndarray, Spots, p
     spots = spots_of(stacked("positions"), stacked("segments"), stacked("branches"), since)
     wanted: Any = stacked("wanted"), stacked("which"), stacked("scored")
     return stacked("tokens"), spots, programs.Wanted(*wanted)
-
-
-def spots_of(*arrays: Any) -> Spots:
-    """Spots that are not on a device yet."""
-    return Spots(*arrays)
 
 
 def _collected(asked: Sequence[Continuations], rows: Sequence[_Row], results: tuple) -> dict[int, Scores]:

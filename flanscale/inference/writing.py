@@ -18,9 +18,9 @@ from flanscale.errors import NonFiniteLogits
 from flanscale.inference import programs
 from flanscale.inference.batching import narrowest, rounded, widths
 from flanscale.inference.engine import Engine, fetched
-from flanscale.inference.prefixes import CHUNK, Group, groups
+from flanscale.inference.prefixes import Group, groups
 from flanscale.inference.programs import NO_TOKEN, Drawing
-from flanscale.inference.scoring import read_prefixes
+from flanscale.inference.reading import chunk_of, read_prefixes, read_prompts, rows_together, step_of
 from flanscale.models.parts import Part
 
 STRETCH = 16
@@ -122,11 +122,9 @@ def _batches(engine: Engine, prompts: Sequence[Sequence[int]], together: int, ne
     Args:
         new: tokens of an answer.
     """
-    config = engine.model.config
     together = rounded(min(together, len(prompts)), engine.shards)
     alone = [Group(0, tuple(range(len(prompts))))]
-    shares = config.architecture == "decoder" and not config.prefix_lm  # whose prompts see themselves whole
-    found = groups(prompts) if shares else alone
+    found = alone if _sees_whole(engine) else groups(prompts)
     ways = [
         _shaped(engine, planned, prompts, wide, capacities)
         for some, rows in [(alone, 1), *((found, max(1, together // count)) for count in SLOTS if found != alone)]
@@ -135,7 +133,13 @@ def _batches(engine: Engine, prompts: Sequence[Sequence[int]], together: int, ne
         for capacities in (3, 2, 1)
     ]
     few = [batches for batches in ways if len({batch.programs for batch in batches}) <= MOST_SHAPES]
-    return min(few, key=lambda batches: _cost(engine, batches, new))
+    return min(few, key=lambda batches: _cost(engine, batches, prompts, new))
+
+
+def _sees_whole(engine: Engine) -> bool:
+    """Whether every token of a prompt sees all others, so that it cannot be read in pieces."""
+    config = engine.model.config
+    return config.architecture == "encoder_decoder" or config.prefix_lm
 
 
 _Planned = tuple[tuple[Group, ...], tuple[int, int]]
@@ -163,23 +167,38 @@ def _shaped(
     own = [max(_longest(slot, prompts) for slot in slots) for slots, _ in planned]
     prefix = [max(slot.length for slot in slots) for slots, _ in planned]
     shared = [length for length in prefix if length]
-    wide, capacities = widths(own, most, engine.step), widths(shared, most_capacities, CHUNK) if shared else []
+    step = engine.step if _sees_whole(engine) else step_of(engine, max(own))
+    wide, capacities = widths(own, most, step), widths(shared, most_capacities, engine.chunk) if shared else []
     return [
         _Batch(slots, shape, narrowest(length, capacities) if length else 0, narrowest(longest, wide))
         for (slots, shape), length, longest in zip(planned, prefix, own, strict=True)
     ]
 
 
-def _cost(engine: Engine, batches: Sequence[_Batch], new: int) -> float:
+def _cost(engine: Engine, batches: Sequence[_Batch], prompts: Sequence[Sequence[int]], new: int) -> float:
     """About how many tokens could be read in the time that these batches take."""
     cost, before = float(engine.compiling * len({batch.programs for batch in batches})), None
     for batch in batches:
         slots, rows = batch.shape
-        cost += slots * rows * (batch.width + WRITTEN * new * (1 + (batch.width + batch.capacity) / SEEN))
+        cost += _read(engine, batch, prompts)
+        cost += slots * rows * WRITTEN * new * (1 + (batch.width + batch.capacity) / SEEN)
         if batch.capacity and (slots > 1 or batch.slots[0].length != before):
             cost += slots * batch.capacity
         before = batch.slots[0].length if slots == 1 else None
     return cost
+
+
+def _read(engine: Engine, batch: _Batch, prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens of prompts that are read, padding included."""
+    slots, rows = batch.shape
+    if _sees_whole(engine):
+        return slots * rows * batch.width
+    lengths = np.zeros((slots, rows), np.int64)
+    for number, slot in enumerate(batch.slots):
+        lengths[number, : len(slot.members)] = [len(prompts[i]) - slot.length for i in slot.members]
+    chunk = chunk_of(engine, batch.width, batch.capacity > 0)
+    each = rows_together(engine, batch.shape, chunk)
+    return each * int(np.sum(-(-lengths.reshape(-1, each).max(axis=1) // chunk) * chunk))
 
 
 def _prefixes(batch: _Batch, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -204,21 +223,34 @@ def _written(
     """The answers to one batch, behind the prefixes of its slots."""
     model, params, copies = engine.model, engine.for_writing, keys.shape[1]
     slots, rows = batch.shape
-    tokens = np.zeros((slots * rows, batch.width), np.int32)
-    lengths, behind, last = (np.zeros(slots * rows, np.int32) for _ in range(3))
+    own: list[Sequence[int]] = [[]] * (slots * rows)
+    behind = np.zeros(slots * rows, np.int32)
     drawn = np.zeros((slots * rows, copies, 2), np.uint32)
     places: dict[int, int] = {}
     for number, slot in enumerate(batch.slots):
         for row, place in enumerate(slot.members, start=number * rows):
-            own = prompts[place][slot.length :]
-            tokens[row, : len(own)], lengths[row], behind[row], last[row] = own, len(own), slot.length, own[-1]
-            drawn[row], places[row] = keys[place], place
+            own[row], behind[row], drawn[row], places[row] = (
+                prompts[place][slot.length :],
+                slot.length,
+                keys[place],
+                place,
+            )
+    lengths = np.array([len(tokens) for tokens in own], np.int32)
+    last = np.array([tokens[-1] if tokens else 0 for tokens in own], np.int32)
     unused = lengths == 0
     positions = behind + lengths - 1
     if model.config.architecture == "encoder_decoder":  # which writes behind a start token
         last, positions = np.zeros_like(last), np.zeros_like(positions)
+    if _sees_whole(engine):
+        tokens = np.zeros((slots * rows, batch.width), np.int32)
+        for row, ids in enumerate(own):
+            tokens[row, : len(ids)] = ids
+        with engine.in_mesh():
+            past = (programs.read_whole(model, params, *engine.put((tokens, lengths))),)
+    else:
+        before = [tokens[:-1] for tokens in own]  # the last is read with what is written
+        past = (*past, read_prompts(engine, before, behind.tolist(), batch.shape, batch.width, past))
     with engine.in_mesh():
-        past = programs.read_prompts(model, params, *engine.put((tokens, lengths, behind)), past)
         each = engine.put(tuple(np.repeat(values, copies) for values in (last, positions, unused)))
         state = programs.begin(model, rounded(limits.max_new_tokens, STEP), *each)
         rows_keys = engine.put(drawn.reshape(-1, 2)) if drawing.temperature else None

@@ -153,9 +153,11 @@ def _attend_backward(kept: tuple[Array, ...], gradient: Array) -> tuple[Array, .
 
 
 def scores_of(q: Float[Array, "B N T K"], k: Float[Array, "B N S K"]) -> Float[Array, "B N T S"]:
-    """q kᵀ; of few queries as k qᵀ, since XLA's CPU backend would turn all keys for every token that is generated."""
+    """q kᵀ; of few queries as k qᵀ, turned afterwards: XLA's CPU backend would turn all keys for every token that is
+    generated.
+    """
     if q.shape[2] < 16:
-        return jnp.swapaxes(batched(k, transposed(q)), -1, -2)
+        return jnp.swapaxes(jax.lax.optimization_barrier(batched(k, transposed(q))), -1, -2)
     return batched(q, transposed(k))
 
 

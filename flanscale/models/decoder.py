@@ -20,7 +20,7 @@ from flanscale.models.attend import Attend, Reference, prepare
 from flanscale.models.attention import Attention, KeysValues, Past
 from flanscale.models.layers import FeedForward, Norm, Vocabulary
 from flanscale.models.masks import Mask
-from flanscale.models.parts import OverParts, Part, Spots, positions_of, sight
+from flanscale.models.parts import OverParts, Part, Spots, positions_of, sight, slots_used
 from flanscale.models.positions import Rotation
 from flanscale.models.stack import Layers, run_layers, stacked_params
 from flanscale.schema import ModelConfig
@@ -130,8 +130,9 @@ class Decoder(nn.Module):
             sights = self._sights(_plain(spots))
         else:
             keys = [*(part.spots for part in past), own]
+            used = tuple(slots_used(spots, theirs) for theirs in keys)
             sights = [
-                OverParts(tuple(sight(spots, theirs, window) for theirs in keys), cap=self.config.attention_cap)
+                OverParts(tuple(sight(spots, theirs, window) for theirs in keys), used, cap=self.config.attention_cap)
                 for window in ((None,) if self.config.window is None else (None, self.config.window))
             ]
         layers = None if into is None else into.layers

@@ -25,6 +25,10 @@ from flanscale.models.products import sum_of_rows
 from flanscale.models.stack import Layers
 
 NOTHING = -1  # the position of what is not there
+BLOCK = 256
+"""Slots of a part that many queries look at together."""
+MANY = 64
+"""Queries: fewer take longer for a block at a time than for all slots."""
 
 
 class Spots(NamedTuple):
@@ -69,12 +73,32 @@ def visible(queries: Spots, keys: Spots, window: int | None = None) -> Bool[Arra
     return seen
 
 
+class _Sums(NamedTuple):
+    """What a softmax over some keys comes to, as far as other keys can be joined to it."""
+
+    top: Float[Array, "B N G T"]  # the largest score
+    total: Float[Array, "B N G T"]  # Σ exp(score - top)
+    weighted: Float[Array, "B N G T K"]  # Σ exp(score - top) v
+
+    def joined(self, other: _Sums) -> _Sums:
+        top = jnp.maximum(self.top, other.top)
+        own, theirs = jnp.exp(self.top - top), jnp.exp(other.top - top)
+        weighted = self.weighted * own[..., None] + other.weighted * theirs[..., None]
+        return _Sums(top, self.total * own + other.total * theirs, weighted)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class OverParts:
-    """softmax(q kᵀ + bias) v over the keys of several parts together, in float32; the call gives those of the last."""
+    """softmax(q kᵀ + bias) v over the keys of several parts together, in float32; the call gives those of the last.
+
+    Where many queries look at a part with room for more than it holds, they look at the slots in use, a block at a
+    time.
+    """
 
     biases: tuple[Float[Array, "r B/r #H T S"], ...]
+    used: tuple[Int[Array, ""] | None, ...]
+    """How many slots of each part are; None: all of them, at once."""
     past: tuple[KeysValues, ...] = ()
     cap: float | None = field(default=None, metadata={"static": True})
 
@@ -82,33 +106,54 @@ class OverParts:
         self, q: Float[Array, "B H T K"], k: Float[Array, "r N S K"], v: Float[Array, "r N S K"]
     ) -> Float[Array, "B H T K"]:
         rows, heads, length, width = q.shape
-        shape = rows, k.shape[1], heads // k.shape[1], length  # B N G T
-        q = q.reshape(*shape, width)
-        parts = list(zip((*self.past, (k, v)), self.biases, strict=True))
-        scores = [self._scores(q, keys, bias) for (keys, _), bias in parts]
-        top = jnp.stack([_whole(jnp.max(part, axis=-1), shape) for part in scores]).max(axis=0)
-        total, y = jnp.zeros(()), jnp.zeros(())
-        for part, ((_, values), _) in zip(scores, parts, strict=True):
-            e = jnp.exp(part - _split(top, len(values))[..., None])
-            flat = e.reshape(*e.shape[:2], -1, e.shape[-1])
-            total += _whole(sum_of_rows(flat).reshape(e.shape[:-1]), shape)
-            y += _whole(batched(flat.astype(values.dtype), values).reshape(*e.shape[:-1], width), shape)
-        return (y / total[..., None]).astype(v.dtype).reshape(rows, heads, length, width)
+        q = q.reshape(rows, k.shape[1], heads // k.shape[1], length, width)
+        sums: _Sums | None = None
+        for keys_values, bias, used in zip((*self.past, (k, v)), self.biases, self.used, strict=True):
+            own = self._sums(q, *keys_values, bias) if used is None else self._blocks(q, *keys_values, bias, used)
+            sums = own if sums is None else sums.joined(own)
+        assert sums
+        return (sums.weighted / sums.total[..., None]).astype(v.dtype).reshape(rows, heads, length, width)
 
-    def _scores(self, q: Float[Array, "B N G T K"], k: Float[Array, "r N S K"], bias: Array) -> Array:
-        """[r, N, B/r, G, T, S]"""
+    def _blocks(self, q: Float[Array, "B N G T K"], k: Array, v: Array, bias: Array, used: Int[Array, ""]) -> _Sums:
+        def block(number: Array | int, size: int = BLOCK) -> _Sums:
+            def of(x: Array, axis: int) -> Array:
+                return lax.dynamic_slice_in_dim(x, number * BLOCK, size, axis)
+
+            return self._sums(q, of(k, 2), of(v, 2), of(bias, 4))
+
+        whole, rest = divmod(k.shape[2], BLOCK)
+        filled = jnp.minimum(-(-used // BLOCK), whole)
+        sums = lax.fori_loop(1, filled, lambda number, sums: sums.joined(block(number)), block(0))
+        return sums.joined(block(whole, rest)) if rest else sums
+
+    def _sums(
+        self, q: Float[Array, "B N G T K"], k: Float[Array, "r N S K"], v: Float[Array, "r N S K"], bias: Array
+    ) -> _Sums:
         split = _split(q, len(k))
         (r, n), groups = split.shape[:2], split.shape[3]
         scores = scores_of(split.reshape(r, n, -1, q.shape[-1]), k).reshape(*split.shape[:-1], k.shape[2])
         if self.cap is not None:
             scores = self.cap * jnp.tanh(scores / self.cap)
         of_heads = (n, groups) if bias.shape[2] > 1 else (1, 1)
-        return scores + jnp.moveaxis(bias.reshape(*bias.shape[:2], *of_heads, *bias.shape[3:]), 1, 2)
+        scores += jnp.moveaxis(bias.reshape(*bias.shape[:2], *of_heads, *bias.shape[3:]), 1, 2)
+        top = jnp.max(scores, axis=-1)
+        e = jnp.exp(scores - top[..., None])
+        flat = e.reshape(r, n, -1, e.shape[-1])
+        total, weighted = sum_of_rows(flat).reshape(top.shape), batched(flat.astype(v.dtype), v).reshape(split.shape)
+        return _Sums(*(_whole(each, q.shape[:4]) for each in (top, total, weighted)))
 
 
 def sight(queries: Spots, keys: Spots, window: int | None = None) -> Float[Array, "r B/r 1 T S"]:
     """`visible` as what is added to the scores of every head."""
     return as_bias(visible(queries, keys, window))[:, :, None]
+
+
+def slots_used(queries: Spots, keys: Spots) -> Int[Array, ""] | None:
+    """Up to where a part is filled, in every row, if it has blocks and there are queries enough to go through them."""
+    slots = keys.positions.shape[1]
+    if queries.positions.shape[1] < MANY or slots < 2 * BLOCK:
+        return None
+    return jnp.max(jnp.where(keys.positions == NOTHING, 0, 1 + jnp.arange(slots)))
 
 
 def positions_of(length: int, parts: Sequence[Part]) -> int:

@@ -207,7 +207,7 @@ class T5(nn.Module):
         """
         own = spots if into is None else into.spots.written(spots, slot)
         bias = self.decoder.position(own.positions[:, None, :] - spots.positions[:, :, None])
-        attend = OverParts((sight(spots, own) + bias[:, None],))
-        cross = OverParts((sight(spots, encoded.spots),))
+        attend = OverParts((sight(spots, own) + bias[:, None],), (None,))
+        cross = OverParts((sight(spots, encoded.spots),), (None,))
         x, layers = self.decoder(self.vocabulary.embed(tokens), attend, encoded, cross, into, slot)
         return x, Part(layers, own)
