@@ -26,6 +26,8 @@ ATTENDED = 6
 """Times a model's width: at so many positions a token looks in the time that all products of a layer take it."""
 ROOMS = 4
 """Widths that rows may have: a group's last row is rarely full."""
+ENCODED = 4
+"""Times as many tokens are encoded together as keep a device busy: the rows that are decoded behind them are short."""
 SLACK = 1.1
 """How much more room for scored positions a row has than rows need on average."""
 
@@ -298,39 +300,66 @@ def _collected(asked: Sequence[Continuations], rows: Sequence[_Row], results: tu
 # --- encoder-decoders -------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Encoding:
+    """Contexts packed into the encoder's rows of one width, and how much the decoder's rows behind them hold."""
+
+    width: int
+    room: _Room
+    rows: list[list[int]]  # the places of the contexts in each
+
+
 def _encoded(
     engine: Engine, asked: Sequence[Continuations], done: Container[int]
 ) -> Iterator[tuple[list[_Row], tuple]]:
     """Contexts packed into the encoder's rows, behind a start token their options into the decoder's."""
     model = engine.model
-    lengths = [len(one.context) for one in asked]
-    wide = [max(width, min(engine.tokens_at_once, sum(lengths))) for width in widths(lengths, 3, 64, engine.compiling)]
-    for width in sorted(set(wide)):
-        narrower = max((other for other in wide if other < width), default=0)
-        mine = [i for i, length in enumerate(lengths) if narrower < length <= width]
-        needs = [_needs(1, asked[i].options) for i in mine]
-        share = width * np.sum(needs, axis=0)[0] / sum(lengths[i] for i in mine)
-        room = _room(needs, int(np.ceil(SLACK * share)))
-        bins = fill(
-            [(lengths[i], *need) for i, need in zip(mine, needs, strict=True)],
-            (width, *room),
-        )
-        at_once = max(1, min(engine.tokens_at_once // width, -(-len(bins) // engine.shards))) * engine.shards
-        for start in range(0, len(bins), at_once):
-            if all(mine[member] in done for members in bins[start : start + at_once] for member in members):
+    for encoding in _encodings(engine, asked):
+        width, room, packed = encoding.width, encoding.room, encoding.rows
+        most = -(-len(packed) // engine.shards)
+        at_once = max(1, min(ENCODED * engine.tokens_at_once // width, most)) * engine.shards
+        for start in range(0, len(packed), at_once):
+            batch = packed[start : start + at_once]
+            if all(place in done for members in batch for place in members):
                 continue
             engine.between()
             rows = [_Row.empty(room) for _ in range(at_once)]
             tokens, segments = (np.zeros((at_once, width), np.int32) for _ in range(2))
-            for number, members in enumerate(bins[start : start + at_once]):
+            for number, members in enumerate(batch):
                 at = 0
-                for segment, member in enumerate(members, start=1):
-                    one = asked[mine[member]]
+                for segment, place in enumerate(members, start=1):
+                    one = asked[place]
                     here = slice(at, at + len(one.context))
                     tokens[number, here], segments[number, here] = one.context, segment
-                    rows[number].add(mine[member], [0], 0, one.options)
+                    rows[number].add(place, [0], 0, one.options)
                     at = here.stop
             with engine.in_mesh():
                 encoded = programs.encode(model, engine.params, *engine.put((tokens, segments)))
                 targets, spots, wanted = engine.put(_arrays(rows, prefix_lm=False))
                 yield rows, programs.score(model, engine.params, targets, spots, (encoded,), wanted)
+
+
+def _encodings(engine: Engine, asked: Sequence[Continuations]) -> list[_Encoding]:
+    """All contexts in rows of few widths; how wide those of short contexts are is chosen by what that costs."""
+    lengths = [len(one.context) for one in asked]
+    classes = widths(lengths, 3, 64, engine.compiling)
+    attended, most = ATTENDED * engine.model.config.d_model, engine.tokens_at_once
+    ways = [
+        _packed(asked, lengths, classes, min(least, sum(lengths))) for least in range(most // 2, most + 1, most // 8)
+    ]
+    return min(ways, key=lambda way: sum(len(one.rows) * one.width * (1 + one.width / attended) for one in way))
+
+
+def _packed(
+    asked: Sequence[Continuations], lengths: Sequence[int], classes: Sequence[int], least: int
+) -> list[_Encoding]:
+    found, narrower = [], 0
+    for width in sorted({max(width, least) for width in classes}):
+        mine = [i for i, length in enumerate(lengths) if narrower < length <= width]
+        needs = [_needs(1, asked[i].options) for i in mine]
+        share = width * np.sum(needs, axis=0)[0] / sum(lengths[i] for i in mine)
+        room = _room(needs, int(np.ceil(SLACK * share)))
+        bins = fill([(lengths[i], *need) for i, need in zip(mine, needs, strict=True)], (width, *room))
+        found.append(_Encoding(width, room, [[mine[member] for member in members] for members in bins]))
+        narrower = width
+    return found
