@@ -22,6 +22,7 @@ from flanscale.orchestration.planning.ledger import read_ledger, write_ledger
 from flanscale.orchestration.running.claim import RUN, claim
 from flanscale.orchestration.running.liveness import this_process
 from flanscale.run_directory import RunState, read_state
+from flanscale.run_directory.evaluations import write_result
 
 STEPS = (10, 15, 20)
 LEAVES = 12  # files of one checkpoint
@@ -152,6 +153,17 @@ def test_a_checkpoint_that_does_not_tell_the_best_keeps_its_run_as_it_is(steerin
     assert "20/progress/metadata cannot be read (JSONDecodeError" in out
     assert ": it does not tell which checkpoint is the best" in out
     assert (len(list((unclear / "checkpoints").iterdir())), kept(clear)) == (3, [10, 20])
+
+
+def test_what_an_evaluation_has_yet_to_read_stays(steering: Steering) -> None:
+    """One that is over, of the run itself or another, keeps nothing."""
+    waiting, asked = (steering.place.run(f"-{count}-direct-s0") for count in (9, 89))
+    for run in (waiting, asked):
+        (run / "evaluations" / "mmlu-0123abcd").mkdir(parents=True)
+    write_result(asked / "evaluations" / "mmlu-0123abcd", {})
+    out = steering.type("prune", "little", "--keep", "none", "--yes")[1]
+    assert (kept(waiting), kept(asked)) == (list(STEPS), [])
+    assert f"{waiting.name}.evaluations.mmlu-0123abcd is not over and reads the checkpoints, which stay" in out
 
 
 def test_kill_9_in_the_middle_leaves_every_checkpoint_whole_or_gone(steering: Steering) -> None:

@@ -30,8 +30,11 @@ from flanscale.run_directory import (
     best_step,
     checkpoint_steps,
     chosen_step,
+    evaluations,
     identity_of,
+    name_among_runs,
     read_config,
+    read_result,
     run_directories,
 )
 from flanscale.schema import PathsConfig
@@ -106,10 +109,19 @@ def _spare_paths(run_dir: Path, policy: Policy, known_jobs: KnownJobs) -> Iterat
 
 
 def _kept(run_dir: Path, policy: Policy) -> set[int | None]:
-    """The steps whose checkpoints stay."""
+    """The steps whose checkpoints stay.
+
+    Raises:
+        ConfigError: somebody has yet to ask them something.
+    """
     steps = checkpoint_steps(run_dir)
     if not steps:
         return set()
+    if asked := [folder for folder in evaluations(run_dir) if read_result(folder) is None]:
+        raise ConfigError(
+            f"{name_among_runs(asked[0])} is not over and reads the checkpoints, which stay: finish it, or delete its"
+            " folder"
+        )
     last, best, final = steps[-1], best_step(run_dir), chosen_step(run_dir)
     keep: dict[str, set[int | None]] = {"best,last": {best, last}, "final": {final}, "none": set()}
     needed = {final, last} if identity_of(run_dir) in policy.needed else set()
