@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from flanscale.evaluation.results import result_of
 from flanscale.evaluation.suites import Suite
 from flanscale.inference.language_model import TrainedModel
 from flanscale.inference.weights import fingerprint
-from flanscale.run_directory import identity_of, read_rows, read_state, run_of_evaluation
+from flanscale.run_directory import checkpoint_steps, identity_of, read_rows, read_state, recorded, run_of_evaluation
 from flanscale.run_directory.evaluations import check_weights, read_records, read_result, write_result
 from flanscale.schema import RunConfig
 from flanscale.tasks.reading import safe_name
@@ -73,6 +74,53 @@ def evaluate(
     return result
 
 
+def evaluate_run(
+    config: RunConfig, run_dir: Path, folder: Path, model_at: Callable[[int | None], TrainedModel], **about: Any
+) -> dict[str, Any]:
+    """The document of a suite's results for a run, or for the checkpoint of it that the suite scores highest.
+
+    Args:
+        model_at: gives the model at the step of a checkpoint; None: that which the run stands for.
+        about: see `evaluate`.
+
+    Raises:
+        DataError: nothing has a score that checkpoints could be chosen by.
+        ConfigError, NonFiniteWeights, NonFiniteLogits: see `evaluate`.
+    """
+    steps = checkpoint_steps(run_dir) if config.evaluation.checkpoint == "suite" else []
+    if not steps:
+        source = f"step {config.trainer.steps} of {run_dir.name}"
+        return evaluate(config, model_at(None), folder, source=source, **about)
+    if (result := read_result(folder)) is not None:
+        log.info("%s: the results are there already", folder)
+        return result
+    reached, writes = about.pop("reached", lambda items: None), about.get("writes", True)
+    results: dict[int, dict[str, Any]] = {}
+    for number, step in enumerate(steps):
+        results[step] = evaluate(
+            config,
+            model_at(step),
+            folder / f"step-{step}",
+            source=f"step {step} of {run_dir.name}",
+            reached=partial(_behind, reached, number * suite_of(config).items),
+            **about,
+        )
+    scores = {step: result["average"]["score"] for step, result in results.items() if result["average"] is not None}
+    if not scores:
+        raise DataError(f"{folder}: nothing has a score by which a checkpoint could be chosen")
+    best = max(scores, key=lambda step: scores[step])
+    chosen = {"step": best, "scores": {str(step): score for step, score in scores.items()}}
+    if writes:
+        for records in recorded(folder / f"step-{best}").values():
+            shutil.copy2(records, folder)
+        write_result(folder, results[best] | {"chosen": chosen})
+    return results[best] | {"chosen": chosen}
+
+
+def _behind(reached: Callable[[int], None], before: int, items: int) -> None:
+    reached(before + items)
+
+
 def flips(
     folder: Path, suite: Suite, answered: Sequence[Answered], about: Mapping[str, Any]
 ) -> dict[str, float] | None:
@@ -124,16 +172,16 @@ def run(config: RunConfig, folder: Path, *, attempt: int, should_stop: Callable[
 
     run_dir = run_of_evaluation(folder)
     mesh = build_mesh(config.trainer.mesh)
-    model = model_of(run_dir, config, mesh, between=partial(leave_if, AnyProcess(mesh, should_stop)))
+    model_at = partial(model_of, run_dir, config, mesh, partial(leave_if, AnyProcess(mesh, should_stop)))
     first = jax.process_index() == 0
     mixture = read_mixture(run_dir)
     quiet = replace(config, tracker=replace(config.tracker, mode="disabled"))
     with tracked(folder, quiet, run_id=folder.name, attempt=attempt, first=first) as log_row:  # for who watches the job
-        result = evaluate(
+        result = evaluate_run(
             config,
-            model,
+            run_dir,
             folder,
-            source=f"step {config.trainer.steps} of {run_dir.name}",
+            model_at,
             learned=[row["task"] for row in mixture["tasks"]] if mixture else (),
             seen=seen_items(read_contamination(run_dir)) if config.mixture.contamination == "warn" else {},
             writes=first,
@@ -203,6 +251,8 @@ def evaluate_weights(path: Path, overrides: Sequence[str], out: Path) -> tuple[d
         config.evaluation.context = config.evaluation.context or config.model.max_positions or CONTEXT
     if not config.evaluation.asks:
         raise ConfigError("ask what? say it with --suite, e.g. --suite flan or --suite mmlu/cloze,gsm8k")
+    if config.evaluation.checkpoint == "suite":
+        raise ConfigError("evaluation.checkpoint=suite chooses among the checkpoints of a run: name the run itself")
     asked = model_of(run_dir, config, step=step)
     folder = out / safe_name(name) / f"{evaluation_name(config)}-{fingerprint(asked.engine.params)[:8]}"
     return evaluate(config, asked, folder, source=source), folder

@@ -50,7 +50,7 @@ def run(config: RunConfig, run_dir: Path, *, attempt: int, should_stop: Callable
 def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[], bool]) -> None:
     import jax
 
-    from flanscale.evaluate import evaluate, leave_if
+    from flanscale.evaluate import evaluate_run, leave_if
     from flanscale.evaluation.opening import context_of, evaluation_name
     from flanscale.inference.engine import Engine
     from flanscale.inference.language_model import TrainedModel
@@ -71,6 +71,7 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
     from flanscale.training.memory import keep_freed_memory
     from flanscale.training.validation import held_in_rows
     from flanscale.weights.initial import initial_params, starts_elsewhere
+    from flanscale.weights.run_model import model_of
 
     keep_freed_memory()
     enable_compilation_cache(Path(config.paths.cache).expanduser() / "compiled")
@@ -118,11 +119,12 @@ def _run(config: RunConfig, run_dir: Path, attempt: int, should_stop: Callable[[
         leave_if_asked = partial(leave_if, AnyProcess(mesh, should_stop))
         leave_if_asked()
         engine = Engine(model, params, config.evaluation.batch_size, between=leave_if_asked)
-        result = evaluate(
+        own = TrainedModel(engine, tokenizer, context_of(config))
+        result = evaluate_run(
             config,
-            TrainedModel(engine, tokenizer, context_of(config)),
+            run_dir,
             run_dir / EVALUATIONS / evaluation_name(config),
-            source=f"step {trainer.steps} of {run_dir.name}",
+            lambda step: own if step is None else model_of(run_dir, config, mesh, leave_if_asked, step),
             learned=feed.mixture.names,
             seen=seen_items(feed.contamination) if config.mixture.contamination == "warn" else {},
             writes=first,

@@ -423,6 +423,14 @@ class EvaluationConfig:
         0.7, help="at which samples are drawn, where an ask wants several (sc8)", above=0, changes_result=False
     )
     seed: int = knob(0, help="of those samples", changes_result=False)
+    checkpoint: str = knob(
+        "run",
+        help="whose answers count: those of the parameters that the run stands for (trainer.select), or of all"
+        " checkpoints that it keeps those that this very suite scores highest, as the paper chose: scores are then"
+        " called <setting>@best_checkpoint",
+        choices=("run", "suite"),
+        changes_result=False,
+    )
     context: int | None = knob(
         None,
         help="positions for a prompt, in a decoder with its answer; null: as many as rows had in training",

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from flanscale.cli.main import app
-from flanscale.config.compose import load
-from flanscale.errors import NonFiniteWeights
+from flanscale.config.compose import Composer, load
+from flanscale.errors import ConfigError, NonFiniteWeights
 from flanscale.evaluate import flips
 from flanscale.evaluation.answering import Answered
 from flanscale.evaluation.opening import suite_of
@@ -24,13 +24,15 @@ from flanscale.inference.weights import fingerprint
 from flanscale.run_directory import evaluations, read_records, read_result, read_rows, read_state, recorded
 from flanscale.run_directory.evaluations import close_records
 
-SMALL = ["model=nano", "trainer.steps=4", "trainer.batch_rows=8", "tracker=disabled", "evaluation.items=1"]
+SMALL = [
+    *("model=nano", "trainer.steps=4", "trainer.batch_rows=8", "tracker=disabled", "evaluation.items=1"),
+    *("trainer.checkpoint_every=2", "trainer.keep_checkpoints=2"),
+]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one finished run that has been asked its own suite."""
-    from flanscale.config.compose import Composer
     from flanscale.orchestration.dispatch.reserve import create_run_dir
     from flanscale.orchestration.planning.plan import make_cell
     from flanscale.orchestration.running.job import start
@@ -174,6 +176,47 @@ def test_weights_that_are_no_numbers_are_named_before_anything_is_asked() -> Non
     params = {"layers": {"query": jax.numpy.ones((2, 2)).at[0, 1].set(np.inf), "key": jax.numpy.full(3, np.nan)}}
     with pytest.raises(NonFiniteWeights, match=r"in layers\.key \(and 1 other tensors\): nothing is asked"):
         fingerprint(params)
+
+
+def test_the_checkpoint_that_a_suite_scores_highest_is_called_so(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its scores have names of their own, beside those of the parameters that nothing chose."""
+    run = the_run(home)
+    (untouched,) = evaluations(run)
+    before = {key: value for row in read_rows(run) for key, value in row.items()}
+    assert typed("evaluate", run.name, "evaluation.checkpoint=suite", "evaluation.items=2") == 0
+    (folder,) = set(evaluations(run)) - {untouched}
+    result = read_result(folder)
+    assert result
+    of = {step: read_result(folder / f"step-{step}") for step in (2, 4)}
+    assert len({own["weights"] for own in of.values() if own}) == 2
+    scores = {str(step): own["average"]["score"] for step, own in of.items() if own}
+    best = result["chosen"]["step"]
+    assert result["chosen"] == {"step": best, "scores": scores}
+    assert scores[str(best)] == max(scores.values())
+    assert {**result, "chosen": None} == {**(of[best] or {}), "chosen": None}
+    for line in recorded(folder):
+        assert read_records(folder, line) == read_records(folder / f"step-{best}", line)
+    assert f"! chosen by these very scores: step {best}, the best of 2 checkpoints" in capsys.readouterr().out
+    after = {key: value for row in read_rows(run) for key, value in row.items()}
+    assert {key: after[key] for key in before if key.startswith("eval/")} == {
+        key: value for key, value in before.items() if key.startswith("eval/")
+    }
+    assert after["eval/normalized_average@best_checkpoint"] == scores[str(best)]
+    assert after["eval/procedural/direct@best_checkpoint/n"] == 2 * before["eval/procedural/direct/n"]
+    # What is there is told again, and nothing is asked.
+    marks = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert typed("evaluate", run.name, "evaluation.checkpoint=suite", "evaluation.items=2") == 0
+    assert marks == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_where_there_is_nothing_to_choose_from_no_checkpoint_is_chosen(home: Path) -> None:
+    checkpoint = the_run(home) / "checkpoints" / "2"
+    with pytest.raises(ConfigError, match="chooses among the checkpoints of a run: name the run itself"):
+        app(["evaluate", str(checkpoint), "evaluation.checkpoint=suite"], standalone_mode=False)
+    with pytest.raises(ConfigError, match=r"trainer\.keep_checkpoints=1 keeps the last one alone"):
+        Composer().compose([*SMALL, "mixture.count=9", "trainer.keep_checkpoints=1", "evaluation.checkpoint=suite"])
 
 
 def other_model(run: Path, change: Callable[[dict[str, Any], int], dict[str, Any]]) -> Path:

@@ -133,6 +133,11 @@ def _evaluation(run: RunConfig) -> Iterator[str]:
     evaluation = run.evaluation
     if others := [name for name in evaluation.average if name not in evaluation.asks]:
         yield f"evaluation.average={evaluation.average}: {others[0]!r} is not among evaluation.asks={evaluation.asks}"
+    if evaluation.checkpoint == "suite" and run.trainer.steps and run.trainer.keep_checkpoints == 1:
+        yield (
+            "evaluation.checkpoint=suite chooses among the checkpoints that a run keeps, and"
+            " trainer.keep_checkpoints=1 keeps the last one alone"
+        )
     for text in evaluation.asks:
         try:
             yield from _ask(Ask.parse(text), run)

@@ -48,8 +48,9 @@ def check_suite(config: RunConfig) -> None:
 
 
 def evaluation_name(config: RunConfig) -> str:
-    """Suite and eight hexadecimal characters over all of it, the precision and the context."""
-    known = json.dumps([suite_of(config).fingerprint, config.trainer.precision, context_of(config)])
+    """Suite and eight hexadecimal characters over all of it, the precision, the context and whose answers count."""
+    chosen = ["suite"] if config.evaluation.checkpoint == "suite" else []
+    known = json.dumps([suite_of(config).fingerprint, config.trainer.precision, context_of(config), *chosen])
     return f"{config.evaluation.suite}-{hashlib.sha256(known.encode()).hexdigest()[:8]}"
 
 

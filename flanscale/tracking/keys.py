@@ -51,7 +51,12 @@ def evaluation_row(result: Mapping[str, Any], logged: Mapping[str, Any] | None =
 
 
 def _names(name: str, result: Mapping[str, Any]) -> Iterator[str]:
-    """The name, that with the suite's behind it, and that with what the suite is known by."""
+    """The name, that with the suite's behind it, and that with what the suite is known by.
+
+    What a checkpoint was chosen by is never called as what was asked of one that was not.
+    """
+    if "chosen" in result:
+        name = f"{name}@best_checkpoint"
     yield name
     yield f"{name}@{result['suite']}"
     yield f"{name}@{result['suite']}-{result['fingerprint'][:8]}"

@@ -73,5 +73,7 @@ def _cost(config: RunConfig) -> Cost:
     """Operations of reading every prompt once and writing as many tokens as allowed: at most what it takes."""
     rows = rows_of_embedding(config)
     parameters = parameter_count(config.model, rows)
-    suite = suite_of(config)
-    return Cost(suite.items, suite.tokens, parameters, 2.0 * parameters * suite.tokens)
+    suite, several = suite_of(config), config.evaluation.checkpoint == "suite" and config.trainer.steps > 0
+    models = config.trainer.keep_checkpoints if several else 1
+    tokens = models * suite.tokens
+    return Cost(models * suite.items, tokens, parameters, 2.0 * parameters * tokens)

@@ -49,6 +49,9 @@ def remarks(result: Mapping[str, Any], model: str = "") -> Iterator[str]:
     own = f"{model}: " if model else ""
     if (average := result["average"]) is not None:
         yield f"{own}{average['name']}: {average['score']:.1f} ± {average['stderr']:.1f}"
+    if (chosen := result.get("chosen")) is not None:
+        many, step = len(chosen["scores"]), chosen["step"]
+        yield f"{own}! chosen by these very scores: step {step:,}, the best of {many} checkpoints"
     for name, share in (result.get("flips") or {}).items():
         yield f"{own}{name}: {100 * share:.1f} % of the answers are others in float32"
     for line in result["lines"]:
