@@ -27,10 +27,8 @@ from typing import Any
 import yaml
 
 from analysis.runs import AnalysisError
-from flanscale import __version__
 from flanscale.run_directory import CONFIG_FILE, EVALUATIONS, METRICS_FILE, RunState, write_state
 from flanscale.run_directory.evaluations import close_records, write_result
-from flanscale.tasks.reading import safe_name
 from flanscale.tracking.keys import EVAL_COUNTS, evaluation_row
 
 RESULTS, PARAMETERS = "results", "parameters"
@@ -77,6 +75,8 @@ def write_study(table: Path, out: Path, *, name: str | None = None, floors: Mapp
         AnalysisError: the table or a file of results cannot be read, or holds no score.
     """
     rows, name = _rows(table), name or table.stem
+    if Path(name).name != name:
+        raise AnalysisError(f"--name {name}: a study's name is no path")
     axes = [column for column in rows[0] if column not in (RESULTS, PARAMETERS)]
     points: list[dict[str, Any]] = []
     cells: dict[str, dict[str, Any]] = {}
@@ -85,22 +85,20 @@ def write_study(table: Path, out: Path, *, name: str | None = None, floors: Mapp
         cell = hashlib.sha256(json.dumps([name, values]).encode()).hexdigest()[:10]
         if cell in cells:
             raise AnalysisError(f"{table}, line {number}: an earlier line has the same place on the axes")
-        run = safe_name("-".join([cell, *(f"{value}" for value in values.values())]))
-        _write_run(table.parent / str(row[RESULTS]), values, out / "runs" / run, floors or {})
-        points.append({"axes": values, "cell": cell, "run": run})
-        cells[cell] = {"run": run, "steps": 0, "parameters": row.get(PARAMETERS), "flops": 0.0, "parents": []}
+        _write_run(table.parent / str(row[RESULTS]), values, out / "runs" / cell, floors or {})
+        points.append({"axes": values, "cell": cell, "run": cell})
+        cells[cell] = {"run": cell, "steps": 0, "parameters": row.get(PARAMETERS), "flops": 0.0, "parents": []}
     document = {
         "format": 1,
         "study": name,
         "title": f"{name}, evaluated by lm-evaluation-harness",
-        "flanscale": __version__,
         "runs": "../runs",
         "overrides": [],
         "axes": {axis: list(dict.fromkeys(point["axes"][axis] for point in points)) for axis in axes},
         "points": points,
         "cells": cells,
     }
-    index = out / "studies" / f"{safe_name(name)}.json"
+    index = out / "studies" / f"{name}.json"
     index.parent.mkdir(parents=True, exist_ok=True)
     index.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return index
@@ -251,7 +249,7 @@ def _records(path: Path, line: Line) -> list[dict[str, Any]]:
     stamp = path.stem.removeprefix("results_")
     records = []
     for task in line.tasks:
-        samples = path.parent / f"samples_{safe_name(task)}_{stamp}.jsonl"
+        samples = path.parent / f"samples_{Path(task).name}_{stamp}.jsonl"
         if not samples.exists():
             return []
         try:

@@ -157,6 +157,11 @@ def test_a_mistake_is_one_line(
         write_study(models, tmp_path / "out")
 
 
+def test_a_study_is_not_written_elsewhere(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match=r"--name \.\./elsewhere: a study's name is no path"):
+        write_study(models, tmp_path / "out", name="../elsewhere")
+
+
 def test_samples_that_are_cut_off_are_named(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "large" / f"samples_mmlu_anatomy_{STAMP}.jsonl"
     path.write_text(path.read_text()[:-20])

@@ -14,13 +14,17 @@ TEXT = "Copy it. in out other the a question answer step by task Input Output De
 
 
 def tiny_data(folder: Path) -> Path:
-    """What `data.root` names: cot/, niv2/, tokenizer/ and text/."""
+    """What `data.root` names: cot/, niv2/, mmlu/, tokenizer/ and text/."""
     from sentencepiece import SentencePieceTrainer
 
     train, test = list(catalogued("niv2"))[:2]
     niv2_folder(folder / "niv2", {train: niv2_record(), test: niv2_record()}, train=[train], test=[test])
     (folder / "cot").mkdir()
     (folder / "cot" / "gsm8k_train.tsv").write_text("1 + 1?\t2\tOne and one is two.\n" * 20)
+    for split, questions in (("dev", 5), ("val", 2), ("test", 2)):
+        (folder / "mmlu" / split).mkdir(parents=True)
+        rows = "".join(f"{number} + 1?,{number},{number + 1},none,all,B\n" for number in range(questions))
+        (folder / "mmlu" / split / f"elementary_mathematics_{split}.csv").write_text(rows)
     (folder / "text").mkdir()
     (folder / "text" / "fox.txt").write_text("The quick brown fox jumps over the lazy dog. " * 2000)
     (folder / "tokenizer").mkdir()

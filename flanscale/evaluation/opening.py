@@ -44,7 +44,9 @@ def check_suite(config: RunConfig) -> None:
         DataError: no line of the suite can be asked here.
     """
     if config.evaluation.asks and not (suite := suite_of(config)).lines:
-        raise DataError(f"nothing of the suite {suite.name} can be asked: {'; '.join(suite.faults)}")
+        first, *others = suite.faults
+        more = f" (and {len(others)} more)" if others else ""
+        raise DataError(f"nothing of the suite {suite.name} can be asked: {first}{more}")
 
 
 def evaluation_name(config: RunConfig) -> str:

@@ -6,7 +6,6 @@ are scored, M new tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -64,25 +63,25 @@ def extend(
 @partial(jax.jit, static_argnames=("model", "count"))
 def rows_of(model: Model, part: Part, first: Int[Array, ""], count: int) -> Part:
     """So many rows of a part."""
-    return _by_rows(model, lambda axis, x: jax.lax.dynamic_slice_in_dim(x, first, count, axis), part)
+
+    def rows(x: Array, axis: int) -> Array:
+        return jax.lax.dynamic_slice_in_dim(x, first, count, axis)
+
+    return jax.tree.map(rows, part, axes_of_rows(model, part))
 
 
-@partial(jax.jit, static_argnames=("model", "shards"))
-def joined(model: Model, parts: tuple[Part, ...], shards: int) -> Part:
-    """Parts one under the other, on each of the devices that their rows are split over."""
-
-    def under(axis: int, *pieces: Array) -> Array:
-        apart = [piece.reshape(*piece.shape[:axis], shards, -1, *piece.shape[axis + 1 :]) for piece in pieces]
-        whole = jnp.concatenate(apart, axis + 1)
-        return whole.reshape(*whole.shape[:axis], -1, *whole.shape[axis + 2 :])
-
-    return _by_rows(model, under, *parts)
+@partial(jax.jit, static_argnames=("axis", "shards"))
+def joined(arrays: tuple[Array, ...], axis: int, shards: int) -> Array:
+    """Arrays one behind the other along an axis, on each of the devices that it is split over."""
+    apart = [array.reshape(*array.shape[:axis], shards, -1, *array.shape[axis + 1 :]) for array in arrays]
+    whole = jnp.concatenate(apart, axis + 1)
+    return whole.reshape(*whole.shape[:axis], -1, *whole.shape[axis + 2 :])
 
 
-def _by_rows(model: Model, change: Callable[..., Array], *parts: Part) -> Part:
-    """Parts of which every array is changed along the axis of its rows, which comes first."""
-    layers = jax.tree.map(partial(change, int(model.config.scan)), *(part.layers for part in parts))
-    return Part(layers, jax.tree.map(partial(change, 0), *(part.spots for part in parts)))
+def axes_of_rows(model: Model, part: Part) -> Part:
+    """Of each array of a part, which axis its rows are."""
+    axis = int(model.config.scan)
+    return Part(jax.tree.map(lambda _: axis, part.layers), jax.tree.map(lambda _: 0, part.spots))
 
 
 # --- scoring ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -81,10 +82,17 @@ def read_prompts(
             seen = tuple(programs.rows_of(engine.model, part, jnp.int32(first), count) for part in past)
         own, before = [prompts[i] for i in mine], [behind[i] for i in mine]
         pieces.append(_read(engine, own, before, capacity, chunk, seen))
-    if len(pieces) == 1:
-        return pieces[0]
+    return pieces[0] if len(pieces) == 1 else _joined(engine, pieces)
+
+
+def _joined(engine: Engine, pieces: list[Part]) -> Part:
+    """The pieces one under the other, an array at a time and none of them kept, so that no two copies lie in memory."""
+    structure, axes = jax.tree.structure(pieces[0]), jax.tree.leaves(programs.axes_of_rows(engine.model, pieces[0]))
+    arrays = list(zip(*map(jax.tree.leaves, pieces), strict=True))
+    pieces.clear()
     with engine.in_mesh():
-        return programs.joined(engine.model, tuple(pieces), shards)
+        whole = [programs.joined(arrays.pop(0), axis, engine.shards) for axis in axes]
+    return jax.tree.unflatten(structure, whole)
 
 
 def _read(engine: Engine, rows: Rows, behind: Sequence[int], capacity: int, small: int, past: tuple[Part, ...]) -> Part:

@@ -29,8 +29,10 @@ SLOTS = (2, 4, 8, 16)
 """How many groups of prompts may share a batch."""
 WRITTEN = 3
 """Times as long as reading a token takes writing one, in a batch."""
-SEEN = 4096
-"""Positions that take as long to be looked at as everything else about a token."""
+SEEN = 350
+"""Positions of a row's own that are looked at in the time that reading a token takes; of those that rows share, four
+times as many.
+"""
 MOST_SHAPES = 8
 STEP = 32
 """Room for answers comes in multiples of it."""
@@ -181,7 +183,7 @@ def _cost(engine: Engine, batches: Sequence[_Batch], prompts: Sequence[Sequence[
     for batch in batches:
         slots, rows = batch.shape
         cost += _read(engine, batch, prompts)
-        cost += slots * rows * WRITTEN * new * (1 + (batch.width + batch.capacity) / SEEN)
+        cost += slots * rows * new * (WRITTEN + (batch.width + batch.capacity / 4) / SEEN)
         if batch.capacity and (slots > 1 or batch.slots[0].length != before):
             cost += slots * batch.capacity
         before = batch.slots[0].length if slots == 1 else None
