@@ -38,11 +38,11 @@ def test_an_evaluation_is_a_job_that_waits_for_its_cell(tmp_path: Path, monkeypa
     assert asked.updated > trained.updated
     result = read_result(folder)
     assert result
-    assert [line["name"] for line in result["lines"]] == ["held_out/direct", "held_out/cot"]
+    assert [line["name"] for line in result["lines"]] == ["procedural/direct", "procedural/cot"]
     last = {key: value for row in read_rows(run) for key, value in row.items()}
     assert last["eval/normalized_average"] == result["average"]["score"]
     # Another suite for the run that has ended: one more job, and nothing is trained.
-    typed("evaluate", "little", "--no-wait", "--suite", "held_out/direct", "evaluation.items=2")
+    typed("evaluate", "little", "--no-wait", "--suite", "procedural/direct", "evaluation.items=2")
     (other,) = set(evaluations(run)) - {folder}
     wait_until(lambda: read_result(other) is not None, seconds=240)
     assert read_state(run).attempt == trained.attempt
