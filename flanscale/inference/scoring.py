@@ -237,7 +237,8 @@ def _binned(
         ]
         taken = np.array([_taken(row, needs) for rows in bins for row in rows])
         rooms = _rooms(taken, engine.compiling)
-        own = np.array([room.tokens for room in rooms])[np.searchsorted([room.tokens for room in rooms], taken[:, 0])]
+        wide = np.array([room.tokens for room in rooms])
+        own = wide[np.searchsorted(wide, taken[:, 0])]
         cost = float(np.sum(own * (1 + own / attended))) + engine.compiling * len(rooms)
         if best is None or cost < best[0]:
             best = cost, rooms, bins
