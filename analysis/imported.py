@@ -150,7 +150,8 @@ def _document(path: Path, floors: Mapping[str, float]) -> tuple[dict[str, Any], 
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
         lines = list(_lines(results))
-        hashes = {task: [results.get("versions", {}).get(task), own] for task, own in _hashes(results).items()}
+        known = [results.get(about, {}) for about in ("versions", "task_hashes")]
+        hashes = {task: [about.get(task) for about in known] for task in results["results"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AnalysisError(f"{path} is no file of results of lm-evaluation-harness ({error!r})") from None
     if not lines:
@@ -190,11 +191,11 @@ def _lines(results: Mapping[str, Any]) -> Iterator[Line]:
             continue
         tasks = list(_leaves(name, groups))
         for metric, kind in dict.fromkeys(found for task in tasks for found in _metrics(results, task)):
-            measures = {task: _measure(results, task, metric, kind) for task in tasks}
-            if found := {task: measure for task, measure in measures.items() if measure is not None}:
-                shots = {results.get("n-shot", {}).get(task) for task in found}
-                if len(found) == len(tasks):
-                    yield Line(name, metric, kind, shots.pop() if len(shots) == 1 else None, found)
+            measures = [_measure(results, task, metric, kind) for task in tasks]
+            found = {task: measure for task, measure in zip(tasks, measures, strict=True) if measure is not None}
+            if len(found) == len(tasks):
+                shots = {results.get("n-shot", {}).get(task) for task in tasks}
+                yield Line(name, metric, kind, shots.pop() if len(shots) == 1 else None, found)
 
 
 def _leaves(name: str, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -268,11 +269,6 @@ def _records(path: Path, line: Line) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError) as error:
             raise AnalysisError(f"{samples} holds no samples of lm-evaluation-harness ({error!r})") from None
     return records
-
-
-def _hashes(results: Mapping[str, Any]) -> dict[str, Any]:
-    tasks = results["results"]
-    return {task: results.get("task_hashes", {}).get(task) for task in tasks}
 
 
 def _called(line: Line) -> str:

@@ -110,11 +110,12 @@ def evaluate_run(
         raise DataError(f"{folder}: nothing has a score by which a checkpoint could be chosen")
     best = max(scores, key=lambda step: scores[step])
     chosen = {"step": best, "scores": {str(step): score for step, score in scores.items()}}
+    result = results[best] | {"chosen": chosen}
     if writes:
         for records in recorded(folder / f"step-{best}").values():
             shutil.copy2(records, folder)
-        write_result(folder, results[best] | {"chosen": chosen})
-    return results[best] | {"chosen": chosen}
+        write_result(folder, result)
+    return result
 
 
 def _behind(reached: Callable[[int], None], before: int, items: int) -> None:

@@ -7,11 +7,20 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 
 def rounded(count: float, step: int) -> int:
     """The least multiple of `step` that is no less."""
     return -(-math.ceil(count) // step) * step
+
+
+def padded(rows: Sequence[Sequence[int]], width: int, fill: int = 0) -> Int[np.ndarray, "rows width"]:
+    """Rows of any lengths, none longer than the width, as one array."""
+    laid = np.full((len(rows), width), fill, np.int32)
+    for number, row in enumerate(rows):
+        laid[number, : len(row)] = row
+    return laid
 
 
 def widths(lengths: Sequence[int], most: int, step: int = 16, each: int = 0) -> list[int]:

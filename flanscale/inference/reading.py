@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flanscale.inference import programs
-from flanscale.inference.batching import rounded
+from flanscale.inference.batching import padded, rounded
 from flanscale.inference.engine import Engine
 from flanscale.models.parts import NOTHING, Part, Spots
 
@@ -97,10 +97,9 @@ def _joined(engine: Engine, pieces: list[Part]) -> Part:
 
 def _read(engine: Engine, rows: Rows, behind: Sequence[int], capacity: int, small: int, past: tuple[Part, ...]) -> Part:
     """Rows of any lengths, `small` tokens of each at a time or as many more as keep a device busy."""
-    tokens = np.zeros((len(rows), capacity), np.int32)
-    positions = np.full(tokens.shape, NOTHING, np.int32)
-    for row, (own, before) in enumerate(zip(rows, behind, strict=True)):
-        tokens[row, : len(own)], positions[row, : len(own)] = own, np.arange(before, before + len(own))
+    tokens = padded(rows, capacity)
+    places = [range(before, before + len(own)) for own, before in zip(rows, behind, strict=True)]
+    positions = padded(places, capacity, fill=NOTHING)
     if small == capacity:
         with engine.in_mesh():
             return programs.read(engine.model, engine.params, *engine.put((tokens, spots_of(positions))), past)

@@ -16,7 +16,7 @@ from jaxtyping import UInt
 
 from flanscale.errors import NonFiniteLogits
 from flanscale.inference import programs
-from flanscale.inference.batching import narrowest, rounded, widths
+from flanscale.inference.batching import narrowest, padded, rounded, widths
 from flanscale.inference.engine import Engine, fetched
 from flanscale.inference.prefixes import Group, groups
 from flanscale.inference.programs import NO_TOKEN, Drawing
@@ -182,7 +182,7 @@ def _cost(engine: Engine, batches: Sequence[_Batch], prompts: Sequence[Sequence[
     cost, before = float(engine.compiling * len({batch.programs for batch in batches})), None
     for batch in batches:
         slots, rows = batch.shape
-        cost += _read(engine, batch, prompts)
+        cost += _prompt_tokens(engine, batch, prompts)
         cost += slots * rows * new * (WRITTEN + (batch.width + batch.capacity / 4) / SEEN)
         if batch.capacity and (slots > 1 or batch.slots[0].length != before):
             cost += slots * batch.capacity
@@ -190,7 +190,7 @@ def _cost(engine: Engine, batches: Sequence[_Batch], prompts: Sequence[Sequence[
     return cost
 
 
-def _read(engine: Engine, batch: _Batch, prompts: Sequence[Sequence[int]]) -> int:
+def _prompt_tokens(engine: Engine, batch: _Batch, prompts: Sequence[Sequence[int]]) -> int:
     """Tokens of prompts that are read, padding included."""
     slots, rows = batch.shape
     if _sees_whole(engine):
@@ -231,12 +231,8 @@ def _written(
     places: dict[int, int] = {}
     for number, slot in enumerate(batch.slots):
         for row, place in enumerate(slot.members, start=number * rows):
-            own[row], behind[row], drawn[row], places[row] = (
-                prompts[place][slot.length :],
-                slot.length,
-                keys[place],
-                place,
-            )
+            own[row], behind[row] = prompts[place][slot.length :], slot.length
+            drawn[row], places[row] = keys[place], place
     lengths = np.array([len(tokens) for tokens in own], np.int32)
     last = np.array([tokens[-1] if tokens else 0 for tokens in own], np.int32)
     unused = lengths == 0
@@ -244,11 +240,8 @@ def _written(
     if model.config.architecture == "encoder_decoder":  # which writes behind a start token
         last, positions = np.zeros_like(last), np.zeros_like(positions)
     if _sees_whole(engine):
-        tokens = np.zeros((slots * rows, batch.width), np.int32)
-        for row, ids in enumerate(own):
-            tokens[row, : len(ids)] = ids
         with engine.in_mesh():
-            past = (programs.read_whole(model, params, *engine.put((tokens, lengths))),)
+            past = (programs.read_whole(model, params, *engine.put((padded(own, batch.width), lengths))),)
     else:
         before = [tokens[:-1] for tokens in own]  # the last is read with what is written
         past = (*past, read_prompts(engine, before, behind.tolist(), batch.shape, batch.width, past))
