@@ -291,3 +291,23 @@ def test_people_compare_two_runs_without_knowing_whose_answers_they_read(
     said = capsys.readouterr().out
     assert f"{run.name} is preferred to 0123456789-other in 100.0 %" in said
     assert "48 wins, 0 ties, 0 losses" in said
+
+
+@pytest.mark.slow
+def test_a_cell_that_asks_itself_chooses_among_its_checkpoints_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flanscale.orchestration.dispatch.reserve import create_run_dir
+    from flanscale.orchestration.planning.plan import make_cell
+    from flanscale.orchestration.running.job import start
+
+    monkeypatch.chdir(tmp_path)
+    run = create_run_dir(make_cell(Composer(), [*SMALL, "mixture.count=9", "evaluation.checkpoint=suite"]).config)
+    start(str(run))
+    (folder,) = evaluations(run)
+    result = read_result(folder)
+    assert result
+    assert result["chosen"]["scores"].keys() == {"2", "4"}
+    last = {key: value for row in read_rows(run) for key, value in row.items()}
+    assert last["eval/normalized_average@best_checkpoint"] == result["average"]["score"]
+    assert "eval/normalized_average" not in last
