@@ -1,8 +1,9 @@
-"""Which form of curve do the data prefer: each predicts the largest task count from the smaller ones.
+"""Which form of curve do the data prefer: judged by the fit to all counts, and by predicting the largest from the rest.
 
-Extrapolation is what a scaling curve is for, and "no change" is hard to beat at it, so a form has to win there by more
-than the noise of what it predicts. AICc over all counts may object. The other verdicts are as good: tied, and not
-identifiable.
+AICc over all counts decides where there are enough runs for it: a form is preferred when it leads every other by more
+than `MARGIN`. Extrapolation may object, since it is what a scaling curve is for: a form that predicts the largest count
+from the smaller ones worse than another, by more than the noise of what is predicted, is not preferred. Where AICc
+cannot be had, extrapolation decides alone. The other verdicts are as good: tied, and not identifiable.
 """
 
 from __future__ import annotations
@@ -16,11 +17,18 @@ from analysis import scaling
 from analysis.profile import Data
 from analysis.scaling import FORMS, Fit
 
-WORDS = {"hold": "no change", "log_linear": "log-linear growth", "power_law": "the power law"}
+WORDS = {
+    "hold": "no change",
+    "plateau": "a rise that ends",
+    "log_linear": "log-linear growth",
+    "power_law": "the power law",
+}
+PREDICTIONS = WORDS | {"hold": "no change since the last count"}
+"""What a form says of the largest count, seen from the smaller ones."""
 FAILURE = 3.0
 """A form that errs by so many times the noise of what it predicts has not predicted it, however the others err."""
-AICC_MARGIN = 2.0
-"""AICc differences up to here are no evidence (Burnham & Anderson 2002, section 2.6)."""
+MARGIN = 3.0
+"""AICc has to lead by more: then a wrong form is preferred in one study of twenty (`benchmarks/coverage.py`)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,10 @@ class Comparison:
 
 
 def compare(data: Data, curves: Sequence[str], fits: Mapping[str, Fit], seed_variance_N: np.ndarray) -> Comparison:
-    """Judge the forms. `seed_variance_N`: between replicates, points²; 0 where unknown, and the weights are used."""
+    """Judge the forms.
+
+    `seed_variance_N`: between replicates, points²; NaN where it is not known, and the weights are used.
+    """
     aicc = {form: fits[form].aicc for form in FORMS}
     known = [value for value in aicc.values() if value is not None]
     least = min(known) if len(known) > 1 else None
@@ -68,7 +79,8 @@ def compare(data: Data, curves: Sequence[str], fits: Mapping[str, Fit], seed_var
     own = [variance[held & (data.curve_N == s)] for s in scored]
     noise = float(np.sqrt(np.mean([values.mean() / len(values) for values in own])))
     error = {form: _held_out_error(form, rest, curves, scored, largest, target) for form in FORMS}
-    return _judge(largest, error, noise, difference, fits["power_law"])
+    best, verdict, reason = _judge(f"{largest:,.0f} tasks", error, noise, difference, fits)
+    return Comparison(largest, error, noise, difference, best, verdict, reason)
 
 
 def hold(rest: Data, curve: int) -> float:
@@ -93,33 +105,51 @@ def _held_out_error(
 
 
 def _judge(
-    largest: float, error: Mapping[str, float | None], noise: float, difference: Mapping[str, float | None], law: Fit
-) -> Comparison:
+    largest: str,
+    error: Mapping[str, float | None],
+    noise: float,
+    difference: Mapping[str, float | None],
+    fits: Mapping[str, Fit],
+) -> tuple[str | None, str, str]:
+    """The best form, the verdict and its reason."""
+    law = fits["power_law"]
     # A law on a bound, or without a rising curve, has become one of the simpler forms: those are judged without it.
-    known = {form: value for form, value in error.items() if value is not None and (form != "power_law" or law.ok)}
-    ranked = sorted(known, key=lambda form: known[form])
-    best = ranked[0]
-
-    def verdict(word: str, reason: str) -> Comparison:
-        return Comparison(largest, error, noise, difference, best, word, reason)
-
+    sound = [form for form in FORMS if fits[form].ok]
+    errors = {form: value for form, value in error.items() if value is not None and (form in sound or form == "hold")}
+    by_error = sorted(errors, key=lambda form: errors[form])
     if law.status in ("too_few_points", "nonfinite"):
-        return verdict("not identifiable", f"{law.status.replace('_', ' ')} for the power law")
-    if law.ok and error["power_law"] is None:
-        return verdict("not identifiable", f"without {largest:,.0f} tasks the power law cannot be fitted")
-    if law.ok and law.parameter("b").low is None and law.parameter("b").high is None:
-        return verdict("not identifiable", "every exponent of the power law fits")
-    if len(ranked) == 1:
-        return verdict("not identifiable", f"without {largest:,.0f} tasks only {WORDS[best]} can be fitted")
-    rival = ranked[1]
-    gap = known[rival] - known[best]
-    against = difference[best]
-    told = f"predicting {largest:,.0f} tasks from fewer, {WORDS[best]} errs by {known[best]:.2f} points"
-    told = f"{told}, {WORDS[rival]} by {known[rival]:.2f}, where the noise is {noise:.2f}"
-    if known[best] > FAILURE * noise:
-        return verdict("not identifiable", f"{told}: no form predicts it")
-    if gap < noise:
-        return verdict("tied", told)
-    if against is not None and against > AICC_MARGIN:
-        return verdict("tied", f"{told}, but AICc over all counts is against {WORDS[best]}")
-    return verdict("preferred", told)
+        return by_error[0], "not identifiable", f"{law.status.replace('_', ' ')} for the power law"
+    if errors[by_error[0]] > FAILURE * noise:
+        told = _told(largest, by_error, errors, noise)
+        return by_error[0], "not identifiable", f"{told}: no form predicts it"
+    leads = {form: value for form in sound if (value := difference[form]) is not None}
+    if len(leads) > 1:
+        return _by_fit(largest, leads, errors, noise)
+    if len(by_error) == 1:
+        return by_error[0], "not identifiable", f"without {largest} only {PREDICTIONS[by_error[0]]} can be fitted"
+    told = _told(largest, by_error, errors, noise)
+    return by_error[0], "tied" if errors[by_error[1]] - errors[by_error[0]] < noise else "preferred", told
+
+
+def _by_fit(
+    largest: str, leads: Mapping[str, float], errors: Mapping[str, float], noise: float
+) -> tuple[str | None, str, str]:
+    best, rival = sorted(leads, key=lambda form: leads[form])[:2]
+    gap = leads[rival] - leads[best]
+    nearest = min(errors, key=lambda form: errors[form])
+    told = f"over all counts its AICc leads {WORDS[rival]} by {gap:.1f}"
+    if gap <= MARGIN:
+        close = [WORDS[form] for form in leads if leads[form] - leads[best] <= MARGIN]
+        return best, "tied", f"AICc over all counts does not tell {', '.join(close[:-1])} and {close[-1]} apart"
+    own = errors.get(best)
+    if own is not None and own - errors[nearest] > noise:
+        against = f"{PREDICTIONS[nearest]} predicts {largest} better from fewer, {errors[nearest]:.2f} points off"
+        return best, "tied", f"AICc over all counts is for {WORDS[best]}, but {against} against {own:.2f}"
+    if own is not None:
+        told += f", and it predicts {largest} from fewer within {own:.2f} points, where the noise is {noise:.2f}"
+    return best, "preferred", told
+
+
+def _told(largest: str, ranked: Sequence[str], errors: Mapping[str, float], noise: float) -> str:
+    shown = [f"{PREDICTIONS[form]} errs by {errors[form]:.2f} points" for form in ranked[:2]]
+    return f"predicting {largest} from fewer, {', '.join(shown)}, where the noise is {noise:.2f}"

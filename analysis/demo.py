@@ -17,7 +17,8 @@ from typing import Any
 
 import yaml
 
-from analysis.runs import AnalysisError, Study, from_directories, read_index
+from analysis.runs import AnalysisError, Study
+from analysis.sources import from_directories, read_index
 from flanscale.run_directory import (
     CONFIG_FILE,
     EVALUATIONS,

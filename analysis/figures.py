@@ -1,4 +1,7 @@
-"""What does the study look like: score against the number of tasks, a panel per benchmark and prompting mode.
+"""What does the study look like: a panel per benchmark and prompting mode, over whatever the study varies.
+
+Score against the number of tasks; where there are no two of them, against the parameters of the models; else a line for
+every arm. What follows is said of the first kind, and the others are drawn alike.
 
 Colour is size, in order; a solid line with filled marks was trained with rationales, a dashed one with open marks
 without. Marks are means with their 95 % interval, small dots single runs, shaded bands the 95 % band of the fitted
@@ -50,6 +53,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "svg.hashsalt": "flanscale",  # ids, and so bytes, that do not change from one drawing to the next
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name with dollar signs is no formula
 }
 PANEL_INCHES = (2.75, 2.3)
 GREY = "0.45"
@@ -161,14 +165,30 @@ def scaling_figure(
         size = (PANEL_INCHES[0] * max(across, 1.5), PANEL_INCHES[1] * down + (0.75 if note else 0.6))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(down, across, squeeze=False).ravel()
-        drawn = [each for axes, panel in zip(grid, panels, strict=False) for each in _panel(axes, panel, colours)]
+        drawn = []
+        for axes, panel in zip(grid, panels, strict=False):
+            drawn += DRAW[x_axis(panel)](axes, panel, colours)
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
-        for axes in grid[::across]:
-            axes.set_ylabel("normalised points")
-        _legend(figure, panels, {(sizes or {}).get(name, name): colour for name, colour in colours.items()})
-        figure.supxlabel("finetuning tasks" + (f"\n{note}" if note else ""), fontsize=8, color="0.15")
+        kinds = {x_axis(panel) for panel in panels}
+        points = "normalised points"
+        for axes in grid[::across] if kinds != {"arms"} else ():
+            axes.set_ylabel(points)
+        if kinds == {"tasks"}:
+            _legend(figure, panels, {(sizes or {}).get(name, name): colour for name, colour in colours.items()})
+        label = {"tasks": "finetuning tasks", "parameters": "parameters", "arms": points}
+        below = [*(label[kind] for kind in sorted(kinds)), note]
+        figure.supxlabel("\n".join(filter(None, below)), fontsize=8, color="0.15")
     return figure, drawn
+
+
+def x_axis(panel: Panel) -> str:
+    """What a panel is drawn over: tasks, parameters or arms."""
+    if len([count for count in panel.counts if count > 0]) > 1 or panel.counts == [0]:
+        return "tasks"
+    models = {curve.model for curve in panel.curves}
+    known = [panel.parameters.get(model) for model in models]
+    return "parameters" if len(models) > 1 and all(known) and not any(c.others for c in panel.curves) else "arms"
 
 
 def palette(k: int) -> list[Any]:
@@ -186,14 +206,71 @@ def fit_text(panel: Panel) -> str:
     }[comparison.verdict]
     if fit is None:
         return head
-    if fit.form != "power_law":
+    if fit.form not in scaling.SHAPES:
         return head if comparison.best == fit.form else f"{head}, {scaling.NAMES[fit.form]} drawn"
-    b = fit.parameter("b")
-    interval = limits(b.low, b.high, digits=2)
-    return f"{head}; b = {b.value:.2g} {interval if interval.startswith('[') else f'({interval})'}"
+    shape = fit.parameter(scaling.SHAPES[fit.form])
+    interval = limits(shape.low, shape.high, digits=2)
+    return f"{head}; {shape.name} = {shape.value:.2g} {interval if interval.startswith('[') else f'({interval})'}"
 
 
-def _panel(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
+def _over_parameters(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
+    """A line for every number of tasks and training arm, named at its end."""
+    axes.axhline(0, color=GREY, linewidth=0.7, linestyle=DOTS, zorder=0)
+    lines: dict[tuple[int, str, bool | None], list[tuple[float, Mean]]] = {}
+    for mean in panel.means:
+        arm = mean.curve.arm if mean.count else ""
+        key = (mean.count, arm, mean.curve.cot if mean.count else None)
+        lines.setdefault(key, []).append((math.log10(panel.parameters[mean.curve.model] or 1), mean))
+    drawn, counts = [], sorted({count for count, *_ in lines})
+    for (count, arm, cot), points in lines.items():
+        colour = palette(len(counts))[counts.index(count)]
+        unique = dict(sorted(dict(points).items()))
+        style = {"color": colour, "linestyle": DASHES if cot is False else "-", "linewidth": 1.0}
+        axes.plot(list(unique), [mean.value for mean in unique.values()], **style)
+        for x, mean in unique.items():
+            _draw_mean(axes, x, mean, colour)
+            drawn.append(_as_drawn(panel, mean))
+        name = " ".join(filter(None, (f"{count:,} tasks" if count else "not finetuned", arm)))
+        last = list(unique)[-1]
+        beside: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 7}
+        axes.annotate(name, (last, unique[last].value), color=colour, annotation_clip=False, **beside)
+    known = {math.log10(panel.parameters[curve.model] or 1): curve.model for curve in panel.curves}
+    axes.set_xticks(list(known), labels=list(known.values()), rotation=30, ha="right")
+    _titled(axes, panel)
+    return drawn
+
+
+def _over_arms(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
+    """A line for every arm, its name at the left."""
+    axes.axvline(0, color=GREY, linewidth=0.7, linestyle=DOTS, zorder=0)
+    drawn = []
+    for row, mean in enumerate(panel.means):
+        colour = colours[mean.curve.size]
+        low, high = mean.interval or (mean.value, mean.value)
+        axes.plot([low, high], [row, row], color=colour, linewidth=0.9)
+        runs = mean.runs if len(mean.runs) > 1 else ()
+        axes.plot([run.normalized for run in runs], [row] * len(runs), ".", color=colour, ms=3, alpha=0.6, mew=0)
+        face = "white" if mean.curve.cot is False and mean.count else colour
+        axes.plot([mean.value], [row], "o" if mean.count else "D", color=colour, markerfacecolor=face, ms=4)
+        drawn += [
+            Drawn(panel.benchmark, panel.setting, "run", mean.curve.label, mean.count, r.normalized) for r in runs
+        ]
+        drawn.append(_as_drawn(panel, mean))
+    names = [
+        f"{m.curve.label}, {m.count:,} tasks" if m.count else f"{m.curve.size}, not finetuned" for m in panel.means
+    ]
+    axes.set_yticks(range(len(names)), labels=names, fontsize=7)
+    axes.invert_yaxis()
+    _titled(axes, panel)
+    return drawn
+
+
+def _as_drawn(panel: Panel, mean: Mean) -> Drawn:
+    place = (panel.benchmark, panel.setting)
+    return Drawn(*place, "mean", mean.curve.label, mean.count, mean.value, *(mean.interval or ()))
+
+
+def _over_tasks(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
     scale = CountAxis(tuple(panel.counts))
     axes.axhline(0, color=GREY, linewidth=0.7, linestyle=DOTS, zorder=0)
     drawn: list[Drawn] = []
@@ -213,7 +290,7 @@ def _panel(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
             _draw_mean(axes, at, mean, colour)
             place = (panel.benchmark, panel.setting)
             drawn += [Drawn(*place, "run", curve.label, mean.count, run.normalized) for run in runs]
-            drawn.append(Drawn(*place, "mean", curve.label, mean.count, mean.value, *mean.interval))
+            drawn.append(_as_drawn(panel, mean))
     _finish(axes, scale, panel)
     return drawn
 
@@ -223,7 +300,7 @@ def _draw_mean(axes: Axes, at: float, mean: Mean, colour: Any) -> None:
     axes.errorbar(
         at,
         mean.value,
-        yerr=[[mean.value - mean.interval[0]], [mean.interval[1] - mean.value]],
+        yerr=[[mean.value - mean.interval[0]], [mean.interval[1] - mean.value]] if mean.interval else None,
         fmt="D" if untouched else "o",
         color=colour,
         markerfacecolor="white" if mean.curve.cot is False and not untouched else colour,
@@ -250,8 +327,15 @@ def _draw_curve(axes: Axes, panel: Panel, curve: Curve, colour: Any) -> list[Dra
     return [Drawn(panel.benchmark, panel.setting, fit.form, curve.label, *map(float, each)) for each in vertices]
 
 
-def _finish(axes: Axes, scale: CountAxis, panel: Panel) -> None:
+DRAW = {"tasks": _over_tasks, "parameters": _over_parameters, "arms": _over_arms}
+
+
+def _titled(axes: Axes, panel: Panel) -> None:
     axes.set_title(_in_lines(panel.title), loc="left", pad=15, fontweight="bold", color="0.1")
+
+
+def _finish(axes: Axes, scale: CountAxis, panel: Panel) -> None:
+    _titled(axes, panel)
     above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
     line = axes.annotate(fit_text(panel), (0, 1), (0, 4), fontsize=7, color=GREY, **above)
     line.set_in_layout(False)  # the title's padding has made room for it

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from analysis.runs import AVERAGE, Study, average_members
+from analysis.runs import Study
+from analysis.scores import AVERAGE
 from flanscale.errors import ConfigError
 from flanscale.run_directory import evaluations, read_records, read_result
 from flanscale.tracking.keys import name_in_keys
@@ -90,7 +91,7 @@ def items_of(
     rows: dict[str, np.ndarray] = {}
     for cell in cells:
         average = (benchmark, setting) == AVERAGE
-        members = average_members(study.records[cell]) if average else [(benchmark, setting)]
+        members = study.members if average else [(benchmark, setting)]
         points = []
         for member in members:
             theirs = answers.get((cell, *member))

@@ -1,9 +1,15 @@
 """How far would a score move with another seed: the variance between replicates, pooled over the cells of a curve.
 
 Two or three seeds say next to nothing about the variance of one cell, so cells are pooled. In points they cannot be:
-near the floor and the ceiling nothing moves. What moves about equally along a curve is the log-odds of being right, so
-its standard deviation is pooled, and 100·p(1 − p) times as many points are the standard deviation of a cell's score.
-Cells where fewer than ten items are right (or wrong) cannot show it and are left out.
+near the floor and the ceiling nothing moves. A share p of n items moves between seeds for two reasons: the log-odds of
+being right do, by about as much everywhere, and even with the same log-odds other items come out right:
+
+    variance = scale · (deviation² + 1 / (n p q)) · (100 p q)²   points², q = 1 − p
+
+`deviation` is the excess over the second term, `scale` what is left to explain, so that the whole is as large as the
+scatter that was seen: where all seeds get the same items right, smaller than chance. The scatter between seeds holds
+the items' luck already; nothing is added to it. Cells where fewer than ten items are right (or wrong) cannot show it
+and are left out.
 """
 
 from __future__ import annotations
@@ -19,14 +25,31 @@ LEAST_ITEMS = 10
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """The standard deviation between replicates, in log-odds; 0 on 0 degrees of freedom where nothing was repeated."""
+    """How runs of a curve scatter between seeds. On 0 degrees of freedom nothing is known; infinite: it was stated."""
 
     deviation: float
-    df: int
+    scale: float
+    df: float
+
+    @property
+    def known(self) -> bool:
+        """Whether a variance can be told at all."""
+        return self.df > 0
 
     def variance(self, score: float, n: float) -> float:
-        """Variance of one run whose cell scores so many percent of n items, in points²."""
-        return (self.deviation * slope(score, n)) ** 2 if self.df else 0.0
+        """Variance of one run whose cell scores so many percent of n items, in points²; NaN where it is not known."""
+        if not self.known:
+            return math.nan
+        spread = self.deviation**2 + _chance(score, n)
+        return self.scale * spread * slope(score, n) ** 2
+
+
+UNKNOWN = SeedNoise(0.0, 0.0, 0)
+
+
+def stated(points: float) -> SeedNoise:
+    """Noise that is stated: so many points of standard deviation where half is right, beyond the items' luck."""
+    return SeedNoise(points / 25, 1.0, math.inf)
 
 
 def log_odds(score: float, n: float) -> float:
@@ -43,15 +66,29 @@ def slope(score: float, n: float) -> float:
 
 def pool(cells: Sequence[tuple[Sequence[float], float]]) -> SeedNoise:
     """Pool the variance over cells, each given by the scores of its replicates in percent and its number of items."""
-    squares, df = 0.0, 0
+    squares, chances, frees = [], [], []
     for scores, n in cells:
         right = n * np.mean(scores) / 100
         if len(scores) > 1 and LEAST_ITEMS <= right <= n - LEAST_ITEMS:
             odds = np.array([log_odds(score, n) for score in scores])
-            squares += float(((odds - odds.mean()) ** 2).sum())
-            df += len(scores) - 1
-    return SeedNoise(math.sqrt(squares / df), df) if df else SeedNoise(0.0, 0)
+            squares.append(float(((odds - odds.mean()) ** 2).sum()))
+            chances.append(_chance(float(np.mean(scores)), n))
+            frees.append(len(scores) - 1)
+    if not frees:
+        return UNKNOWN
+    square_C, chance_C, free_C = np.array(squares), np.array(chances), np.array(frees)
+    df = int(free_C.sum())
+    excess = max(0.0, float((square_C - free_C * chance_C).sum()) / df)
+    if not square_C.any():  # runs that agree to the digit are copies, or too few to differ
+        return UNKNOWN
+    return SeedNoise(math.sqrt(excess), float((square_C / (excess + chance_C)).sum()) / df, df)
+
+
+def _chance(score: float, n: float) -> float:
+    """Variance of the log-odds of n independent items."""
+    p = _share(score, n)
+    return 1 / (n * p * (1 - p)) if math.isfinite(n) else 0.0
 
 
 def _share(score: float, n: float) -> float:
-    return (score / 100 * n + 1) / (n + 2)
+    return (score / 100 * n + 1) / (n + 2) if math.isfinite(n) else score / 100

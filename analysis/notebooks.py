@@ -3,7 +3,7 @@
     python -m analysis.notebooks [NAME …]
 
 executes the named sources, by default all, and writes NAME.ipynb beside them. Unless $STUDY names another study they
-read the demo copy, so that a fresh clone gives the same.
+read the demo copy, so that a fresh clone gives the same. $SOURCE says where its logs are, as `report --source` does.
 """
 
 from __future__ import annotations
@@ -12,12 +12,25 @@ import argparse
 import os
 from pathlib import Path
 
-from analysis.runs import AnalysisError
+from analysis import sources
+from analysis.runs import AnalysisError, Study
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 DEMO = "notebooks/demo/studies/quickstart.json"
 TIMEOUT_SECONDS = 120
+
+
+def study() -> tuple[Study, str]:
+    """The study that a notebook reads, from $SOURCE (by default its run directories), and a sentence that says which.
+
+    Raises:
+        AnalysisError: as `study_index` and `sources.read`.
+    """
+    index, which = study_index()
+    source = os.environ.get("SOURCE", "directories")
+    read = sources.read(index, source)
+    return read, which if source == "directories" else f"{which} Source: {source}."
 
 
 def study_index() -> tuple[Path, str]:

@@ -11,10 +11,11 @@ import numpy as np
 
 from analysis import comparison, scaling, summary
 from analysis.comparison import Comparison
-from analysis.noise import SeedNoise
+from analysis.noise import UNKNOWN, SeedNoise, stated
 from analysis.profile import Data
-from analysis.runs import AVERAGE, Study, table
-from analysis.summary import Curve, Mean, Replicate
+from analysis.runs import Study, table
+from analysis.scores import AVERAGE
+from analysis.summary import LEVEL, Curve, Mean, Replicate, combine, holm
 
 BENCHMARKS = {"procedural": "Procedural", "niv2_exact_match": "NIV2 exact match", "niv2_rouge_l": "NIV2 ROUGE-L"}
 UNKNOWN_VARIANCE = 1.0  # points²: stands in for an error that was not recorded
@@ -31,9 +32,15 @@ class Panel:
     runs: tuple[Replicate, ...]
     means: tuple[Mean, ...]
     noise: Mapping[Curve, SeedNoise]
+    parameters: Mapping[str, int | None]
+    """Of the models, smallest first where they are known."""
     fits: Mapping[str, scaling.Fit]
     comparison: Comparison
     warnings: tuple[str, ...]
+    draws: int = 1
+    """How many choices of tasks there are of a count."""
+    outliers: tuple[tuple[Replicate, float], ...] = ()
+    """Runs that the scatter of the others does not explain, and how many standard deviations they are off."""
 
     @property
     def title(self) -> str:
@@ -49,6 +56,11 @@ class Panel:
         return sorted({run.count for run in self.runs})
 
     @property
+    def repeated(self) -> bool:
+        """Whether it is known how far seeds scatter, of every mean."""
+        return all(mean.untouched or mean.noise.known for mean in self.means)
+
+    @property
     def crossed(self) -> bool:
         """Whether the study trains both with rationales and without."""
         return any(curve.cot is not None for curve in self.curves)
@@ -57,7 +69,7 @@ class Panel:
     def drawn(self) -> scaling.Fit | None:
         """The fit to draw: the preferred form, else the power law where it is sound, else log-linear, else none."""
         preferred = self.comparison.best if self.comparison.verdict == "preferred" else None
-        candidates = [form for form in (preferred, "power_law", "log_linear") if form and form != "hold"]
+        candidates = [form for form in (preferred, "power_law", "log_linear") if form]
         return next((self.fits[form] for form in candidates if self.fits[form].ok), None)
 
     @property
@@ -71,21 +83,34 @@ class Panel:
         return next((mean for mean in self.means if (mean.curve, mean.count) == (curve, count)), None)
 
 
-def analyse(study: Study) -> list[Panel]:
-    """Every panel of a study, the normalized average last; none where nothing has been evaluated yet."""
+def analyse(study: Study, seed_noise: float | None = None) -> list[Panel]:
+    """Every panel of a study, the normalized average last; none where nothing has been evaluated yet.
+
+    `seed_noise`: standard deviation between seeds where half is right, in points; for a study that repeats none.
+    """
     frame = table(study)
-    order = list(study.models)
+    otherwise = UNKNOWN if seed_noise is None else stated(seed_noise)
+    draws = max(1, frame["draw"].nunique())
     return [
-        panel(benchmark, setting, summary.replicates(frame, benchmark, setting), order)
+        panel(benchmark, setting, summary.replicates(frame, benchmark, setting), study.models, otherwise, draws)
         for benchmark, setting in summary.panels(frame)
     ]
 
 
-def panel(benchmark: str, setting: str, runs: Sequence[Replicate], models: Sequence[str]) -> Panel:
-    """Summarise and fit the runs of one panel; `models` gives the order of the sizes."""
-    curves = sorted({run.curve for run in runs}, key=lambda c: (models.index(c.model), c.size, bool(c.cot)))
-    noise = summary.seed_noise(runs)
-    means = summary.means(runs, noise)
+def panel(
+    benchmark: str,
+    setting: str,
+    runs: Sequence[Replicate],
+    models: Mapping[str, int | None],
+    otherwise: SeedNoise = UNKNOWN,
+    draws: int = 1,
+) -> Panel:
+    """Summarise and fit the runs of one panel; `models` with their parameters, in the order of the sizes."""
+    order, seen = list(models), list(dict.fromkeys(run.curve for run in runs))
+    others = list(dict.fromkeys(curve.others for curve in seen))
+    curves = sorted(seen, key=lambda c: (order.index(c.model), others.index(c.others), bool(c.cot)))
+    noise = summary.seed_noise(runs, otherwise)
+    means = sorted(summary.means(runs, noise), key=lambda mean: (curves.index(mean.curve), mean.count))
     used = [run for run in runs if run.count > 0 and run.scored]
     fitted = [curve for curve in curves if any(run.curve == curve for run in used)]
     names = [curve.label for curve in fitted]
@@ -93,15 +118,21 @@ def panel(benchmark: str, setting: str, runs: Sequence[Replicate], models: Seque
     fits = {form: scaling.fit(form, data, names) for form in scaling.FORMS}
     judged = comparison.compare(data, names, fits, seed_variance)
     warnings = (*_shared_exponent(data, names, fits["power_law"]), *_dips(curves, means))
-    return Panel(benchmark, setting, tuple(curves), tuple(runs), tuple(means), noise, fits, judged, warnings)
+    found = (tuple(curves), tuple(runs), tuple(means), noise, models, fits, judged, warnings)
+    return Panel(benchmark, setting, *found, draws, tuple(summary.outliers(runs)))
 
 
 def _data(runs: Sequence[Replicate], curves: Sequence[Curve], means: Sequence[Mean]) -> tuple[Data, np.ndarray]:
-    """The runs to fit, and the variance between seeds of each. Weights come from the cells, not from single scores."""
+    """The runs to fit, and the variance between seeds of each.
+
+    Weights come from the cells, not from single scores, and their noise from all curves together: weights that are
+    themselves estimated from a few runs of each curve make intervals too short.
+    """
     of = {(mean.curve, mean.count): mean for mean in means}
     cells = [of[run.curve, run.count] for run in runs]
-    seed_variance = np.array([mean.seed_variance * len(mean.runs) for mean in cells])
-    variance = seed_variance + np.array([mean.item_variance for mean in cells])
+    noise = summary.pooled_noise(runs)
+    shared = np.array([mean.scale**2 * noise.variance(mean.score, mean.n) for mean in cells])
+    variance = np.where(np.isfinite(shared), shared, [mean.item_variance for mean in cells])
     variance = np.where(np.isfinite(variance), variance, UNKNOWN_VARIANCE)
     # No form is exact: a run near the floor, where noise vanishes, must not force the curve through itself.
     least = max(float(np.median(variance)) / 4, 1e-6) if runs else 0.0
@@ -111,7 +142,7 @@ def _data(runs: Sequence[Replicate], curves: Sequence[Curve], means: Sequence[Me
         score_N=np.array([run.normalized for run in runs]),
         weight_N=1 / np.maximum(variance, least),
     )
-    return data, seed_variance
+    return data, np.array([mean.seed_variance * len(mean.runs) for mean in cells])
 
 
 def _shared_exponent(data: Data, curves: Sequence[str], law: scaling.Fit) -> list[str]:
@@ -121,13 +152,18 @@ def _shared_exponent(data: Data, curves: Sequence[str], law: scaling.Fit) -> lis
 
 
 def _dips(curves: Sequence[Curve], means: Sequence[Mean]) -> list[str]:
-    """Where a curve falls between neighbouring counts by more than twice the standard error."""
-    out = []
+    """Where a curve falls between neighbouring counts; by Holm's rule one false alarm in twenty panels."""
+    falls, p = [], []
     for curve in curves:
-        own = sorted((mean for mean in means if mean.curve == curve and mean.count > 0), key=lambda mean: mean.count)
+        own = [mean for mean in means if mean.curve == curve and mean.count > 0]
         for before, after in pairwise(own):
-            drop, error = before.value - after.value, float(np.hypot(before.estimate.se, after.estimate.se))
-            if drop > 2 * error:
-                fall = f"{drop:.1f} ± {error:.1f} points lower"
-                out.append(f"{curve.label}: {fall} at {after.count:,} tasks than at {before.count:,}")
-    return out
+            variance = before.seed_variance + after.seed_variance
+            drop = combine(before.value - after.value, [(variance, before.noise.df)], math.nan)
+            if drop.p is not None:
+                falls.append((curve, before.count, after.count, drop))
+                p.append(drop.p / 2 if drop.value > 0 else 1 - drop.p / 2)
+    return [
+        f"{curve.label}: {drop.value:.1f} ± {drop.se:.1f} points lower at {after:,} tasks than at {before:,}"
+        for (curve, before, after, drop), corrected in zip(falls, holm(p), strict=True)
+        if corrected < LEVEL
+    ]

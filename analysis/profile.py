@@ -1,12 +1,12 @@
 """Which curves fit, at every value of the one nonlinear parameter: variable projection with its exact profile.
 
-A form is linear once its exponent b is fixed: y = θ₀ + θ₁·u_b(n). So b is swept over a grid, and inside it the bounded
-weighted least squares have a closed form: no starts, no iterations, no premature stop. The sweep *is* the profile
-likelihood: every parameter and every point of a curve is a linear functional of θ given b, so its 95 % profile-F
-interval is the union, over the b that the data allow, of an ellipse's shadow. (Golub & Pereyra 1973; Bates & Watts
-1988, chapter 6.)
+A form is linear once its shape (an exponent b, or the count k where a rise ends) is fixed: y = θ₀ + θ₁·u(n). So the
+shape is swept over a grid, and inside it the bounded weighted least squares have a closed form: no starts, no
+iterations, no premature stop. The sweep *is* the profile likelihood: every parameter and every point of a curve is a
+linear functional of θ given the shape, so its 95 % profile-F interval is the union, over the shapes that the data
+allow, of an ellipse's shadow. (Golub & Pereyra 1973; Bates & Watts 1988, chapter 6.)
 
-B exponents · S curves · N observations
+B shapes · S curves · N observations
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from jaxtyping import Float, Int
 from scipy import optimize, stats
 
 EXPONENTS = np.geomspace(0.02, 3.0, 400)
+SHAPED = ("plateau", "power_law")
+"""Forms with a shape: they rise, and to no more than `CEILING`."""
 CEILING = 100.0  # normalised points: nothing scores above
 
 
@@ -47,11 +49,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Profile:
-    """The solution at every exponent of `exponent_B` (a single dummy where the form has none)."""
+    """The solution at every shape of `shape_B` (a single dummy where the form has none)."""
 
     form: str
     scale: float
-    exponent_B: Float[np.ndarray, " B"]
+    shape_B: Float[np.ndarray, " B"]
     theta_BxSx2: Float[np.ndarray, "B S 2"]  # within bounds
     free_BxSx2: Float[np.ndarray, "B S 2"]  # without bounds
     inverse_BxSx2x2: Float[np.ndarray, "B S 2 2"]  # of the weighted normal matrix
@@ -69,44 +71,64 @@ class Profile:
         return int(np.argmin(self.sse_B))
 
     def limit(self, df: int) -> float:
-        """The sum of squares up to which the data allow an exponent, at 95 %."""
+        """The sum of squares up to which the data allow a shape, at 95 %."""
         return float(self.sse_B.min() * (1 + stats.f.ppf(0.95, 1, df) / df))
 
     def interval(self, curve: int, functional_Bx2: np.ndarray, df: int) -> tuple[float, float]:
         """95 % profile-F interval of `functional · θ` of one curve; the bounds of θ are not applied."""
         centre_B = (functional_Bx2 * self.free_BxSx2[:, curve]).sum(1)
-        shape_B = np.einsum("bi,bij,bj->b", functional_Bx2, self.inverse_BxSx2x2[:, curve], functional_Bx2)
+        spread_B = np.einsum("bi,bij,bj->b", functional_Bx2, self.inverse_BxSx2x2[:, curve], functional_Bx2)
         slack_B = self.limit(df) - (self.sse_B - self.sse_BxS[:, curve] + self.free_sse_BxS[:, curve])
         allowed = slack_B >= 0
-        half_B = np.sqrt(np.where(allowed, slack_B, 0) * shape_B)
+        half_B = np.sqrt(np.where(allowed, slack_B, 0) * spread_B)
         return float((centre_B - half_B)[allowed].min()), float((centre_B + half_B)[allowed].max())
 
 
-def columns(form: str, count: np.ndarray, exponent_B: np.ndarray, scale: float) -> np.ndarray:
-    """u_b(n) of `hold` (none), `log_linear` (log10 n) or `power_law` (−(n/scale)^−b), shape [B, *count.shape]."""
+def columns(form: str, count: np.ndarray, shape_B: np.ndarray, scale: float) -> np.ndarray:
+    """u(n), shape [B, *count.shape]: none for `hold`, log10 n for `log_linear`, else at every shape.
+
+    `plateau`: log10 n up to log10 k, less log10 k; `power_law`: −(n/scale)^−b.
+    """
     n = np.asarray(count, float)[None]
+    shape = shape_B.reshape(-1, *[1] * (n.ndim - 1))
     if form == "power_law":
-        return np.asarray(-((n / scale) ** -exponent_B.reshape(-1, *[1] * (n.ndim - 1))))
-    return np.repeat(np.log10(n) if form == "log_linear" else np.zeros_like(n), len(exponent_B), axis=0)
+        return np.asarray(-((n / scale) ** -shape))
+    if form == "plateau":
+        return np.asarray(np.minimum(np.log10(n / shape), 0.0))
+    return np.repeat(np.log10(n) if form == "log_linear" else np.zeros_like(n), len(shape_B), axis=0)
 
 
 def solve(form: str, data: Data) -> Profile:
-    """Fit every curve at every exponent, then once more at the exponent polished between grid points."""
-    if form != "power_law":
+    """Fit every curve at every shape, then once more at the shape polished between grid points."""
+    if form not in SHAPED:
         return _solve_at(form, data, np.ones(1))
-    coarse = _solve_at(form, data, EXPONENTS)
-    low, high = max(coarse.best - 1, 0), min(coarse.best + 1, len(EXPONENTS) - 1)
+    grid = shapes(form, data)
+    coarse = _solve_at(form, data, grid)
+    low, high = max(coarse.best - 1, 0), min(coarse.best + 1, len(grid) - 1)
+    if low == high:
+        return coarse
     polished = optimize.minimize_scalar(
-        lambda b: float(_solve_at(form, data, np.array([b])).sse_B[0]),
-        bounds=(EXPONENTS[low], EXPONENTS[high]),
+        lambda shape: float(_solve_at(form, data, np.array([shape])).sse_B[0]),
+        bounds=(grid[low], grid[high]),
         method="bounded",
         options={"xatol": 1e-9},
     )
-    return _solve_at(form, data, np.sort(np.append(EXPONENTS, polished.x)))
+    return _solve_at(form, data, np.sort(np.append(grid, polished.x)))
 
 
-def exponent_interval(profile: Profile, data: Data, df: int) -> tuple[float | None, float | None]:
-    """95 % profile-F interval of b; None where the data allow every value up to the edge of the grid."""
+def shapes(form: str, data: Data) -> Float[np.ndarray, " B"]:
+    """The grid of a form's shape: exponents; or where a rise may end, from the second count to the last but one.
+
+    Below, the rise would be a jump of which nothing is seen; above, the plateau would be.
+    """
+    if form == "power_law":
+        return EXPONENTS
+    counts = np.unique(data.count_N)
+    return np.unique(np.append(np.geomspace(counts[1], counts[-2], 100), counts[1:-1]))
+
+
+def shape_interval(profile: Profile, data: Data, df: int) -> tuple[float | None, float | None]:
+    """95 % profile-F interval of the shape; None where the data allow every value up to the edge of the grid."""
     limit = profile.limit(df)
     allowed = np.flatnonzero(profile.sse_B <= limit)
     first, last = int(allowed[0]), int(allowed[-1])
@@ -115,21 +137,21 @@ def exponent_interval(profile: Profile, data: Data, df: int) -> tuple[float | No
         return float(_solve_at(profile.form, data, np.exp([log_b])).sse_B[0]) - limit
 
     def crossing(outside: int, inside: int) -> float:
-        edges = np.log(profile.exponent_B[[outside, inside]])
+        edges = np.log(profile.shape_B[[outside, inside]])
         return float(np.exp(optimize.brentq(excess, *edges, xtol=1e-6)))
 
     low = crossing(first - 1, first) if first > 0 else None
-    high = crossing(last + 1, last) if last + 1 < len(profile.exponent_B) else None
+    high = crossing(last + 1, last) if last + 1 < len(profile.shape_B) else None
     return low, high
 
 
-def _solve_at(form: str, data: Data, exponent_B: np.ndarray) -> Profile:
-    shape = (len(exponent_B), data.curves)
+def _solve_at(form: str, data: Data, shape_B: np.ndarray) -> Profile:
+    shape = (len(shape_B), data.curves)
     theta, free, inverse = np.zeros((*shape, 2)), np.zeros((*shape, 2)), np.zeros((*shape, 2, 2))
     sse, free_sse = np.zeros(shape), np.zeros(shape)
     for s in range(data.curves):
         own = data.select(data.curve_N == s)
-        w, y, u_BxN = own.weight_N, own.score_N, columns(form, own.count_N, exponent_B, data.smallest)
+        w, y, u_BxN = own.weight_N, own.score_N, columns(form, own.count_N, shape_B, data.smallest)
         total, mean_u = w.sum(), (u_BxN @ w) / w.sum()
         centred = u_BxN - mean_u[:, None]
         mean_y = float(w @ y) / total
@@ -141,11 +163,11 @@ def _solve_at(form: str, data: Data, exponent_B: np.ndarray) -> Profile:
         inverse[:, s, 0, 0] = 1 / total + mean_u**2 * per_slope
         inverse[:, s, 0, 1] = inverse[:, s, 1, 0] = -mean_u * per_slope
         inverse[:, s, 1, 1] = per_slope
-        theta[:, s] = _within_bounds(free[:, s], u_BxN, y, w) if form == "power_law" else free[:, s]
+        theta[:, s] = _within_bounds(free[:, s], u_BxN, y, w) if form in SHAPED else free[:, s]
         for target, solution in ((sse, theta), (free_sse, free)):
             residual = y - solution[:, s, :1] - solution[:, s, 1:] * u_BxN
             target[:, s] = (residual**2) @ w
-    return Profile(form, data.smallest, exponent_B, theta, free, inverse, sse, free_sse)
+    return Profile(form, data.smallest, shape_B, theta, free, inverse, sse, free_sse)
 
 
 def _within_bounds(free_Bx2: np.ndarray, u_BxN: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -153,7 +175,8 @@ def _within_bounds(free_Bx2: np.ndarray, u_BxN: np.ndarray, y: np.ndarray, w: np
     flat_Bx2 = np.zeros_like(free_Bx2)
     flat_Bx2[:, 0] = min(float(w @ y) / w.sum(), CEILING)
     at_ceiling_Bx2 = np.full_like(free_Bx2, CEILING)
-    at_ceiling_Bx2[:, 1] = np.maximum(0.0, ((u_BxN * (y - CEILING)) @ w) / ((u_BxN**2) @ w))
+    power = (u_BxN**2) @ w  # none where all counts of a curve lie on a plateau
+    at_ceiling_Bx2[:, 1] = np.maximum(0.0, ((u_BxN * (y - CEILING)) @ w) / np.where(power > 0, power, np.inf))
     edges = np.stack([flat_Bx2, at_ceiling_Bx2])
     cost = (((y - edges[..., :1] - edges[..., 1:] * u_BxN) ** 2) * w).sum(-1)
     edge_Bx2 = np.where((cost[0] <= cost[1])[:, None], edges[0], edges[1])

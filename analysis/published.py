@@ -34,10 +34,10 @@ def task_count_panel() -> Panel:
     The paper prints no errors: all cells weigh alike, and a difference of one point counts as noise.
     """
     rows = table_3().to_dict("records")
-    sizes = list(dict.fromkeys(_size(row["params_b"]) for row in rows))
+    sizes = {_size(row["params_b"]): round(1e9 * row["params_b"]) for row in rows}
     runs = [
         Replicate(
-            curve=Curve(_size(row["params_b"]), _size(row["params_b"]), None),
+            curve=Curve(_size(row["params_b"])),
             count=int(row["n_tasks"]),
             score=float(row["norm_avg"]),
             stderr=math.nan,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis import contrasts, figures, panels, runs, tables
+from analysis import answers, contrasts, figures, gate, joint, panels, replication, sources, tables
 from analysis.contrasts import Contrast
 from analysis.fit_report import versions
-from analysis.items import read_answers
+from analysis.gate import Finding
 from analysis.panels import Panel
+from analysis.replication import Heights, Replicated
 from analysis.runs import AnalysisError, Study
 from flanscale.errors import ConfigError
 from flanscale.run_directory import Attempt, Code, read_attempts
@@ -26,6 +28,8 @@ __all__ = ["AnalysisError", "Report", "build"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHORT = "fewer runs than planned"
+SHOWN = ("finetuning", "volume", "cot", "size", "level")
+"""Kinds of question that the terminal answers."""
 
 
 @dataclass(frozen=True)
@@ -38,32 +42,87 @@ class Report:
     figure_svg: Path
     csv: Path
     fits: Path
+    runs: Path
 
 
-def build(index: Path, out: Path) -> Report:
-    """Analyse a study; write `out`/STUDY.html with STUDY.png, .svg, .csv (what is drawn) and .json (fits) beside it.
+def build(
+    index: Path, out: Path, source: str = "directories", seed_noise: float | None = None, first: Path | None = None
+) -> Report:
+    """Analyse a study; write `out`/STUDY.html with the figure, what it was made from, and the table of runs beside it.
 
     An unfinished study is reported as far as it went, with a list of what is missing.
+
+    Args:
+        index: studies/NAME.json.
+        out: folder of the files.
+        source: where the logs are read from, see `sources`.
+        seed_noise: points of standard deviation between seeds where half is right, for a study that repeats none.
+        first: index of a study whose findings are asked again of this one.
 
     Raises:
         AnalysisError: there is no such study, or nothing in it has been evaluated yet; the message is one line.
     """
-    study = runs.from_directories(index)
-    analysed = panels.analyse(study)
+    study = sources.read(index, source)
+    analysed = panels.analyse(study, seed_noise)
     if not analysed:
         raise AnalysisError(f"nothing to report yet: no run of study {study.name} is evaluated ({progress(study)})")
-    answers, unread = read_answers(study)
-    damaged = [*unread, *trained_with(study)[1]]
-    asked = contrasts.ask(study, analysed, answers)
-    files = figures.write(analysed, out / study.name, sizes=sizes(study), note=shortfall(study))
-    html = out / f"{study.name}.html"
+    facts, damaged = trained_with(study)
+    asked, unread = contrasts.ask(study, analysed)
+    health = [*gate.findings(study, analysed), *(Finding("damaged files", each, ()) for each in [*unread, *damaged])]
+    name = re.sub(r"[^\w.-]+", "_", study.name).lstrip(".") or "study"
+    files = figures.write(analysed, out / name, sizes=sizes(study), note=shortfall(study))
+    table = out / f"{name}.runs.csv"
+    sources.write_csv(study, table)
+    html = out / f"{name}.html"
     svg = files.svg.read_text(encoding="utf-8")
-    html.write_text(render(study, analysed, asked, svg, damaged), encoding="utf-8")
-    text = Group(terminal(study, analysed, asked), *(Text(f"damaged: {each}", style="red") for each in damaged))
-    return Report(text, html, files.png, files.svg, files.csv, files.json)
+    again = _again(first, analysed[-1], asked[-1], seed_noise) if first else None
+    html.write_text(render(study, analysed, asked, svg, health, facts, again), encoding="utf-8")
+    text = terminal(study, analysed, asked, health)
+    if again:
+        text = Group(text, Text(), Text("\n".join(again.sentences)))
+    return Report(text, html, files.png, files.svg, files.csv, files.json, table)
 
 
-def terminal(study: Study, analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> RenderableType:
+def _again(first: Path, panel: Panel, found: Sequence[Contrast], seed_noise: float | None) -> Again:
+    before = sources.read(first)
+    earlier = panels.analyse(before, seed_noise)
+    if not earlier:
+        raise AnalysisError(f"no run of study {before.name} is evaluated: there is nothing to find again")
+    theirs, _ = contrasts.ask(before, earlier)
+    pairs = replication.replication(theirs[-1], found)
+    return Again(before.title, earlier[-1].title, pairs, replication.heights(earlier[-1], panel))
+
+
+@dataclass(frozen=True)
+class Again:
+    """What became of another study's findings."""
+
+    study: str
+    panel: str
+    pairs: Sequence[Replicated]
+    heights: Heights | None
+
+    @property
+    def sentences(self) -> list[str]:
+        """A line for every question that both studies answer, and one for the heights."""
+        lines = [
+            f"{each.verdict}: {each.first.question.text}: {tables.signed(each.first.estimate)} in {self.study},"
+            f" {tables.signed(each.second.estimate)} here"
+            for each in self.pairs
+        ]
+        if self.heights:
+            h = self.heights
+            lines.append(
+                f"Over {h.cells} matched cells the score is {h.difference:+.1f} points from there (sign flips: p ="
+                f" {h.p:.2g}), {tables.number(100 * h.inside, 0)} % of them in the first's 95 % prediction intervals,"
+                f" in the same order by τ = {h.order:.2f}."
+            )
+        return lines or ["no question is asked by both studies"]
+
+
+def terminal(
+    study: Study, analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]], health: Sequence[Finding] = ()
+) -> RenderableType:
     """Mean ± standard error per size × CoT × count, a table per panel, with what follows from it."""
     parts: list[RenderableType] = [Text(study.title, style="bold"), Text()]
     for panel, found in zip(analysed, asked, strict=True):
@@ -81,36 +140,28 @@ def terminal(study: Study, analysed: Sequence[Panel], asked: Sequence[Sequence[C
             grid.add_row(*row)
         parts += [grid, Text("\n".join(findings(panel, found))), Text()]
     starred = f" * {SHORT}." if any(len(mean.runs) < mean.planned for panel in analysed for mean in panel.means) else ""
-    return Group(*parts, Text(f"Normalised points ± standard error.{starred} {progress(study)}.", style="dim"))
+    parts.append(Text(f"Normalised points ± standard error.{starred} {progress(study)}.", style="dim"))
+    if health:
+        parts.append(Text(f"Before you believe a number: {gate.in_a_line(health)}; see the report.", style="yellow"))
+    return Group(*parts)
 
 
 def findings(panel: Panel, asked: Sequence[Contrast]) -> list[str]:
     """What a panel says, a line each; differences are over all sizes."""
-    shown = [each for each in _overall(asked) if each.question.kind in ("cot", "volume")]
+    shown = [each for each in contrasts.overall(asked) if each.question.kind in SHOWN]
     lines = [f"{each.question.text}: {tables.signed(each.estimate)}" for each in shown]
     return [*lines, panel.comparison.sentence]
 
 
-def answer(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> str:
-    """The study's answer in two sentences, from its last panel: the normalised average where there are several."""
-    panel, found = analysed[-1], _overall(asked[-1])
-    counts = [count for count in panel.counts if count > 0]
-    gains = [
-        f"{tables.signed(each.estimate)} points {each.question.arm}".strip()
-        for each in found
-        if each.question.kind == "volume"
+def answer(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> list[str]:
+    """The study's answers, a sentence each, from its last panel: the normalised average where there are several."""
+    panel = analysed[-1]
+    told = [
+        *answers.answers(panel, asked[-1]),
+        panel.comparison.sentence,
+        answers.one_choice_of_tasks(panel, asked[-1]),
     ]
-    first = (
-        f"{panel.title}: {' and '.join(gains)} from {counts[0]:,} to {counts[-1]:,} finetuning tasks"
-        if gains
-        else (f"{panel.title}: there are no two task counts to compare")
-    )
-    rationales = [
-        f"; training with CoT adds {tables.signed(each.estimate)} at equal task counts"
-        for each in found
-        if each.question.kind == "cot"
-    ]
-    return f"{first}{''.join(rationales)}. {panel.comparison.sentence}"
+    return [each for each in told if each]
 
 
 def progress(study: Study) -> str:
@@ -135,12 +186,11 @@ def render(
     analysed: Sequence[Panel],
     asked: Sequence[Sequence[Contrast]],
     svg: str,
-    damaged: Sequence[str] = (),
+    health: Sequence[Finding] = (),
+    facts: Mapping[str, Sequence[str]] | None = None,
+    again: Again | None = None,
 ) -> str:
-    """The report as one HTML document; everything but the drawing is escaped.
-
-    `damaged` are sentences about files of runs that could not be read.
-    """
+    """The report as one HTML document; everything but the drawing is escaped. `facts`: see `trained_with`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -159,8 +209,10 @@ def render(
         tables=tables,
         versions=versions(),
         fingerprints=fingerprints(study),
-        trained_with=trained_with(study)[0],
-        damaged=damaged,
+        trained_with=facts or {},
+        health=health,
+        again=again,
+        joint=[(panel, law) for panel in analysed for law in joint.joint(panel)],
     )
 
 
@@ -168,8 +220,9 @@ def fingerprints(study: Study) -> dict[str, list[str]]:
     """Content hashes of the data behind the runs; two of one name mean that the data changed within the study."""
     found: dict[str, set[str]] = {}
     for record in study.records.values():
-        for name, value in (record.config.get("fingerprints") or {}).items():
-            found.setdefault(name, set()).add(str(value))
+        own = record.config.get("fingerprints")
+        for name, value in (own if isinstance(own, Mapping) else {}).items():
+            found.setdefault(str(name), set()).add(str(value))
     return {name: sorted(values) for name, values in sorted(found.items())}
 
 
@@ -197,11 +250,6 @@ def _provenance(attempt: Attempt) -> dict[str, str]:
         for name, value in (facts | {"devices": ", ".join(attempt.devices or [])} | packages).items()
         if value
     }
-
-
-def _overall(asked: Sequence[Contrast]) -> list[Contrast]:
-    """The contrasts over all sizes, or of the only one."""
-    return [each for each in asked if each.question.size == asked[0].question.size]
 
 
 def _round(parameters: int) -> str:

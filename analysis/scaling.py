@@ -1,8 +1,9 @@
-"""How does a score grow with the number of tasks: three forms fitted to the runs of a panel, with their limits.
+"""How does a score grow with the number of tasks: four forms fitted to the runs of a panel, with their limits.
 
-`hold`        y = c_s                   more tasks change nothing
-`log_linear`  y = α_s + β_s·log10 n     every tenfold adds the same
-`power_law`   y = c_s − a_s·n^−b        diminishing returns up to a ceiling c_s; one exponent b for all curves s
+`hold`        y = c_s                                 constant: more tasks change nothing
+`plateau`     y = c_s − β_s·max(0, log10 k − log10 n) rises up to k tasks, then stays; one k for all curves s
+`log_linear`  y = α_s + β_s·log10 n                   every tenfold adds the same
+`power_law`   y = c_s − a_s·n^−b                      diminishing returns up to a ceiling c_s; one exponent b for all
 
 An untouched checkpoint (n = 0) has no place in these forms and is left out of fits. Intervals are 95 % profile-F, for
 the items that were evaluated. What the data cannot tell is a status, never a number.
@@ -21,9 +22,11 @@ from scipy import stats
 from analysis import profile
 from analysis.profile import Data, Profile
 
-FORMS = ("hold", "log_linear", "power_law")
-NAMES = {"hold": "no change", "log_linear": "log-linear", "power_law": "power law"}
-PARAMETERS = {"hold": ("c",), "log_linear": ("alpha", "beta"), "power_law": ("c", "a")}
+FORMS = ("hold", "plateau", "log_linear", "power_law")
+NAMES = {"hold": "constant", "plateau": "plateau", "log_linear": "log-linear", "power_law": "power law"}
+PARAMETERS = {"hold": ("c",), "plateau": ("c", "beta"), "log_linear": ("alpha", "beta"), "power_law": ("c", "a")}
+SHAPES = {"plateau": "k", "power_law": "b"}
+"""The parameter that all curves share."""
 AICC_MINIMUM = 5
 """AICc is given where N − K − 1 is at least this; below, its correction term decides alone."""
 
@@ -42,7 +45,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Fit:
-    """One form fitted to one panel. `status`: ok, bound:b, degenerate, nonfinite, too_few_points."""
+    """One form fitted to one panel. `status`: ok, bound:b, degenerate, nonfinite, too_few_points.
+
+    A plateau whose k is at an end of the counts where it may lie is sound: its interval is open there.
+    """
 
     form: str
     status: str
@@ -74,16 +80,16 @@ class Fit:
         """
         solution, s = self._solution(), self.curves.index(curve)
         at = slice(solution.best, solution.best + 1)
-        u_N = profile.columns(self.form, count, solution.exponent_B[at], solution.scale)[0]
+        u_N = profile.columns(self.form, count, solution.shape_B[at], solution.scale)[0]
         return np.asarray(solution.theta_BxSx2[solution.best, s, 0] + solution.theta_BxSx2[solution.best, s, 1] * u_N)
 
     def band(self, curve: str, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pointwise 95 % profile-F band of the curve at task counts > 0."""
         solution, s = self._solution(), self.curves.index(curve)
-        u_BxN = profile.columns(self.form, count, solution.exponent_B, solution.scale)
+        u_BxN = profile.columns(self.form, count, solution.shape_B, solution.scale)
         ends = [solution.interval(s, np.stack([np.ones_like(u_B), u_B], axis=1), self.df) for u_B in u_BxN.T]
         low_N, high_N = np.array(ends).T
-        return low_N, np.minimum(high_N, profile.CEILING) if self.form == "power_law" else high_N
+        return low_N, np.minimum(high_N, profile.CEILING) if self.form in SHAPES else high_N
 
     def _solution(self) -> Profile:
         if self.solution is None:
@@ -96,21 +102,20 @@ def fit(form: str, data: Data, curves: Sequence[str]) -> Fit:
     names = tuple(curves)
     per_curve = [len(np.unique(data.count_N[data.curve_N == s])) for s in range(len(names))]
     size = len(data.score_N)
-    p = len(names) * len(PARAMETERS[form]) + (form == "power_law")
+    p = len(names) * len(PARAMETERS[form]) + (form in SHAPES)
     df = size - p
     if not all(np.isfinite(values).all() for values in (data.count_N, data.score_N, data.weight_N)):
         return Fit(form, "nonfinite", names, n_points=size)
     short = min(per_curve, default=0) < len(PARAMETERS[form])
-    if short or df < 1 or (form == "power_law" and sum(k - 2 for k in per_curve) < 1):
+    if short or df < 1 or (form in SHAPES and sum(k - 2 for k in per_curve) < 1):
         return Fit(form, "too_few_points", names, n_points=size)
     solution = profile.solve(form, data)
     sse = float(solution.sse_B[solution.best])
     if not np.isfinite(sse):
         return Fit(form, "nonfinite", names, n_points=size)
     status = _status(form, solution)
-    parameters = (
-        _power_law(solution, data, names, df, status) if form == "power_law" else _linear(form, solution, names, df)
-    )
+    shaped = form in SHAPES
+    parameters = _shaped(solution, data, names, df, status) if shaped else _linear(form, solution, names, df)
     k = p + 1
     room = size - k - 1
     aicc = size * math.log(sse / size) + 2 * k + 2 * k * (k + 1) / room if room >= AICC_MINIMUM and sse > 0 else None
@@ -133,34 +138,38 @@ def shared_exponent_p(data: Data, curves: Sequence[str], shared: Fit) -> float |
 
 
 def _status(form: str, solution: Profile) -> str:
-    if form != "power_law":
+    if form not in SHAPES:
         return "ok"
     if (solution.theta_BxSx2[solution.best, :, 1] <= 0).all():
-        return "degenerate"  # no curve rises: every exponent fits alike
+        return "degenerate"  # no curve rises: every shape fits alike
+    if form == "plateau":
+        return "ok"
     # Judged without the ceiling: it turns a law that has become log-linear (b → 0, c → ∞) into one with c = 100.
     rising_BxS = solution.free_BxSx2[..., 1] >= 0
     free_B = np.where(rising_BxS, solution.free_sse_BxS, solution.sse_BxS).sum(1)
-    edges = (0, len(solution.exponent_B) - 1)
+    edges = (0, len(solution.shape_B) - 1)
     return "bound:b" if solution.best in edges or int(np.argmin(free_B)) in edges else "ok"
 
 
-def _power_law(solution: Profile, data: Data, names: tuple[str, ...], df: int, status: str) -> tuple[Parameter, ...]:
+def _shaped(solution: Profile, data: Data, names: tuple[str, ...], df: int, status: str) -> tuple[Parameter, ...]:
     if status == "degenerate":
         return ()
-    b = float(solution.exponent_B[solution.best])
-    shared = _parameter("b", None, b, *profile.exponent_interval(solution, data, df), status)
+    level, rise = PARAMETERS[solution.form]
+    shape = float(solution.shape_B[solution.best])
+    shared = _parameter(SHAPES[solution.form], None, shape, *profile.shape_interval(solution, data, df), status)
     if status != "ok":
         return (shared,)
     out = [shared]
-    ones, zeros = np.ones_like(solution.exponent_B), np.zeros_like(solution.exponent_B)
-    rescale = solution.scale**solution.exponent_B  # θ₁ belongs to (n/scale)^−b, a to n^−b
+    ones, zeros = np.ones_like(solution.shape_B), np.zeros_like(solution.shape_B)
+    # θ₁ of a power law belongs to (n/scale)^−b, a to n^−b.
+    rescale = solution.scale**solution.shape_B if solution.form == "power_law" else ones
     for s, name in enumerate(names):
         c, slope = solution.theta_BxSx2[solution.best, s]
         state = "degenerate" if slope <= 0 else "bound:c" if c >= profile.CEILING else "ok"
         low, high = solution.interval(s, np.stack([ones, zeros], axis=1), df)
-        out.append(_parameter("c", name, float(c), low, high if high < profile.CEILING else None, state))
+        out.append(_parameter(level, name, float(c), low, high if high < profile.CEILING else None, state))
         low, high = solution.interval(s, np.stack([zeros, rescale], axis=1), df)
-        out.append(_parameter("a", name, float(slope * rescale[solution.best]), max(low, 0.0), high, state))
+        out.append(_parameter(rise, name, float(slope * rescale[solution.best]), max(low, 0.0), high, state))
     return tuple(out)
 
 

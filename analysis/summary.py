@@ -1,11 +1,11 @@
 """What did each arm of a study score, and how sure is that: means with standard errors.
 
-A mean over k seeds carries two errors: the seeds' own, pooled variance / k (see `noise`), and that of the items, which
-does not shrink with k because every seed answers the same items. The items' error comes in two kinds. The standard
-error takes the benchmark's tasks as given: it is what a difference along a curve has to beat. `se_tasks` also counts
-that other tasks might have been held out (clustered by task): all points of a panel share that luck. Intervals are
-Student's, with the degrees of freedom of the seed variance by Welch–Satterthwaite, and symmetric in log-odds, so that
-they end between all wrong and all right. Where nothing was repeated, the items' error is all.
+The standard error of a mean over k seeds is that between seeds, pooled (see `noise`) and divided by √k, for the
+benchmark as it is: the scatter between seeds holds the luck of the items already. `se_tasks` is what is left open if
+other tasks of the kind had been held out: all points of a panel share that luck. Intervals are Student's with the
+seeds' degrees of freedom, and symmetric in log-odds, so that they end between all wrong and all right. Where no seed
+was repeated, and nobody states how far seeds scatter, there is no interval: the items' error alone holds the truth
+three times in four, not nineteen in twenty. An untouched checkpoint has no seed: its error is that of the items.
 """
 
 from __future__ import annotations
@@ -19,16 +19,23 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from analysis.noise import SeedNoise, log_odds, pool, slope
-from analysis.runs import AVERAGE, SCORES
+from analysis.noise import UNKNOWN, SeedNoise, log_odds, pool, slope
+from analysis.scores import AVERAGE, SCORES
 
+LEVEL = 0.05
+"""What is no rarer than this without an effect is no effect."""
+OWN = 4
+"""Degrees of freedom from which on a curve's own scatter is worth more than that of all curves."""
 REPLICATES = ("seed", "draw")
 NOT_ARMS = {*REPLICATES, *SCORES, "count", "cell", "run", "state", "failure", "tasks", "benchmark", "setting"}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number in normalised points and its standard error; `df` is infinite where no seed was repeated."""
+    """A number in normalised points, its standard error and the degrees of freedom of that.
+
+    On none, `se` is that of the items, and nothing is known of other seeds.
+    """
 
     value: float
     se: float
@@ -36,13 +43,25 @@ class Estimate:
 
     @property
     def half_width(self) -> float:
-        """Half the 95 % interval."""
-        return float(self.se * stats.t.ppf(0.975, self.df))
+        """Half the 95 % interval; NaN where there is none."""
+        return float(self.se * stats.t.ppf(0.975, self.df)) if self.df > 0 else math.nan
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval."""
-        return self.value - self.half_width, self.value + self.half_width
+    def half_width_90(self) -> float:
+        """Half the 90 % interval, which two one-sided tests at 5 % hold against a margin; NaN where there is none."""
+        return float(self.se * stats.t.ppf(0.95, self.df)) if self.df > 0 else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval; None where the scatter between seeds is not known."""
+        return (self.value - self.half_width, self.value + self.half_width) if self.df > 0 else None
+
+    @property
+    def p(self) -> float | None:
+        """Two-sided p of no difference; None where there is no interval."""
+        if not self.df > 0:
+            return None
+        return float(2 * stats.t.sf(abs(self.value) / self.se, self.df)) if self.se > 0 else float(self.value == 0)
 
 
 @dataclass(frozen=True)
@@ -50,9 +69,15 @@ class Curve:
     """One line of a panel: a size, with whatever else the study varies, trained with rationales or without."""
 
     model: str
-    size: str
-    cot: bool | None
+    cot: bool | None = None
     """None: the study does not vary it."""
+    others: tuple[tuple[str, str], ...] = ()
+    """Every other axis with its level."""
+
+    @property
+    def size(self) -> str:
+        """The model, with the levels of the other axes."""
+        return " · ".join([self.model, *(f"{axis} {level}" for axis, level in self.others)])
 
     @property
     def arm(self) -> str:
@@ -97,7 +122,10 @@ class Replicate:
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean over the replicates of a curve at one count, with its variances in normalised points²."""
+    """The mean over the replicates of a curve at one count, with its variances in normalised points².
+
+    `seed_variance` is of the mean, by `noise`, and NaN where that is not known; the others are of a single run.
+    """
 
     curve: Curve
     count: int
@@ -105,7 +133,7 @@ class Mean:
     seed_variance: float
     item_variance: float
     task_variance: float
-    seed_df: int
+    noise: SeedNoise
     score: float
     n: float
     scale: float
@@ -114,13 +142,22 @@ class Mean:
     runs: tuple[Replicate, ...]
 
     @property
-    def estimate(self) -> Estimate:
-        """The mean and its standard error, for the benchmark as it is."""
-        return combine(self.value, [(self.seed_variance, self.seed_df)], self.item_variance)
+    def untouched(self) -> bool:
+        """Whether it is a checkpoint that was not trained: without a seed."""
+        return self.count == 0 and self.seed_variance == 0
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval, symmetric in log-odds."""
+    def estimate(self) -> Estimate:
+        """The mean and its standard error, for the benchmark as it is."""
+        if self.untouched:
+            return Estimate(self.value, math.sqrt(self.item_variance), math.inf)
+        return combine(self.value, [(self.seed_variance, self.noise.df)], self.item_variance)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval, symmetric in log-odds; None where the scatter between seeds is not known."""
+        if self.estimate.interval is None:
+            return None
         half = self.estimate.half_width / (self.scale * slope(self.score, self.n))
         odds = log_odds(self.score, self.n)
         low, high = (
@@ -132,7 +169,7 @@ class Mean:
     @property
     def se_tasks(self) -> float:
         """The standard error for tasks like the benchmark's; NaN where it was not logged."""
-        return math.sqrt(self.seed_variance + self.task_variance)
+        return math.sqrt(np.nansum([self.seed_variance, self.task_variance])) if self.task_variance >= 0 else math.nan
 
 
 def panels(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -160,19 +197,59 @@ def replicates(table: pd.DataFrame, benchmark: str, setting: str) -> list[Replic
     return out
 
 
-def seed_noise(runs: Iterable[Replicate]) -> dict[Curve, SeedNoise]:
-    """The variance between replicates of each curve; a curve with one degree of freedom or none borrows the panel's.
+def seed_noise(runs: Iterable[Replicate], otherwise: SeedNoise = UNKNOWN) -> dict[Curve, SeedNoise]:
+    """The variance between replicates of each curve; one with fewer than `OWN` degrees of freedom borrows the panel's.
 
-    Untouched checkpoints are left out: no training, no seed.
+    Untouched checkpoints are left out: no training, no seed. Where nothing was repeated it is what `otherwise` says.
     """
     groups = {key: group for key, group in _grouped(runs).items() if key[1] > 0}
     cells = {key: ([run.score for run in group], group[0].n) for key, group in groups.items()}
     whole = pool(list(cells.values()))
+    whole = whole if whole.known else otherwise
     own = {
         curve: pool([cell for key, cell in cells.items() if key[0] == curve])
         for curve in {run.curve: None for run in runs}
     }
-    return {curve: noise if noise.df > 1 else whole for curve, noise in own.items()}
+    return {curve: noise if noise.df >= OWN else whole for curve, noise in own.items()}
+
+
+def pooled_noise(runs: Iterable[Replicate]) -> SeedNoise:
+    """The variance between replicates over all trained cells."""
+    return pool([([run.score for run in group], group[0].n) for key, group in _grouped(runs).items() if key[1] > 0])
+
+
+def outliers(runs: Sequence[Replicate]) -> list[tuple[Replicate, float]]:
+    """Runs that no scatter like that of the other cells explains, and by how many standard deviations they are off.
+
+    Judged in log-odds against the other runs of the cell, with the scatter of all other cells, by Bonferroni's rule at
+    1 %. Of two runs alone, the one is told that is further from the rest of its curve.
+    """
+    groups = {key: group for key, group in _grouped(runs).items() if key[1] > 0 and len(group) > 1}
+    number, out = sum(len(group) for group in groups.values()), []
+    for key, group in groups.items():
+        rest = pool([([run.score for run in own], own[0].n) for other, own in groups.items() if other != key])
+        if rest.df < 2:
+            continue
+        for run in group:
+            others = float(np.mean([other.score for other in group if other is not run]))
+            spread = (
+                math.sqrt(rest.variance(others, run.n))
+                / slope(others, run.n)
+                * math.sqrt(len(group) / (len(group) - 1))
+            )
+            away = abs(log_odds(run.score, run.n) - log_odds(others, run.n)) / spread
+            if 2 * stats.t.sf(away, rest.df) * number < 0.01 and not (len(group) == 2 and _nearer(run, group, runs)):
+                out.append((run, away))
+    return out
+
+
+def _nearer(run: Replicate, pair: Sequence[Replicate], runs: Sequence[Replicate]) -> bool:
+    """Whether it is the one of two that is nearer to the other runs of their curve."""
+    curve = [
+        other.score for other in runs if other.curve == run.curve and other.count not in (0, run.count) and other.scored
+    ]
+    middle = float(np.median(curve)) if curve else math.nan
+    return abs(run.score - middle) == min(abs(other.score - middle) for other in pair)
 
 
 def means(runs: Sequence[Replicate], noise: Mapping[Curve, SeedNoise]) -> list[Mean]:
@@ -181,20 +258,32 @@ def means(runs: Sequence[Replicate], noise: Mapping[Curve, SeedNoise]) -> list[M
     return [_mean(group, noise[key[0]], planned[key]) for key, group in _grouped(runs).items()]
 
 
-def combine(value: float, seeds: Sequence[tuple[float, int]], item_variance: float) -> Estimate:
-    """An estimate from its variances (points²): those between seeds with their degrees of freedom, and the items'.
+def combine(value: float, seeds: Sequence[tuple[float, float]], item_variance: float) -> Estimate:
+    """An estimate from its variances (points²) between seeds with their degrees of freedom, by Welch–Satterthwaite.
 
-    The items' variance rests on so many of them that it counts as known.
+    Where one of them is not known, only the items' variance is.
     """
-    total = item_variance + sum(variance for variance, _ in seeds)
+    if any(df <= 0 for _, df in seeds):
+        return Estimate(value, math.sqrt(item_variance), 0)
+    total = sum(variance for variance, _ in seeds)
     uncertain = sum(variance**2 / df for variance, df in seeds if variance > 0)
     return Estimate(value, math.sqrt(total), total**2 / uncertain if uncertain > 0 else math.inf)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values corrected for each other (Holm 1979)."""
+    out, largest = [0.0] * len(p), 0.0
+    for rank, number in enumerate(sorted(range(len(p)), key=lambda each: p[each])):
+        largest = max(largest, min(1.0, p[number] * (len(p) - rank)))
+        out[number] = largest
+    return out
 
 
 def _mean(group: Sequence[Replicate], noise: SeedNoise, planned: int) -> Mean:
     first, k = group[0], len(group)
     score = float(np.mean([run.score for run in group]))
-    one_model = first.count == 0 and len({run.score for run in group}) == 1  # the same checkpoint whatever the seed
+    # The same checkpoint whatever the seed; where it is random, seeds scatter like elsewhere.
+    one_model = first.count == 0 and len({run.score for run in group}) == 1
     return Mean(
         curve=first.curve,
         count=first.count,
@@ -202,7 +291,7 @@ def _mean(group: Sequence[Replicate], noise: SeedNoise, planned: int) -> Mean:
         seed_variance=0.0 if one_model else first.scale**2 * noise.variance(score, first.n) / k,
         item_variance=float(np.mean([run.item_variance for run in group])),
         task_variance=first.scale**2 * float(np.mean([run.stderr_tasks**2 for run in group])),
-        seed_df=noise.df,
+        noise=noise,
         score=score,
         n=first.n,
         scale=first.scale,
@@ -221,10 +310,8 @@ def _grouped(runs: Iterable[Replicate], scored: bool = True) -> dict[tuple[Curve
 
 
 def _curve(row: Mapping[str, Any], varied: Sequence[str]) -> Curve:
-    others = [f"{arm} {row[arm]}" for arm in varied if arm not in ("model", "cot")]
-    return Curve(
-        str(row["model"]), " · ".join([str(row["model"]), *others]), bool(row["cot"]) if "cot" in varied else None
-    )
+    others = tuple((arm, str(row[arm])) for arm in varied if arm not in ("model", "cot"))
+    return Curve(str(row["model"]), bool(row["cot"]) if "cot" in varied else None, others)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

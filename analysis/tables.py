@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,9 +40,9 @@ def seeds(panel: Panel) -> pd.DataFrame:
     rows = [
         {
             "curve": curve.label,
-            "standard deviation, log-odds": number(noise.deviation) if noise.df else MISSING,
-            "points where half is right": number(25 * noise.deviation, 1) if noise.df else MISSING,
-            "degrees of freedom": str(noise.df) if noise.df else "none: no repeated seeds",
+            "beyond the items' luck, log-odds": number(noise.deviation) if noise.known else MISSING,
+            "points where half of 1,000 items is right": number(noise.variance(50, 1000) ** 0.5, 1),
+            "degrees of freedom": f"{noise.df:g}" if noise.known else "none: no repeated seeds",
         }
         for curve, noise in panel.noise.items()
     ]
@@ -49,14 +50,15 @@ def seeds(panel: Panel) -> pd.DataFrame:
 
 
 def contrasts(asked: Sequence[Contrast]) -> pd.DataFrame:
-    """A row per contrast: difference with its 95 % interval, standard error and degrees of freedom."""
+    """A row per contrast: difference with its 95 % interval, standard error, and p corrected for the others."""
     rows = [
         {
             "contrast": each.question.text,
             "size": each.question.size,
             "difference": signed(each.estimate),
             "standard error": f"{each.estimate.se:.2f}",
-            "degrees of freedom": f"{each.estimate.df:.1f}",
+            "degrees of freedom": f"{each.estimate.df:.1f}" if each.estimate.df else MISSING,
+            "p (Holm)": probability(each.p),
         }
         for each in asked
     ]
@@ -122,14 +124,21 @@ def point_name(axes: Mapping[str, Any]) -> str:
 
 
 def signed(estimate: Estimate) -> str:
-    """An estimate with its sign and 95 % interval."""
+    """An estimate with its sign and 95 % interval, or with the items' error where that is all there is."""
+    if estimate.interval is None:
+        return f"{estimate.value:+.1f} ± {estimate.se:.1f} (items)"
     low, high = estimate.interval
     return f"{estimate.value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def number(value: float | None, digits: int = 2) -> str:
     """A number, or the mark of none."""
-    return MISSING if value is None else f"{value:.{digits}f}"
+    return MISSING if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def probability(p: float | None) -> str:
+    """A p-value to two digits."""
+    return MISSING if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
 def limits(low: float | None, high: float | None, digits: int = 3) -> str:

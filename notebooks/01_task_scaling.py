@@ -16,19 +16,18 @@
 # %%
 from IPython.display import Image, Markdown, display
 
-from analysis import contrasts, figures, fit_report, notebooks, panels, report, runs, tables
+from analysis import contrasts, figures, fit_report, notebooks, panels, report, tables
 
-index, which = notebooks.study_index()
-study = runs.from_directories(index)
+study, which = notebooks.study()
 analysed = panels.analyse(study)
-asked = contrasts.ask(study, analysed)
+asked, _ = contrasts.ask(study, analysed)
 Markdown(f"{which}<br>**{study.title}** · {report.progress(study)}")
 
 # %% [markdown]
 # ## The answer
 
 # %%
-Markdown(report.answer(analysed, asked))
+Markdown("\n".join(f"- {each}" for each in report.answer(analysed, asked)))
 
 # %% [markdown]
 # Points are *normalised*: 0 is what guessing scores, 100 is everything right. Brackets are 95 % intervals. The rest
@@ -46,8 +45,9 @@ Image(figures.png(figure), width=900)
 # %% [markdown]
 # ## The scores behind it
 #
-# Mean ± standard error. The error has two parts: seeds (pooled along each curve, because two or three seeds say little
-# about one cell) and items (the questions asked are a sample). A star marks a mean with fewer runs than planned.
+# Mean ± standard error between seeds, pooled along each curve, because two or three seeds say little about one cell.
+# Seeds also differ in which items they happen to get right, so that their scatter holds the luck of the items
+# already. A star marks a mean with fewer runs than planned.
 
 # %%
 for panel in analysed:
@@ -56,8 +56,8 @@ for panel in analysed:
 # %% [markdown]
 # ## What more tasks and what rationales change
 #
-# Every model answers the same items, so what makes an item easy for all cancels in a difference. That is why these
-# intervals are tighter than the error bars above suggest.
+# A study asks many such questions, and of many, some look like an effect by luck. The last column is therefore p
+# corrected for the others (Holm's rule): an effect is what stays below 0.05.
 
 # %%
 for panel, found in zip(analysed, asked, strict=True):
@@ -66,15 +66,16 @@ for panel, found in zip(analysed, asked, strict=True):
 # %% [markdown]
 # ## Which curve is it?
 #
-# Three forms, from bold to cautious:
+# Four forms:
 #
 # - **power law** $y = c - a\,n^{-b}$: diminishing returns up to a ceiling $c$, one exponent $b$ for all curves;
 # - **log-linear** $y = \alpha + \beta \log_{10} n$: every tenfold of tasks adds the same;
-# - **no change**: beyond what was seen, nothing moves.
+# - **plateau**: log-linear up to $k$ tasks, then flat, one $k$ for all curves;
+# - **constant**: the number of tasks changes nothing.
 #
-# The fair test is prediction: fit on the smaller counts, predict the largest. A form wins only if it comes near, and
-# beats the next by more than the noise of what it predicts. AICc (smaller is better) compares the fits to all counts,
-# and is left out where there are too few runs for it.
+# AICc (smaller is better) compares the fits to all counts, and a form is preferred only if it leads by a margin. A
+# second test is prediction: fit on the smaller counts, predict the largest, where a form must not be beaten by more
+# than the noise of what is predicted. There the constant stands for "no change since the last count".
 
 # %%
 for panel in analysed:

@@ -20,8 +20,7 @@ from analysis import figures, fit_report, notebooks, panels, published, report, 
 
 paper = published.task_count_panel()
 try:
-    index, which = notebooks.study_index()
-    study = runs.from_directories(index)
+    study, which = notebooks.study()
     own = panels.analyse(study)[-1:]
 except runs.AnalysisError as error:
     study, own, which = None, [], f"Only the paper's curve is shown: {error}."

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from synthetic_study import write_study
 
-from analysis import demo, report, runs
+from analysis import demo, report, sources
 from analysis.runs import AnalysisError
 from flanscale.run_directory import evaluations, read_records, read_result, recorded
 from flanscale.run_directory.evaluations import close_records, write_result
@@ -56,7 +56,7 @@ def test_the_copy_says_nothing_about_the_machine_and_holds_no_texts(index: Path,
         text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
         assert "secret" not in text
         assert "reference" not in text
-    assert runs.from_directories(tmp_path / "demo" / "studies" / "quickstart.json").overrides == ("seed=0",)
+    assert sources.from_directories(tmp_path / "demo" / "studies" / "quickstart.json").overrides == ("seed=0",)
 
 
 def test_copying_twice_gives_the_same_bytes(index: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_an_earlier_copy_is_replaced(index: Path, tmp_path: Path) -> None:
 def test_unfinished_runs_keep_their_state(tmp_path: Path) -> None:
     states = {0: "failed", 1: "missing", 2: "running"}
     index = write_study(tmp_path / "home", axes={"mixture.count": [9, 89], "seed": [0, 1]}, states=states)
-    here, copy = (runs.from_directories(each) for each in (index, demo.export(index, tmp_path / "demo")))
+    here, copy = (sources.from_directories(each) for each in (index, demo.export(index, tmp_path / "demo")))
     assert [(record.state, record.failure) for _, record in copy.incomplete()] == [
         (record.state, record.failure) for _, record in here.incomplete()
     ]

@@ -10,7 +10,9 @@ import pytest
 
 from analysis.imported import main, write_study
 from analysis.items import items_of, read_answers
-from analysis.runs import AVERAGE, AnalysisError, from_directories, table
+from analysis.runs import AnalysisError, table
+from analysis.scores import AVERAGE
+from analysis.sources import from_directories
 
 STAMP = "2026-11-02T10-00-00.123456"
 

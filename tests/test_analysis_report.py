@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from rich.console import Console
 from synthetic_study import AXES, write_study
 
-from analysis import figures, panels, published, report, runs
+from analysis import figures, panels, published, report, sources
 from analysis.figures import CountAxis
 from analysis.report import AnalysisError, Report
 from flanscale.orchestration.running.provenance import record_attempt
@@ -50,7 +50,7 @@ DAMAGE: dict[str, tuple[bytes | None, str]] = {  # None: cut short
 
 
 def test_damaged_runs_are_told_and_the_others_are_reported(tmp_path: Path) -> None:
-    index = write_study(tmp_path, axes=AXES | {"model": ["nano"]})
+    index = write_study(tmp_path, axes=AXES | {"model": ["nano"], "seed": [0]})
     runs_there = sorted((tmp_path / "runs").iterdir())
     for run, (name, (content, _)) in zip(runs_there, DAMAGE.items(), strict=False):
         file = run / name.strip()
@@ -74,7 +74,7 @@ def test_the_commit_of_the_runs_is_in_the_report(tmp_path: Path, monkeypatch: py
 def test_the_csv_lists_every_mark_and_every_curve(quickstart: tuple[Path, Report]) -> None:
     index, built = quickstart
     drawn = pd.read_csv(built.csv)
-    analysed = panels.analyse(runs.from_directories(index))
+    analysed = panels.analyse(sources.from_directories(index))
     assert set(drawn["kind"]) == {"run", "mean", "power_law"}
     for panel in analysed:
         rows = drawn[(drawn["benchmark"] == panel.benchmark) & (drawn["setting"] == panel.setting)]
@@ -103,7 +103,7 @@ def test_the_fits_beside_the_figure_are_complete_json(quickstart: tuple[Path, Re
     for panel in json.loads(text):
         assert all(panel[name] for name in panel if name != "warnings")
         assert len(panel["cells"]) == 32 - 3
-        assert set(panel["fits"]) == {"hold", "log_linear", "power_law"}
+        assert set(panel["fits"]) == {"hold", "plateau", "log_linear", "power_law"}
         assert {each["name"] for each in panel["fits"]["power_law"]["parameters"]} == {"a", "b", "c"}
         assert panel["runs_per_cell"] == [1, 2]
         assert len(panel["excluded"]["no score"]) == 3
@@ -122,7 +122,7 @@ def test_the_same_study_gives_the_same_bytes(quickstart: tuple[Path, Report], tm
 def test_what_is_missing_is_named(quickstart: tuple[Path, Report]) -> None:
     index, built = quickstart
     html = built.html.read_text()
-    study = runs.from_directories(index)
+    study = sources.from_directories(index)
     assert len(study.incomplete()) == 3
     for point, record in study.incomplete():
         assert point.cell in html
@@ -183,7 +183,7 @@ def test_user_text_is_escaped(tmp_path: Path) -> None:
     index = write_study(tmp_path, title="<script>alert(1)</script> & more", axes=NIV2, records=False)
     document = json.loads(index.read_text()) | {"overrides": ["a=<b>"], "study": "<i>"}
     index.write_text(json.dumps(document))
-    study = runs.from_directories(index)
+    study = sources.from_directories(index)
     analysed = panels.analyse(study)
     html = report.render(study, analysed, [[]] * len(analysed), "<svg></svg>")
     page = Page(html)
@@ -259,7 +259,7 @@ def test_tick_labels_that_would_collide_give_way_to_the_ends() -> None:
 
 def test_no_legend_or_panel_reaches_outside_the_figure(tmp_path: Path) -> None:
     axes = AXES | {"model": ["nano", "micro", "mini"], "seed": [0]}
-    study = runs.from_directories(write_study(tmp_path, axes=axes, records=False))
+    study = sources.from_directories(write_study(tmp_path, axes=axes, records=False))
     own = panels.analyse(study)
     for shown in (own, own[:1], [own[-1], published.task_count_panel()]):
         figure, _ = figures.scaling_figure(shown, sizes=report.sizes(study), note="3 of 60 points have no score yet")
@@ -275,7 +275,7 @@ def test_no_legend_or_panel_reaches_outside_the_figure(tmp_path: Path) -> None:
 def test_the_title_of_a_panel_stays_within_its_panel(tmp_path: Path) -> None:
     settings = {"procedural_letters_exact_match": ["direct", "cot"]}
     study = write_study(tmp_path, axes=AXES | {"seed": [0]}, records=False, settings=settings, averaged=settings)
-    two = panels.analyse(runs.from_directories(study))[:2]
+    two = panels.analyse(sources.from_directories(study))[:2]
     figure, _ = figures.scaling_figure(two)
     FigureCanvasAgg(figure).draw()
     left, right = figure.axes

@@ -11,12 +11,14 @@ from types import SimpleNamespace
 import pytest
 from synthetic_study import AXES, write_study
 
-from analysis import runs
-from analysis.runs import AVERAGE, AnalysisError
+from analysis import runs, sources
+from analysis.runs import AnalysisError
+from analysis.scores import AVERAGE
+from flanscale.run_directory import read_rows
 
 
 def test_the_table_has_a_row_per_point_and_measured_setting(tmp_path: Path) -> None:
-    table = runs.table(runs.from_directories(write_study(tmp_path, records=False)))
+    table = runs.table(sources.from_directories(write_study(tmp_path, records=False)))
     points = math.prod(len(values) for values in AXES.values())
     assert len(table) == points * 3  # direct, cot, and the normalized average
     row = table.query("model == 'micro' and count == 89 and cot and seed == 1 and setting == 'cot'").iloc[0]
@@ -29,7 +31,7 @@ def test_the_table_has_a_row_per_point_and_measured_setting(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("state", ["missing", "failed", "running", "queued"])
 def test_a_run_without_a_score_stays_in_the_table_and_says_why(tmp_path: Path, state: str) -> None:
-    study = runs.from_directories(write_study(tmp_path, records=False, states={7: state}))
+    study = sources.from_directories(write_study(tmp_path, records=False, states={7: state}))
     table = runs.table(study)
     rows = table[table["cell"] == study.points[7].cell]
     assert len(rows) == 3
@@ -42,7 +44,7 @@ def test_a_run_without_a_score_stays_in_the_table_and_says_why(tmp_path: Path, s
 
 def test_a_study_without_any_score_still_lists_its_points(tmp_path: Path) -> None:
     table = runs.table(
-        runs.from_directories(write_study(tmp_path, records=False, states=dict.fromkeys(range(40), "planned")))
+        sources.from_directories(write_study(tmp_path, records=False, states=dict.fromkeys(range(40), "planned")))
     )
     assert len(table) == 40
     assert table["score"].isna().all()
@@ -53,13 +55,13 @@ def test_a_damaged_run_is_listed_as_damaged_and_costs_the_others_nothing(tmp_pat
     point = json.loads(index.read_text())["points"][9]
     metrics = tmp_path / "runs" / point["run"] / "metrics.jsonl"
     metrics.write_text("not json\n" + metrics.read_text())
-    [(_, record)] = runs.from_directories(index).incomplete()
+    [(_, record)] = sources.from_directories(index).incomplete()
     assert record.state == "damaged"
     assert "metrics.jsonl:1" in (record.failure or "")
 
 
 def test_one_cell_may_serve_several_points(tmp_path: Path) -> None:
-    study = runs.from_directories(write_study(tmp_path, records=False))
+    study = sources.from_directories(write_study(tmp_path, records=False))
     baseline = [point for point in study.points if point.axes["mixture.count"] == 0 and point.axes["seed"] == 0]
     assert len({point.cell for point in baseline if point.axes["model"] == "nano"}) == 1
     assert len(study.records) == 36 < len(study.points) == 40
@@ -67,7 +69,7 @@ def test_one_cell_may_serve_several_points(tmp_path: Path) -> None:
 
 def test_an_axis_that_the_study_does_not_vary_is_read_from_the_config(tmp_path: Path) -> None:
     axes = {"mixture.count": [8, 64], "seed": [0, 1], "optimizer.learning_rate": [0.1, 0.2]}
-    table = runs.table(runs.from_directories(write_study(tmp_path, records=False, axes=axes)))
+    table = runs.table(sources.from_directories(write_study(tmp_path, records=False, axes=axes)))
     assert set(table["model"]) == {"nano"}
     assert not table["cot"].any()
     assert set(table["optimizer.learning_rate"]) == {0.1, 0.2}
@@ -78,7 +80,7 @@ def test_what_the_study_does_not_vary_is_one_value_for_all_cells(tmp_path: Path)
     index = write_study(tmp_path, axes={"mixture.count": [0, 9, 89], "seed": [0]}, states={1: "missing"}, records=False)
     for config in (tmp_path / "runs").glob("*-89-*/config.yaml"):
         config.write_text(config.read_text().replace("cot: false", "cot: true"))
-    table = runs.table(runs.from_directories(index))
+    table = runs.table(sources.from_directories(index))
     assert set(table["model"]) == {"nano"}
     assert table["cot"].all()
 
@@ -87,19 +89,19 @@ def test_cells_that_got_fewer_tasks_than_asked_for_are_told(tmp_path: Path) -> N
     index = write_study(tmp_path, axes={"mixture.count": [9, 89], "seed": [0]}, records=False)
     [metrics] = (tmp_path / "runs").glob("*-89-*/metrics.jsonl")
     metrics.write_text(metrics.read_text().replace('"mixture/tasks": 89', '"mixture/tasks": 80'))
-    [point] = runs.from_directories(index).short()
+    [point] = sources.from_directories(index).short()
     assert point.axes["mixture.count"] == 89
 
 
 def test_sizes_are_ordered_by_their_parameters_not_by_the_axis(tmp_path: Path) -> None:
-    study = runs.from_directories(write_study(tmp_path, records=False, axes=AXES | {"model": ["micro", "nano"]}))
+    study = sources.from_directories(write_study(tmp_path, records=False, axes=AXES | {"model": ["micro", "nano"]}))
     assert list(study.models) == ["nano", "micro"]
     assert list(replace(study, parameters={}).models) == ["micro", "nano"]
 
 
 def test_the_average_carries_the_raw_mean_of_its_members(tmp_path: Path) -> None:
-    study = runs.from_directories(write_study(tmp_path, records=False, lower_bound=10.0))
-    found = runs.scores(study.records[study.points[-1].cell])
+    study = sources.from_directories(write_study(tmp_path, records=False, lower_bound=10.0))
+    found = study.scored[study.points[-1].cell].found
     direct, cot = found["procedural", "direct"], found["procedural", "cot"]
     assert found[AVERAGE]["score"] == pytest.approx((direct["score"] + cot["score"]) / 2)
     assert found[AVERAGE]["normalized"] == pytest.approx((direct["normalized"] + cot["normalized"]) / 2)
@@ -120,30 +122,30 @@ def test_a_bad_index_is_one_clear_line(tmp_path: Path, text: str | None, message
     if text is not None:
         index.write_text(text)
     with pytest.raises(AnalysisError, match=message) as error:
-        runs.from_directories(index)
+        sources.from_directories(index)
     assert "\n" not in str(error.value)
 
 
 def as_api_run(study: runs.Study, cell: str) -> SimpleNamespace:
     """A run as `wandb.Api` returns it: underscored step and times, rows by step, a history that is asked for."""
     record = study.records[cell]
-    history = [{"_step": row["step"], "_timestamp": 1.0, "_runtime": 2} | dict(row) for row in record.history]
-    for row in history:
-        del row["step"]
+    run = next(point.run for point in study.points if point.cell == cell)
+    rows = sources.merged(read_rows(study.folder / run))
+    history = [{"_step": row.pop("step"), "_timestamp": 1.0, "_runtime": 2} | row for row in rows]
     return SimpleNamespace(id=cell, state="finished", config=dict(record.config), scan_history=lambda: iter(history))
 
 
 def test_the_api_gives_the_same_study_and_a_query_that_misses_runs_shows_as_missing_cells(tmp_path: Path) -> None:
     index = write_study(tmp_path, records=False)
-    local = runs.from_directories(index)
+    local = sources.from_directories(index)
     asked = {}
 
     def query(project: str, filters: dict[str, str]) -> list[SimpleNamespace]:
         asked.update(project=project, filters=filters)
         return [as_api_run(local, cell) for cell in list(local.records)[1:]]
 
-    online = runs.from_wandb_api(index, "team/flanscale", SimpleNamespace(runs=query))
-    assert asked == {"project": "team/flanscale", "filters": {"group": "quickstart"}}
+    online = sources.from_wandb_api(index, "team/flanscale", SimpleNamespace(runs=query))
+    assert asked == {"project": "team/flanscale", "filters": {"name": {"$in": list(local.records)}}}
     lost, *rest = local.records
     assert online.records[lost] == runs.missing(lost)
     assert all(online.records[cell] == local.records[cell] for cell in rest)
@@ -151,8 +153,8 @@ def test_the_api_gives_the_same_study_and_a_query_that_misses_runs_shows_as_miss
 
 def test_a_run_that_crashed_on_the_server_is_failed(tmp_path: Path) -> None:
     index = write_study(tmp_path, records=False)
-    run = as_api_run(runs.from_directories(index), runs.from_directories(index).points[0].cell)
+    run = as_api_run(sources.from_directories(index), sources.from_directories(index).points[0].cell)
     run.state = "crashed"
-    online = runs.from_wandb_api(index, "p", SimpleNamespace(runs=lambda *_, **__: [run]))
+    online = sources.from_wandb_api(index, "p", SimpleNamespace(runs=lambda *_, **__: [run]))
     assert online.records[run.id].state == "failed"
     assert online.records[run.id].failure == "W&B state crashed"

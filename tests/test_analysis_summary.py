@@ -12,10 +12,11 @@ import pytest
 from scipy import stats
 from synthetic_study import AXES, truth, write_study
 
-from analysis import contrasts, items, noise, panels, runs, summary
+from analysis import contrasts, items, noise, panels, questions, runs, sources, summary
+from analysis.scores import AVERAGE
 from analysis.summary import Curve, Replicate
 
-CURVE = Curve("nano", "nano", None)
+CURVE = Curve("nano")
 
 
 def replicate(score: float, count: int = 9, cell: str = "x", curve: Curve = CURVE, stderr: float = 1.0) -> Replicate:
@@ -23,7 +24,7 @@ def replicate(score: float, count: int = 9, cell: str = "x", curve: Curve = CURV
 
 
 def table(root: Path, **study: object) -> pd.DataFrame:
-    return runs.table(runs.from_directories(write_study(root, records=False, **study)))  # type: ignore[arg-type]
+    return runs.table(sources.from_directories(write_study(root, records=False, **study)))  # type: ignore[arg-type]
 
 
 def test_the_pooled_deviation_is_that_of_the_simulation_and_its_degrees_of_freedom_are_honest() -> None:
@@ -35,7 +36,7 @@ def test_the_pooled_deviation_is_that_of_the_simulation_and_its_degrees_of_freed
         return [(list(100 / (1 + np.exp(-(each + deviation * rng.normal(size=2))))), n) for each in odds]
 
     found = [noise.pool(curve()) for _ in range(3000)]
-    ratio = np.array([each.deviation**2 for each in found]) / deviation**2
+    ratio = np.array([each.variance(50.0, n) for each in found]) / ((25 * deviation) ** 2 + 2500 / n)
     assert {each.df for each in found} == {5}
     assert ratio.mean() == pytest.approx(1, abs=0.03)
     assert ratio.var() == pytest.approx(2 / 5, rel=0.1)
@@ -50,17 +51,18 @@ def test_cells_at_the_floor_or_ceiling_neither_hide_the_variance_nor_suffer_from
 
 
 def test_a_curve_has_its_own_noise_and_borrows_the_panels_where_it_cannot_know() -> None:
-    calm, wild, once = (Curve(name, name, None) for name in ("calm", "wild", "once"))
+    calm, wild, once = (Curve(name) for name in ("calm", "wild", "once"))
     runs = [
         replicate(score + shift, count, f"{curve.model}{count}{shift}", curve)
         for curve, width in ((calm, 1.0), (wild, 20.0))
-        for count, score in ((9, 40.0), (89, 50.0), (282, 60.0))
+        for count, score in ((9, 40.0), (30, 45.0), (89, 50.0), (282, 60.0))
         for shift in (-width, width)
     ]
     seeds = summary.seed_noise([*runs, replicate(30.0, 9, "once", once)])
-    assert seeds[wild].deviation > 15 * seeds[calm].deviation > 0
-    assert (seeds[calm].df, seeds[wild].df, seeds[once].df) == (3, 3, 6)
-    assert seeds[calm].deviation < seeds[once].deviation < seeds[wild].deviation
+    variance = {curve: found.variance(50.0, 600) for curve, found in seeds.items()}
+    assert variance[wild] > 100 * variance[calm] > 0
+    assert (seeds[calm].df, seeds[wild].df, seeds[once].df) == (4, 4, 8)
+    assert variance[calm] < variance[once] < variance[wild]
 
 
 def test_untouched_checkpoints_say_nothing_about_training_seeds() -> None:
@@ -72,21 +74,28 @@ def test_untouched_checkpoints_say_nothing_about_training_seeds() -> None:
     assert untouched.seed_variance == 0
 
 
-def test_without_repeated_seeds_the_error_is_that_of_the_items_and_the_interval_normal() -> None:
+def test_without_repeated_seeds_the_error_is_that_of_the_items_and_there_is_no_interval() -> None:
     seeds = summary.seed_noise([replicate(30.0)])
-    assert seeds == {CURVE: noise.SeedNoise(0.0, 0)}
+    assert seeds == {CURVE: noise.UNKNOWN}
     [mean] = summary.means([replicate(30.0)], seeds)
-    assert mean.estimate.se == 1.0
-    assert mean.estimate.half_width == pytest.approx(1.96, abs=0.001)
+    assert (mean.estimate.se, mean.estimate.interval, mean.estimate.p, mean.interval) == (1.0, None, None, None)
 
 
-def test_the_standard_error_adds_seeds_and_items_and_only_the_seeds_shrink_with_more_runs() -> None:
+def test_noise_that_is_stated_gives_single_runs_an_interval() -> None:
+    seeds = summary.seed_noise([replicate(50.0)], noise.stated(3.0))
+    [mean] = summary.means([replicate(50.0)], seeds)
+    assert mean.estimate.se == pytest.approx(math.hypot(3.0, math.sqrt(2500 / 600)), rel=0.01)
+    assert mean.estimate.df == math.inf
+
+
+def test_the_standard_error_is_that_between_seeds_and_shrinks_with_more_runs() -> None:
+    """The scatter of runs holds the luck of their items: it is not counted twice."""
     few, many = ([replicate(score, cell=str(i)) for i, score in enumerate([28.0, 32.0] * k)] for k in (1, 8))
-    seeds = noise.SeedNoise(0.1, 10)
+    seeds = noise.SeedNoise(0.1, 1.0, 10)
     for group, k in ((few, 2), (many, 16)):
         [mean] = summary.means(group, {CURVE: seeds})
         seed_variance = seeds.variance(30.0, 600) / k
-        assert mean.estimate.se == pytest.approx(math.sqrt(seed_variance + 1.0))
+        assert mean.estimate.se == pytest.approx(math.sqrt(seed_variance))
         assert mean.se_tasks == pytest.approx(math.sqrt(seed_variance + 4.0))
 
 
@@ -100,21 +109,21 @@ def test_intervals_are_students_with_the_seeds_degrees_of_freedom() -> None:
     estimate = summary.combine(30.0, [(4.0, 5)], 0.0)
     assert estimate.df == 5
     assert estimate.half_width == pytest.approx(2 * stats.t.ppf(0.975, 5))
-    assert summary.combine(30.0, [(4.0, 5)], 4.0).df == pytest.approx(20)  # Welch–Satterthwaite
-    assert summary.combine(30.0, [(4.0, 5), (4.0, 5)], 0.0).df == pytest.approx(10)
+    assert summary.combine(30.0, [(4.0, 5), (4.0, 5)], 0.0).df == pytest.approx(10)  # Welch–Satterthwaite
+    assert summary.combine(30.0, [(4.0, 5), (math.nan, 0)], 9.0) == summary.Estimate(30.0, 3.0, 0)
 
 
 @pytest.mark.parametrize("score", [0.0, 2.0, 50.0, 98.0, 100.0])
 def test_intervals_end_between_all_wrong_and_all_right(score: float) -> None:
-    [mean] = summary.means([replicate(score, stderr=0.0)], {CURVE: noise.SeedNoise(1.0, 3)})
+    [mean] = summary.means([replicate(score, stderr=0.0)], {CURVE: noise.SeedNoise(1.0, 1.0, 3)})
     low, high = mean.interval
     assert 0 <= low <= score <= high <= 100
     assert high - low > 0.2
 
 
 def test_in_the_middle_the_interval_is_the_usual_one() -> None:
-    [mean] = summary.means([replicate(50.0)], {CURVE: noise.SeedNoise(0.05, 10)})
-    assert mean.interval == pytest.approx(mean.estimate.interval, abs=0.02)
+    [mean] = summary.means([replicate(50.0)], {CURVE: noise.SeedNoise(0.05, 1.0, 10)})
+    assert mean.interval == pytest.approx(mean.estimate.interval, abs=0.03)
 
 
 def test_intervals_of_means_cover_the_truth(tmp_path: Path) -> None:
@@ -174,16 +183,16 @@ def test_an_average_of_one_member_is_not_shown_twice(tmp_path: Path) -> None:
     both = table(tmp_path / "2", axes=axes, settings=settings, averaged=list(settings))
     members = [("niv2_rouge_l", "direct"), ("niv2_exact_match", "direct")]
     assert summary.panels(one) == members
-    assert summary.panels(both) == [*members, runs.AVERAGE]
+    assert summary.panels(both) == [*members, AVERAGE]
 
 
 def asked(root: Path, **study: object) -> tuple[dict[tuple[str, str, str], contrasts.Contrast], list[panels.Panel]]:
     """Contrasts by setting, question and size."""
-    read = runs.from_directories(write_study(root, **study))  # type: ignore[arg-type]
+    read = sources.from_directories(write_study(root, **study))  # type: ignore[arg-type]
     analysed = panels.analyse(read)
     found = {
         (panel.setting, each.question.text, each.question.size): each
-        for panel, answers in zip(analysed, contrasts.ask(read, analysed), strict=True)
+        for panel, answers in zip(analysed, contrasts.ask(read, analysed)[0], strict=True)
         for each in answers
     }
     return found, analysed
@@ -198,19 +207,19 @@ def test_contrasts_are_the_differences_of_the_means(tmp_path: Path) -> None:
     growth = delta - value["micro, with CoT", 9] + value["micro, without CoT", 9]
     assert found["cot", "change of Δ CoT, 9 → 1,836 tasks", "micro"].estimate.value == pytest.approx(growth)
     volume = [value[f"{size}, with CoT", 1836] - value[f"{size}, with CoT", 9] for size in ("nano", "micro")]
-    contrast = found["cot", "Δ volume, 9 → 1,836 tasks with CoT", contrasts.ALL_SIZES]
+    contrast = found["cot", "Δ volume, 9 → 1,836 tasks with CoT", questions.ALL_SIZES]
     assert contrast.estimate.value == pytest.approx(np.mean(volume))
 
 
 def test_direct_and_cot_prompting_are_kept_apart(tmp_path: Path) -> None:
     found, _ = asked(tmp_path)
-    question = ("Δ CoT, mean over task counts", contrasts.ALL_SIZES)
+    question = ("Δ CoT, mean over task counts", questions.ALL_SIZES)
     direct, cot = (found[setting, *question].estimate for setting in ("direct", "cot"))
     assert direct.interval[1] < 3 < 20 < cot.interval[0]
 
 
 def test_pairing_on_items_makes_differences_surer(tmp_path: Path) -> None:
-    found, analysed = asked(tmp_path)
+    found, analysed = asked(tmp_path, axes=AXES | {"seed": [0]})
     unpaired = {
         each.question.text: each for each in contrasts.contrasts(analysed[1], None) if each.question.size == "nano"
     }
@@ -246,40 +255,42 @@ def test_the_stratified_variance_is_that_of_the_evaluation() -> None:
 
 
 def test_an_average_is_paired_over_its_members(tmp_path: Path) -> None:
-    study = runs.from_directories(write_study(tmp_path, axes=AXES | {"model": ["nano"]}, lower_bound=20.0))
+    study = sources.from_directories(write_study(tmp_path, axes=AXES | {"model": ["nano"]}, lower_bound=20.0))
     cell = study.points[-1].cell
-    found = items.items_of(study, items.read_answers(study)[0], *runs.AVERAGE, [cell])
+    found = items.items_of(study, items.read_answers(study)[0], *AVERAGE, [cell])
     assert found is not None
-    measured = runs.scores(study.records[cell])[runs.AVERAGE]
+    measured = study.scored[cell].found[AVERAGE]
     scale = 100 / (100 - measured["lower_bound"])
     assert found.variance({cell: 1.0}) == pytest.approx((scale * measured["stderr"]) ** 2)
 
 
 def test_cells_that_answered_different_items_are_not_paired(tmp_path: Path) -> None:
-    study = runs.from_directories(write_study(tmp_path / "a", axes=AXES | {"model": ["nano"]}))
+    axes = AXES | {"model": ["nano"], "seed": [0]}
+    study = sources.from_directories(write_study(tmp_path / "a", axes=axes))
     analysed = panels.analyse(study)
-    assert all(each.paired for answers in contrasts.ask(study, analysed) for each in answers)
-    write_study(tmp_path / "b", axes=AXES | {"model": ["nano"]}, items=20)
-    folder, other = (tmp_path / root / "runs" / study.points[9].run / "evaluations" / "suite-0" for root in "ab")
+    assert all(each.paired for answers in contrasts.ask(study, analysed)[0] for each in answers)
+    write_study(tmp_path / "b", axes=axes, items=20)
+    folder, other = (tmp_path / root / "runs" / study.points[5].run / "evaluations" / "suite-0" for root in "ab")
     for line in ("procedural.direct.jsonl.gz", "procedural.cot.jsonl.gz"):
         (other / line).replace(folder / line)
-    assert not any(each.paired for answers in contrasts.ask(study, analysed) for each in answers)
+    assert not any(each.paired for answers in contrasts.ask(study, analysed)[0] for each in answers)
     for line in ("procedural.direct.jsonl.gz", "procedural.cot.jsonl.gz"):
         (folder / line).unlink()
-    assert not any(each.paired for answers in contrasts.ask(study, analysed) for each in answers)
+    assert not any(each.paired for answers in contrasts.ask(study, analysed)[0] for each in answers)
 
 
 def test_a_study_without_arms_is_only_asked_for_volume(tmp_path: Path) -> None:
     found, _ = asked(
         tmp_path, axes={"mixture.count": [8, 64, 512], "seed": [0, 1, 2]}, settings={"procedural": ["direct"]}
     )
-    assert {(question, size) for _, question, size in found} == {("Δ volume, 8 → 512 tasks", "nano")}
+    asked_for = {"Δ volume, 8 → 512 tasks", "Δ after 64 tasks, to 512"}
+    assert {(question, size) for _, question, size in found} == {(text, "nano") for text in asked_for}
 
 
 def test_a_dip_beyond_its_error_is_reported_and_not_dropped() -> None:
     steady = [replicate(score, count, f"{count}-{score}") for count in (9, 89, 282) for score in (20.0, 21.0)]
     falling = [replace(run, score=5.0, normalized=5.0) if run.count == 89 else run for run in steady]
-    assert panels.panel("b", "s", steady, ["nano"]).warnings == ()
-    panel = panels.panel("b", "s", falling, ["nano"])
+    assert panels.panel("b", "s", steady, {"nano": None}).warnings == ()
+    panel = panels.panel("b", "s", falling, {"nano": None})
     assert [warning for warning in panel.warnings if "lower at 89 tasks than at 9" in warning]
     assert len(panel.means) == 3

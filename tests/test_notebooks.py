@@ -17,6 +17,8 @@ from analysis.runs import AnalysisError
 
 SOURCES = sorted(notebooks.FOLDER.glob("*.py"))
 NAMES = [source.stem for source in SOURCES]
+JUDGE_THE_FORM = ("01_task_scaling", "05_published_results")
+WITHOUT_FIGURE = ("00_read_a_study", "06_plan_with_power")
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +41,12 @@ def test_it_runs_on_a_study_that_is_not_even_complete(
     notebook = nbformat.read(built, as_version=4)
     text = shown(notebook)
     assert str(study) in text
-    assert re.search(r"(is preferred|are tied|is not identifiable): ", text)
+    if source.stem in JUDGE_THE_FORM:
+        assert re.search(r"(is preferred|are tied|is not identifiable): ", text)
     images = [
         output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]
-    assert len(images) == 1
+    assert len(images) == (source.stem not in WITHOUT_FIGURE)
     assert not [
         output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"
     ]

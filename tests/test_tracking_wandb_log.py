@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 from synthetic_study import write_study
 
-from analysis import runs
+from analysis import sources
+from analysis.runs import table
+from flanscale.run_directory import read_rows
 from flanscale.tracking import wandb_log
 
 PLAIN = pytest.mark.filterwarnings("error")
@@ -52,7 +54,7 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     index = write_study(root, axes={"mixture.count": [9, 89], "seed": [0]}, records=False)
     for number, point in enumerate(json.loads(index.read_text())["points"]):
         run_dir = root / "runs" / point["run"]
-        rows = [dict(row) for row in runs.read_directory(run_dir, point["cell"]).history]
+        rows = sources.merged(read_rows(run_dir))
         rows[1] |= {"train/loss": math.nan, "train/tokens": 10**12 + 1}
         (run_dir / "metrics.jsonl").unlink()
         if number == 1:
@@ -62,18 +64,21 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_mirror_tells_the_same_as_the_run_directory(mirrored: Path) -> None:
-    directories, mirror = runs.from_directories(mirrored), runs.from_wandb_files(mirrored)
+    directories, mirror = sources.from_directories(mirrored), sources.from_wandb_files(mirrored)
     for cell, record in directories.records.items():
-        assert mirror.records[cell].history == record.history
+        run_dir = next(directories.folder / point.run for point in directories.points if point.cell == cell)
+        history = sources.merged(read_rows(run_dir))
+        assert sources.merged(wandb_log.read_run(wandb_log.find_logs(run_dir)).history) == history
+        assert len(history) > 10
+        assert (mirror.records[cell].last, mirror.records[cell].losses) == (record.last, record.losses)
         assert mirror.records[cell].state == record.state == "finished"
-        assert len(record.history) > 10
         assert mirror.records[cell].config["model"]["name"] == "nano"
     numbers = ["score", "stderr", "normalized"]
-    assert runs.table(mirror)[numbers].equals(runs.table(directories)[numbers])
+    assert table(mirror)[numbers].equals(table(directories)[numbers])
 
 
 def test_attempts_of_one_run_are_merged_and_the_link_to_the_latest_is_not_counted(mirrored: Path) -> None:
-    study = runs.from_directories(mirrored)
+    study = sources.from_directories(mirrored)
     point = study.points[1]
     logs = wandb_log.find_logs(study.folder / point.run)
     assert len(logs) == 2
@@ -84,12 +89,12 @@ def test_attempts_of_one_run_are_merged_and_the_link_to_the_latest_is_not_counte
 
 
 def test_a_run_without_a_mirror_is_missing(tmp_path: Path) -> None:
-    study = runs.from_wandb_files(write_study(tmp_path, records=False))
+    study = sources.from_wandb_files(write_study(tmp_path, records=False))
     assert {record.state for record in study.records.values()} == {"missing"}
 
 
 def test_files_of_different_runs_are_not_merged(mirrored: Path) -> None:
-    study = runs.from_directories(mirrored)
+    study = sources.from_directories(mirrored)
     logs = [wandb_log.find_logs(study.folder / point.run)[0] for point in study.points]
     with pytest.raises(ValueError, match="expected the W&B files of one run"):
         wandb_log.read_run(logs)
@@ -151,7 +156,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_log_that_ends_without_goodbye_is_unfinished(mirrored: Path, tmp_path: Path) -> None:
-    study = runs.from_directories(mirrored)
+    study = sources.from_directories(mirrored)
     [file] = wandb_log.find_logs(study.folder / study.points[0].run)
     whole = file.read_bytes()
     cut = tmp_path / file.name

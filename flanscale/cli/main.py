@@ -74,6 +74,17 @@ def plan(
     order: Annotated[
         str, typer.Option(help="of the cells shown: grid, or as `launch --order` starts them: coarse, longest")
     ] = "grid",
+    power: Annotated[
+        bool, typer.Option("--power", help="the smallest effects that the study can tell from none")
+    ] = False,
+    pilot: Annotated[
+        str | None, typer.Option(help="with --power: a launched study whose seeds show the noise", metavar="STUDY")
+    ] = None,
+    seed_noise: Annotated[
+        float | None,
+        typer.Option(min=0, help="with --power: standard deviation between seeds where half is right, points"),
+    ] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="with --power: that a benchmark asks")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show every cell of a study: its size, its cost, what is done already. Starts nothing, writes nothing.
@@ -85,6 +96,8 @@ def plan(
     from flanscale.orchestration.planning.preview import make_plan, print_cell, print_plan
     from flanscale.orchestration.watching.live import open_console
 
+    if not power and (pilot is not None or seed_noise is not None or items is not None):
+        raise ConfigError("--pilot, --seed-noise and --items are of --power: give it too")
     if devices and not tune:
         raise ConfigError(f"--devices {devices[0]} is of --tune: give both, or set trainer.mesh or cluster.gpus")
     given, counts = [*([study] if study else []), *(overrides or [])], (devices or []) if tune else None
@@ -96,6 +109,14 @@ def plan(
         _plan_json(given, order, counts, compiled)
     elif given and "=" in given[0]:
         print_cell(given, open_console(), compiled=compiled, counts=counts)
+    elif power:
+        from flanscale.cli.power import print_power
+        from flanscale.orchestration.planning.finding import find_study
+        from flanscale.schema import PathsConfig
+
+        index = None if pilot is None else find_study(pilot, PathsConfig()).path
+        made = make_plan(_named(study), overrides or [], insist=False)
+        print_power(made, open_console(), pilot=index, noise=seed_noise, items=items)
     else:
         made = make_plan(_named(study), overrides or [], insist=False)
         print_plan(made, open_console(), order=order, with_memory=memory, compiled=compiled, counts=counts)
@@ -149,6 +170,16 @@ def launch(
 def report(
     study: LaunchedName,
     out: Annotated[Path | None, typer.Option(help="folder for its files; by default reports/")] = None,
+    source: Annotated[
+        str, typer.Option(help="where its logs are: directories, wandb, api:ENTITY/PROJECT or csv:FILE")
+    ] = "directories",
+    seed_noise: Annotated[
+        float | None,
+        typer.Option(help="standard deviation between seeds where half is right, in points; for a study of one seed"),
+    ] = None,
+    replicates: Annotated[
+        str | None, typer.Option(help="an earlier study: which of its findings hold again in this one", metavar="STUDY")
+    ] = None,
 ) -> None:
     """Draw the curves of a launched study and print its table."""
     from flanscale.orchestration.dispatch.closing import print_report
@@ -157,7 +188,9 @@ def report(
     from flanscale.schema import PathsConfig
 
     paths = PathsConfig()
-    print_report(find_study(study, paths).path, out or Path(paths.reports), open_console())
+    index = find_study(study, paths).path
+    first = None if replicates is None else find_study(replicates, paths).path
+    print_report(index, out or Path(paths.reports), open_console(), source, seed_noise, first)
 
 
 def _plan_json(given: list[str], order: str, counts: list[int] | None, compiled: bool) -> None:

@@ -64,11 +64,18 @@ def notify(command: str | None, study: StudyStatus, say: Say) -> None:
         say(f"cluster.notify: {command}: exit code {done.returncode}: {last}")
 
 
-def print_report(index: Path, out: Path, console: Console) -> None:
-    """Build the report of a study, print its table and where its files are."""
+def print_report(
+    index: Path,
+    out: Path,
+    console: Console,
+    source: str = "directories",
+    seed_noise: float | None = None,
+    first: Path | None = None,
+) -> None:
+    """Build the report of a study (see `analysis.report.build`), print its table and where its files are."""
     from analysis import report
 
-    built = report.build(index, out)
+    built = report.build(index, out, source, seed_noise, first)
     console.print(built.text)
-    for path in (built.figure_png, built.figure_svg, built.csv, built.html):
+    for path in (built.figure_png, built.figure_svg, built.csv, built.runs, built.html):
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)

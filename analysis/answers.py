@@ -1,0 +1,111 @@
+"""What does a study say, in words: a sentence a question, with its number, its interval and what it does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from analysis.contrasts import Contrast, overall
+from analysis.panels import Panel
+from analysis.tables import signed
+
+MARGIN = 2.0
+"""Normalised points: a difference below is too small to matter, fixed before anything is looked at."""
+
+VERDICTS = {
+    "finetuning": ("Finetuning helps", "Finetuning harms", "Finetuning"),
+    "volume": ("More tasks help", "More tasks harm", "The number of tasks"),
+    "cot": ("Training with CoT helps", "Training with CoT harms", "Training with CoT"),
+    "size": ("Larger models score higher", "Larger models score lower", "Model size"),
+    "size_gain": (
+        "Larger models gain more by finetuning",
+        "Larger models gain less by finetuning",
+        "Model size, as to what finetuning gains,",
+    ),
+    "volume_less_cot": (
+        "The number of tasks changes more than CoT data do",
+        "CoT data change more than the number of tasks does",
+        "The number of tasks rather than CoT data",
+    ),
+}
+"""What is said of a question above zero, below, and what it is about."""
+
+
+def answers(panel: Panel, found: Sequence[Contrast]) -> list[str]:
+    """The panel's answers, a sentence each, over all sizes: what is asked of each size is in the tables."""
+    if not found:
+        return [f"There is nothing to compare: {_what_there_is(panel)}."]
+    shown = overall(found)
+    told = [sentence(each) for each in shown if each.question.kind in VERDICTS or each.question.kind == "level"]
+    return [*told, *plateaus(shown)]
+
+
+def sentence(contrast: Contrast) -> str:
+    """One answer: an effect, none that matters, or not told; and its number."""
+    question, estimate = contrast.question, contrast.estimate
+    more, less, subject = _words(contrast)
+    where = question.text.partition(", ")[2]
+    number = f"{signed(estimate)} points{', ' if where else ''}{where}"
+    if contrast.p is None:
+        return f"{subject}: {number}, of one seed: nothing says how far another would be off."
+    if contrast.effect:
+        return f"{more if estimate.value > 0 else less}: {number}."
+    if abs(estimate.value) + estimate.half_width_90 < MARGIN:
+        return f"{subject} makes no difference of {MARGIN:g} points or more: {number}."
+    low, high = estimate.interval or (0.0, 0.0)
+    if not low <= 0 <= high:
+        chance = f"one interval of as many as were asked for is off zero so far by luck, p = {contrast.p:.2f}"
+        return f"{subject} may make a difference: {number}, but {chance}."
+    return f"{subject} makes no difference that these runs can tell: {number}."
+
+
+def plateaus(found: Sequence[Contrast]) -> Iterator[str]:
+    """For every arm: from which number of tasks on the score rises by less than `MARGIN` any more."""
+    arms: dict[str, list[Contrast]] = {}
+    for each in found:
+        if each.question.kind == "after" and each.p is not None:
+            arms.setdefault(each.question.arm, []).append(each)
+    for arm, steps in arms.items():
+        flat: Contrast | None = None
+        for each in reversed(steps):  # from the largest count down, as long as no gain is left
+            if each.estimate.value + each.estimate.half_width_90 >= MARGIN:
+                break
+            flat = each
+        who = f" {arm}" if arm else ""
+        last = steps[-1]
+        if flat is not None:
+            gain = f"{signed(flat.estimate)} points {flat.question.text.removeprefix('Δ ')}"
+            yield f"The rise{who} has ended there, to less than {MARGIN:g} points: {gain}."
+        elif last.effect:
+            yield f"The score{who} still rises at the end: {signed(last.estimate)} points {last.question.text[2:]}."
+        else:
+            gain = f"{signed(last.estimate)} points {last.question.text.removeprefix('Δ ')}"
+            yield f"Whether the rise{who} has ended is not told by these runs: {gain}."
+
+
+def one_choice_of_tasks(panel: Panel, found: Sequence[Contrast]) -> str:
+    """What a study with one draw of tasks cannot say; empty where it has several, or asks for no numbers of tasks."""
+    if panel.draws > 1 or not any(each.question.kind == "volume" for each in found):
+        return ""
+    return (
+        "Every number of tasks is one choice of tasks here, so that how many and which cannot be told apart: a study"
+        " with several values of mixture.order_seed can."
+    )
+
+
+def _words(contrast: Contrast) -> tuple[str, str, str]:
+    question = contrast.question
+    if question.kind in VERDICTS:
+        return VERDICTS[question.kind]
+    axis, _, pair = question.text.partition(": ")
+    level, _, reference = pair.partition(" − ")
+    name = f"{axis} {level}"
+    return (
+        f"{name} scores higher than {reference}",
+        f"{name} scores lower than {reference}",
+        f"{name} in place of {reference}",
+    )
+
+
+def _what_there_is(panel: Panel) -> str:
+    counts = ", ".join(f"{count:,}" for count in panel.counts)
+    return f"one arm and one size at {counts} tasks"

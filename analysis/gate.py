@@ -1,0 +1,182 @@
+"""What may be compared, and what not: everything about a study's logs that would make a number mean something else.
+
+Nothing is dropped here but what `scores` could not read. Each finding names what it is about, and its cells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.panels import Panel
+from analysis.questions import questions
+from analysis.runs import Study
+from analysis.scores import AVERAGE, Measured, read_scores
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know before a table is believed."""
+
+    kind: str
+    """A name for it in few words, e.g. `different members`."""
+    text: str
+    """One sentence."""
+    cells: tuple[str, ...]
+
+
+def findings(study: Study, analysed: Sequence[Panel]) -> list[Finding]:
+    """Everything to know about the logs behind a study's panels, the gravest first."""
+    return [
+        *_members(study),
+        *_of_kind(study, "lower_bound", "different lower bounds", "are normalised by different lower bounds"),
+        *_prompts(study),
+        *_of_kind(study, "n", "different items", "answered different numbers of items"),
+        *_fingerprints(study),
+        *_fractions(study),
+        *_copies(study),
+        *_unreadable(study),
+        *_without_errors(study),
+        *_outlying(analysed),
+        *_inconclusive(study, analysed),
+    ]
+
+
+def in_a_line(found: Sequence[Finding]) -> str:
+    """All findings in one line of a terminal; empty where there are none."""
+    kinds = Counter(each.kind for each in found)
+    return ", ".join(kind if number == 1 else f"{kind} ({number} times)" for kind, number in kinds.items())
+
+
+def _members(study: Study) -> Iterator[Finding]:
+    logged = {cell: read_scores(record.last).members for cell, record in study.records.items()}
+    groups = _groups({cell: members for cell, members in logged.items() if members})
+    if len(groups) < 2:
+        return
+    common = ", ".join(map("/".join, study.members)) or "none"
+    for members, cells in list(groups.items())[1:]:
+        names = ", ".join(map("/".join, members))
+        text = (
+            f"{len(cells)} runs average {names}, where others average something else; the average shown is over what"
+            f" all have in common: {common}"
+        )
+        yield Finding("averages over different members", text, tuple(cells))
+
+
+def _of_kind(study: Study, name: str, kind: str, what: str) -> Iterator[Finding]:
+    for measured in _measured(study):
+        values = {
+            cell: scores.found[measured][name] for cell, scores in study.scored.items() if measured in scores.found
+        }
+        groups = _groups({cell: value for cell, value in values.items() if value == value})
+        if len(groups) > 1:
+            shown = ", ".join(f"{value:g}" for value in groups)
+            yield Finding(kind, f"{_title(measured)}: runs {what}: {shown}", _minority(groups))
+
+
+def _prompts(study: Study) -> Iterator[Finding]:
+    for measured in _measured(study):
+        groups = _groups(
+            {cell: scores.prompts[measured] for cell, scores in study.scored.items() if measured in scores.prompts}
+        )
+        if len(groups) > 1:
+            text = f"{_title(measured)}: runs were asked in {len(groups)} ways, so that scores are not comparable"
+            yield Finding("different prompts", text, _minority(groups))
+
+
+def _fingerprints(study: Study) -> Iterator[Finding]:
+    found: dict[str, dict[str, Any]] = {}
+    for cell, record in study.records.items():
+        own = record.config.get("fingerprints")
+        for name, value in (own if isinstance(own, Mapping) else {}).items():
+            found.setdefault(str(name), {})[cell] = str(value)
+    for name, values in found.items():
+        if len(groups := _groups(values)) > 1:
+            text = f"data {name}: it changed within the study, and has {len(groups)} fingerprints"
+            yield Finding("different data", text, _minority(groups))
+
+
+def _fractions(study: Study) -> Iterator[Finding]:
+    for measured in _measured(study):
+        rows = {cell: scores.found[measured] for cell, scores in study.scored.items() if measured in scores.found}
+        if len(rows) > 1 and 0 < max(row["score"] for row in rows.values()) <= 1:
+            text = f"{_title(measured)}: no score is above 1, as if they were fractions; percent are expected"
+            yield Finding("fractions in place of percent", text, tuple(rows))
+
+
+def _copies(study: Study) -> Iterator[Finding]:
+    trained = {point.cell for point in study.points if study.column(point, "count") != 0}
+    logged = {
+        cell: (tuple(sorted((*key, row["score"]) for key, row in scores.found.items())), study.records[cell].losses)
+        for cell, scores in study.scored.items()
+        if cell in trained and any(5 < row["score"] < 95 for row in scores.found.values())
+    }
+    for cells in (cells for cells in _groups(logged).values() if len(cells) > 1):
+        text = f"{len(cells)} cells have the same scores and losses to the digit: one run, counted more than once"
+        yield Finding("copies", text, tuple(cells))
+
+
+def _unreadable(study: Study) -> Iterator[Finding]:
+    for cell, scores in study.scored.items():
+        for problem in scores.problems:
+            yield Finding("unreadable scores", f"{cell}: {problem}", (cell,))
+    for cell, record in study.records.items():
+        if record.state == "damaged":
+            yield Finding("damaged runs", f"{cell}: {record.failure}", (cell,))
+
+
+def _without_errors(study: Study) -> Iterator[Finding]:
+    for measured in _measured(study):
+        cells = tuple(
+            cell
+            for cell, scores in study.scored.items()
+            if measured in scores.found and scores.found[measured]["stderr"] != scores.found[measured]["stderr"]
+        )
+        if cells:
+            yield Finding("no standard error", f"{_title(measured)}: {len(cells)} runs logged none", cells)
+
+
+def _outlying(analysed: Sequence[Panel]) -> Iterator[Finding]:
+    for panel in analysed:
+        for run, away in panel.outliers:
+            text = (
+                f"{panel.title}: a run of {run.curve.label} at {run.count:,} tasks scores {run.normalized:.1f},"
+                f" {away:.0f} standard deviations from the others of its cell; means and fits have it"
+            )
+            yield Finding("outlying runs", text, run.cells)
+
+
+def _inconclusive(study: Study, analysed: Sequence[Panel]) -> Iterator[Finding]:
+    """Questions that the design asks and the scores do not answer."""
+    for panel in analysed[-1:]:
+        planned = list(dict.fromkeys((run.curve, run.count) for run in panel.runs))
+        known = {question.text for question in questions([(m.curve, m.count) for m in panel.means], panel.parameters)}
+        asked = [question.text for question in questions(planned, panel.parameters)]
+        lost = dict.fromkeys(text for text in asked if text not in known)
+        if lost:
+            gone = tuple(dict.fromkeys(point.cell for point, _ in study.incomplete()))
+            text = f"{len(gone)} cells without scores; what they would tell cannot be said: {'; '.join(lost)}"
+            yield Finding("missing arms", text, gone)
+
+
+def _measured(study: Study) -> list[Measured]:
+    found = dict.fromkeys(measured for scores in study.scored.values() for measured in scores.found)
+    return [measured for measured in found if measured != AVERAGE]
+
+
+def _groups(values: Mapping[str, Any]) -> dict[Any, list[str]]:
+    """Cells by value, the most frequent first."""
+    found: dict[Any, list[str]] = {}
+    for cell, value in values.items():
+        found.setdefault(value, []).append(cell)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def _minority(groups: Mapping[Any, list[str]]) -> tuple[str, ...]:
+    return tuple(cell for cells in list(groups.values())[1:] for cell in cells)
+
+
+def _title(measured: Measured) -> str:
+    return "/".join(measured)

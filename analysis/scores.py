@@ -1,0 +1,126 @@
+"""Which scores did a run log, and which of them can be believed: numbers checked one by one, and what was wrong with
+them.
+
+Scores are in percent, standard errors in points of them, as `flanscale.tracking.keys` logs them. What is not a
+number, not finite or out of its range costs the one score that it belongs to, and is told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flanscale.tracking import keys
+
+Measured = tuple[str, str]
+"""(benchmark, setting)."""
+
+AVERAGE: Measured = ("normalized_average", "all")
+"""Benchmark and setting under which the table carries `eval/normalized_average`."""
+
+SCORES = ("score", "stderr", "stderr_tasks", "n", "lower_bound", "normalized")
+"""What is known of a run at one benchmark and setting: percent, items, and normalised points. The standard errors, in
+points of the score, take the benchmark's tasks as given (`stderr`) or as drawn from many (`stderr_tasks`)."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one run logged: `SCORES` by benchmark and setting; NaN where an error or a number was not logged."""
+
+    found: Mapping[Measured, Mapping[str, float]]
+    members: tuple[Measured, ...]
+    """Of its normalized average; none where it has no average."""
+    prompts: Mapping[Measured, str]
+    """Fingerprints of what was asked."""
+    problems: tuple[str, ...]
+
+
+def read_scores(last: Mapping[str, Any]) -> Scores:
+    """The scores among the last values of a run's logged keys."""
+    raw: dict[Measured, dict[str, Any]] = {}
+    for key, value in last.items():
+        parts = key.split("/")
+        if parts[0] == "eval" and len(parts) == 4:
+            raw.setdefault((parts[1], parts[2]), {})[parts[3]] = value
+    found, problems = {}, []
+    for measured, row in raw.items():
+        wrong = _wrong(row)
+        if wrong is None:
+            found[measured] = {name: _number(row.get(name)) for name in SCORES}
+        else:
+            problems.append(f"eval/{'/'.join(measured)}: {wrong}")
+    members, average, wrong = _average(last, found)
+    if average is not None:
+        found[AVERAGE] = average
+    prompts = {measured: str(row["prompts"]) for measured, row in raw.items() if "prompts" in row}
+    return Scores(found, members, prompts, (*problems, *([wrong] if wrong else [])))
+
+
+def averaged(found: Mapping[Measured, Mapping[str, float]], members: Sequence[Measured]) -> dict[str, float]:
+    """The normalized average over some members, their errors taken as independent."""
+    rows = [found[member] for member in members]
+    points = [_scale(row) * row["stderr"] for row in rows]
+    stderr = math.sqrt(sum(each**2 for each in points)) / len(rows)
+    return _of_average(rows, sum(row["normalized"] for row in rows) / len(rows), stderr)
+
+
+def _average(
+    last: Mapping[str, Any], found: Mapping[Measured, Mapping[str, float]]
+) -> tuple[tuple[Measured, ...], dict[str, float] | None, str | None]:
+    if keys.AVERAGE not in last or not found:
+        return (), None, None
+    listed = last.get(f"{keys.AVERAGE}_members")
+    names = [name.rpartition("/") for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    members = tuple((benchmark, setting) for benchmark, _, setting in names)
+    if not members:
+        return (), None, f"{keys.AVERAGE}: nothing says which benchmarks are in it"
+    if unknown := ["/".join(member) for member in members if member not in found]:
+        return (), None, f"{keys.AVERAGE}: no score of its member {', '.join(unknown)}"
+    value = _number(last[keys.AVERAGE])
+    if not math.isfinite(value) or value > 100:
+        return (), None, f"{keys.AVERAGE}: {last[keys.AVERAGE]!r} is not a score in percent"
+    stderr = _number(last.get(f"{keys.AVERAGE}_stderr"))
+    return members, _of_average([found[member] for member in members], value, stderr), None
+
+
+def _of_average(rows: Sequence[Mapping[str, float]], value: float, stderr: float) -> dict[str, float]:
+    """With the score and lower bound of a single benchmark that would be normalised to the same points."""
+    worst = sum(-100 * row["lower_bound"] / (100 - row["lower_bound"]) for row in rows) / len(rows)
+    scale = (100 - worst) / 100
+    return {
+        "score": (value - worst) / scale,
+        "stderr": stderr / scale,
+        "stderr_tasks": math.nan,
+        "n": sum(row["n"] for row in rows),
+        "lower_bound": -worst / scale,
+        "normalized": value,
+    }
+
+
+def _wrong(row: Mapping[str, Any]) -> str | None:
+    """What makes a score unusable; None where nothing does."""
+    for name in ("score", "lower_bound", "normalized"):
+        if name not in row:
+            return f"no {name}"
+        if not math.isfinite(_number(row[name])):
+            return f"{name} is {row[name]!r}"
+    if not 0 <= row["score"] <= 100:
+        return f"score {row['score']:g} is not in percent"
+    if not 0 <= row["lower_bound"] < 100:
+        return f"lower_bound {row['lower_bound']:g} leaves nothing up to 100"
+    if row["normalized"] > 100:
+        return f"normalized {row['normalized']:g} is above 100"
+    negative = [name for name in ("stderr", "stderr_tasks", "n") if _number(row.get(name)) < 0]
+    return f"{negative[0]} is {row[negative[0]]!r}" if negative else None
+
+
+def _number(value: Any) -> float:
+    """A number as it is; NaN for anything else, an infinite one too."""
+    plain = isinstance(value, float) or (type(value) is int and abs(value) < 2**53)
+    return float(value) if plain and math.isfinite(value) else math.nan
+
+
+def _scale(row: Mapping[str, float]) -> float:
+    return 100 / (100 - row["lower_bound"])
