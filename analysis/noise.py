@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 LEAST_ITEMS = 10
+UNTOLD = 1000
+"""Items of a score that does not say how many it is of."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ def pool(cells: Sequence[tuple[Sequence[float], float]]) -> SeedNoise:
     """Pool the variance over cells, each given by the scores of its replicates in percent and its number of items."""
     squares, chances, frees = [], [], []
     for scores, n in cells:
-        right = n * np.mean(scores) / 100
-        if len(scores) > 1 and LEAST_ITEMS <= right <= n - LEAST_ITEMS:
+        right = _asked(n) * np.mean(scores) / 100
+        if len(scores) > 1 and LEAST_ITEMS <= right <= _asked(n) - LEAST_ITEMS:
             odds = np.array([log_odds(score, n) for score in scores])
             squares.append(float(((odds - odds.mean()) ** 2).sum()))
             chances.append(_chance(float(np.mean(scores)), n))
@@ -87,8 +89,12 @@ def pool(cells: Sequence[tuple[Sequence[float], float]]) -> SeedNoise:
 def _chance(score: float, n: float) -> float:
     """Variance of the log-odds of n independent items."""
     p = _share(score, n)
-    return 1 / (n * p * (1 - p)) if math.isfinite(n) else 0.0
+    return 1 / (_asked(n) * p * (1 - p))
 
 
 def _share(score: float, n: float) -> float:
-    return (score / 100 * n + 1) / (n + 2) if math.isfinite(n) else score / 100
+    return (score / 100 * _asked(n) + 1) / (_asked(n) + 2)
+
+
+def _asked(n: float) -> float:
+    return n if math.isfinite(n) else UNTOLD

@@ -81,8 +81,11 @@ def _average(
     value = _number(last[keys.AVERAGE])
     if not math.isfinite(value) or value > 100:
         return (), None, f"{keys.AVERAGE}: {last[keys.AVERAGE]!r} is not a score in percent"
-    stderr = _number(last.get(f"{keys.AVERAGE}_stderr"))
-    return members, _of_average([found[member] for member in members], value, stderr), None
+    average = _of_average([found[member] for member in members], value, _number(last.get(f"{keys.AVERAGE}_stderr")))
+    if not -1 <= average["score"] <= 101 or average["stderr"] < 0:
+        return (), None, f"{keys.AVERAGE}: {value:g} is no average of its members"
+    average["score"] = min(max(average["score"], 0.0), 100.0)  # subtasks are normalised each by itself: a little off
+    return members, average, None
 
 
 def _of_average(rows: Sequence[Mapping[str, float]], value: float, stderr: float) -> dict[str, float]:
@@ -112,8 +115,9 @@ def _wrong(row: Mapping[str, Any]) -> str | None:
         return f"lower_bound {row['lower_bound']:g} leaves nothing up to 100"
     if row["normalized"] > 100:
         return f"normalized {row['normalized']:g} is above 100"
-    negative = [name for name in ("stderr", "stderr_tasks", "n") if _number(row.get(name)) < 0]
-    return f"{negative[0]} is {row[negative[0]]!r}" if negative else None
+    least = {"stderr": 0, "stderr_tasks": 0, "n": 1}
+    below = [name for name, lowest in least.items() if _number(row.get(name)) < lowest]
+    return f"{below[0]} is {row[below[0]]!r}" if below else None
 
 
 def _number(value: Any) -> float:

@@ -223,6 +223,15 @@ def read_index(index: Path) -> dict[str, Any]:
     for key, kind in (("study", str), ("axes", dict), ("runs", str), ("points", list)):
         if not isinstance(document.get(key), kind):
             raise AnalysisError(f"{index} is damaged: no {key!r} in it; launch the study again to rewrite it")
+    for key, kind in (("title", str), ("flanscale", str), ("overrides", list), ("cells", dict)):
+        if not isinstance(document.get(key, kind()), kind):
+            raise AnalysisError(
+                f"{index} is damaged: {key!r} is {document[key]!r}; launch the study again to rewrite it"
+            )
+    if not all(isinstance(values, list) for values in document["axes"].values()):
+        raise AnalysisError(
+            f"{index} is damaged: an axis without a list of values; launch the study again to rewrite it"
+        )
     for number, point in enumerate(document["points"]):
         sound = isinstance(point, dict) and isinstance(point.get("axes"), dict)
         if not sound or not all(isinstance(point.get(key), str) for key in ("cell", "run")):
@@ -282,10 +291,14 @@ def _assemble(index: Path, source: str, read_one: Callable[[Path, str], RunRecor
         records={
             cell: read_one(folder / run, cell) for cell, run in {point.cell: point.run for point in points}.items()
         },
-        parameters={cell: cost["parameters"] for cell, cost in costs.items() if cost.get("parameters")},
+        parameters={cell: cost["parameters"] for cell, cost in costs.items() if _counted(cost)},
         folder=folder,
         source=source,
     )
+
+
+def _counted(cost: Any) -> bool:
+    return isinstance(cost, dict) and type(cost.get("parameters")) is int and cost["parameters"] > 0
 
 
 def _batches(cells: list[str], size: int = 100) -> list[list[str]]:
