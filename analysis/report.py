@@ -150,7 +150,7 @@ def findings(panel: Panel, asked: Sequence[Contrast]) -> list[str]:
     """What a panel says, a line each; differences are over all sizes."""
     shown = [each for each in contrasts.overall(asked) if each.question.kind in SHOWN]
     lines = [f"{each.question.text}: {tables.signed(each.estimate)}" for each in shown]
-    return [*lines, panel.comparison.sentence]
+    return [*lines, *_form(panel)]
 
 
 def answer(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> list[str]:
@@ -158,10 +158,15 @@ def answer(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> li
     panel = analysed[-1]
     told = [
         *answers.answers(panel, asked[-1]),
-        panel.comparison.sentence,
+        *_form(panel),
         answers.one_choice_of_tasks(panel, asked[-1]),
     ]
     return [each for each in told if each]
+
+
+def _form(panel: Panel) -> list[str]:
+    """What is said of the curve, where there is one."""
+    return [panel.comparison.sentence] if len([count for count in panel.counts if count > 0]) > 1 else []
 
 
 def progress(study: Study) -> str:

@@ -146,3 +146,30 @@ def test_launch_json_is_one_document_and_words_go_to_stderr(place: Workplace, fl
     wrong = flanscale("launch", "little", "seed=-1", "--json")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert len(wrong.stderr.splitlines()) == 1
+
+
+def test_plan_power_says_what_a_study_sees_and_what_more_runs_buy(place: Workplace, flanscale: Command) -> None:
+    result = flanscale("plan", "little", "--power", "--seed-noise", "2")
+    assert result.returncode == 0
+    [volume] = [line for line in result.stdout.splitlines() if "Δ volume, 9 → 89 tasks" in line]
+    planned, *more = map(float, volume.split()[-5:])
+    assert planned == pytest.approx(more[0])  # two seeds
+    assert more == sorted(more, reverse=True)
+    assert "a scatter between seeds of 2 points where half is right" in result.stdout
+    once = flanscale("plan", "little", "seed=0", "--power")
+    assert "none" in next(line for line in once.stdout.splitlines() if "Δ volume" in line)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed-noise", "2"], "--pilot, --seed-noise and --items are of --power"),
+        (["--power", "--pilot", "little"], "no study 'little' in studies"),
+    ],
+)
+def test_plan_power_says_what_it_lacks(
+    place: Workplace, flanscale: Command, arguments: list[str], message: str
+) -> None:
+    result = flanscale("plan", "little", *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
