@@ -65,7 +65,10 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+RARE = ("palm_prefix", "neox")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in RARE)) for name in MODELS])
 def test_options_are_scored_as_each_alone(name: str) -> None:
     tiny = MODELS[name]()
     params = jax.device_put(moved(tiny, seed=5))

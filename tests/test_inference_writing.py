@@ -134,7 +134,15 @@ def test_a_rule_that_ends_answers_is_asked_while_they_are_written(lively: tuple[
     assert [each[0].tokens for each in answers(tiny, params, asked, never, rows=ROWS)] == [w[0].tokens for w in whole]
 
 
-@pytest.mark.parametrize("drawing", [Drawing(1.0), Drawing(0.7, top_k=3), Drawing(1.0, top_p=0.5)], ids=str)
+@pytest.mark.parametrize(
+    "drawing",
+    [
+        pytest.param(Drawing(1.0), marks=pytest.mark.slow),
+        Drawing(0.7, top_k=3, top_p=0.9),
+        pytest.param(Drawing(1.0, top_p=0.5), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_a_sample_depends_on_its_key_alone(lively: tuple[Model, Params], drawing: Drawing) -> None:
     """Not on how many there are, nor on what else is asked, nor on the batch."""
     tiny, params = lively
