@@ -17,7 +17,12 @@ from analysis.runs import Study, table
 from analysis.scores import AVERAGE
 from analysis.summary import LEVEL, Curve, Mean, Replicate, combine, holm
 
-BENCHMARKS = {"procedural": "Procedural", "niv2_exact_match": "NIV2 exact match", "niv2_rouge_l": "NIV2 ROUGE-L"}
+BENCHMARKS = {
+    "normalized_average": "Normalised average",
+    "procedural": "Procedural",
+    "niv2_exact_match": "NIV2 exact match",
+    "niv2_rouge_l": "NIV2 ROUGE-L",
+}
 UNKNOWN_VARIANCE = 1.0  # points²: stands in for an error that was not recorded
 SETTINGS = {"direct": "direct prompt", "cot": "CoT prompt"}
 

@@ -8,6 +8,7 @@ number, not finite or out of its range costs the one score that it belongs to, a
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ Measured = tuple[str, str]
 
 AVERAGE: Measured = ("normalized_average", "all")
 """Benchmark and setting under which the table carries `eval/normalized_average`."""
+
+PARTS = ("_stderr", "_members", "_prompts")
+"""What is logged beside an average."""
 
 SCORES = ("score", "stderr", "stderr_tasks", "n", "lower_bound", "normalized")
 """What is known of a run at one benchmark and setting: percent, items, and normalised points. The standard errors, in
@@ -51,11 +55,17 @@ def read_scores(last: Mapping[str, Any]) -> Scores:
             found[measured] = {name: _number(row.get(name)) for name in SCORES}
         else:
             problems.append(f"eval/{'/'.join(measured)}: {wrong}")
-    members, average, wrong = _average(last, found)
+    members, average, wrong = _average(last, found, keys.AVERAGE)
     if average is not None:
         found[AVERAGE] = average
+    problems += [wrong] if wrong else []
+    for name in [key for key in last if re.fullmatch(f"{keys.AVERAGE}@[^/]*", key) and not key.endswith(PARTS)]:
+        _, other, wrong = _average(last, found, name)  # of another suite, or of checkpoints that a suite has chosen
+        if other is not None:
+            found[AVERAGE[0], name.partition("@")[2]] = other
+        problems += [wrong] if wrong else []
     prompts = {measured: str(row["prompts"]) for measured, row in raw.items() if "prompts" in row}
-    return Scores(found, members, prompts, (*problems, *([wrong] if wrong else [])))
+    return Scores(found, members, prompts, tuple(problems))
 
 
 def averaged(found: Mapping[Measured, Mapping[str, float]], members: Sequence[Measured]) -> dict[str, float]:
@@ -67,23 +77,25 @@ def averaged(found: Mapping[Measured, Mapping[str, float]], members: Sequence[Me
 
 
 def _average(
-    last: Mapping[str, Any], found: Mapping[Measured, Mapping[str, float]]
+    last: Mapping[str, Any], found: Mapping[Measured, Mapping[str, float]], key: str
 ) -> tuple[tuple[Measured, ...], dict[str, float] | None, str | None]:
-    if keys.AVERAGE not in last or not found:
+    if key not in last or not found:
         return (), None, None
-    listed = last.get(f"{keys.AVERAGE}_members")
+    listed = last.get(f"{key}_members")
     names = [name.rpartition("/") for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
-    members = tuple((benchmark, setting) for benchmark, _, setting in names)
+    suffix = key.removeprefix(keys.AVERAGE)  # the settings of its members have it too, where others have been asked
+    own = [((benchmark, f"{setting}{suffix}"), (benchmark, setting)) for benchmark, _, setting in names]
+    members = tuple(named if named in found else plain for named, plain in own)
     if not members:
-        return (), None, f"{keys.AVERAGE}: nothing says which benchmarks are in it"
+        return (), None, f"{key}: nothing says which benchmarks are in it"
     if unknown := ["/".join(member) for member in members if member not in found]:
-        return (), None, f"{keys.AVERAGE}: no score of its member {', '.join(unknown)}"
-    value = _number(last[keys.AVERAGE])
+        return (), None, f"{key}: no score of its member {', '.join(unknown)}"
+    value = _number(last[key])
     if not math.isfinite(value) or value > 100:
-        return (), None, f"{keys.AVERAGE}: {last[keys.AVERAGE]!r} is not a score in percent"
-    average = _of_average([found[member] for member in members], value, _number(last.get(f"{keys.AVERAGE}_stderr")))
+        return (), None, f"{key}: {last[key]!r} is not a score in percent"
+    average = _of_average([found[member] for member in members], value, _number(last.get(f"{key}_stderr")))
     if not -1 <= average["score"] <= 101 or average["stderr"] < 0:
-        return (), None, f"{keys.AVERAGE}: {value:g} is no average of its members"
+        return (), None, f"{key}: {value:g} is no average of its members"
     average["score"] = min(max(average["score"], 0.0), 100.0)  # subtasks are normalised each by itself: a little off
     return members, average, None
 

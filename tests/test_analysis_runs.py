@@ -158,3 +158,17 @@ def test_a_run_that_crashed_on_the_server_is_failed(tmp_path: Path) -> None:
     online = sources.from_wandb_api(index, "p", SimpleNamespace(runs=lambda *_, **__: [run]))
     assert online.records[run.id].state == "failed"
     assert online.records[run.id].failure == "W&B state crashed"
+
+
+def test_averages_of_other_suites_and_chosen_checkpoints_are_panels_of_their_own(tmp_path: Path) -> None:
+    index = write_study(tmp_path, records=False, axes=AXES | {"model": ["nano"]})
+    for metrics in (tmp_path / "runs").glob("*/metrics.jsonl"):
+        *rows, last = [json.loads(line) for line in metrics.read_text().splitlines()]
+        chosen = {key.replace("/direct/", "/direct@best_checkpoint/"): last[key] for key in last if "/direct/" in key}
+        name = "eval/normalized_average@best_checkpoint"
+        chosen |= {name: 12.5, f"{name}_stderr": 0.5, f"{name}_members": ["procedural/direct"]}
+        chosen[f"{name}_prompts"] = "00"
+        metrics.write_text("".join(json.dumps(row) + "\n" for row in [*rows, last | chosen]))
+    table = runs.table(sources.from_directories(index))
+    assert set(table.query("benchmark == 'normalized_average'")["setting"]) == {"all", "best_checkpoint"}
+    assert set(table.query("setting == 'best_checkpoint'")["normalized"]) == {12.5}
