@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from analysis.contrasts import Contrast, overall
 from analysis.panels import Panel
+from analysis.summary import Estimate
 from analysis.tables import signed
 
 MARGIN = 2.0
@@ -19,12 +20,12 @@ VERDICTS = {
     "size_gain": (
         "Larger models gain more by finetuning",
         "Larger models gain less by finetuning",
-        "Model size, as to what finetuning gains,",
+        "Model size as to the gain by finetuning",
     ),
     "volume_less_cot": (
-        "The number of tasks changes more than CoT data do",
-        "CoT data change more than the number of tasks does",
-        "The number of tasks rather than CoT data",
+        "More tasks add more than CoT data do",
+        "CoT data add more than more tasks do",
+        "Which of more tasks and CoT data adds more",
     ),
 }
 """What is said of a question above zero, below, and what it is about."""
@@ -46,10 +47,11 @@ def sentence(contrast: Contrast) -> str:
     where = question.text.partition(", ")[2]
     number = f"{signed(estimate)} points{', ' if where else ''}{where}"
     if contrast.p is None:
-        return f"{subject}: {number}, of one seed: nothing says how far another would be off."
+        return f"{subject}: {number}, of single runs: nothing says how far another seed would be off."
     if contrast.effect:
         return f"{more if estimate.value > 0 else less}: {number}."
     if abs(estimate.value) + estimate.half_width_90 < MARGIN:
+        number = f"{_within(estimate)} points{', ' if where else ''}{where}"
         return f"{subject} makes no difference of {MARGIN:g} points or more: {number}."
     low, high = estimate.interval or (0.0, 0.0)
     if not low <= 0 <= high:
@@ -59,24 +61,33 @@ def sentence(contrast: Contrast) -> str:
 
 
 def plateaus(found: Sequence[Contrast]) -> Iterator[str]:
-    """For every arm: from which number of tasks on the score rises by less than `MARGIN` any more."""
-    arms: dict[str, list[Contrast]] = {}
+    """For every arm that rises: from which number of tasks on by less than `MARGIN` any more."""
+    rises = {
+        (each.question.arm, each.question.size)
+        for each in found
+        if each.question.kind == "volume" and each.effect and each.estimate.value > 0
+    }
+    arms: dict[tuple[str, str], list[Contrast]] = {}
     for each in found:
-        if each.question.kind == "after" and each.p is not None:
-            arms.setdefault(each.question.arm, []).append(each)
-    for arm, steps in arms.items():
+        place = (each.question.arm, each.question.size)
+        if each.question.kind == "after" and each.p is not None and place in rises:
+            arms.setdefault(place, []).append(each)
+    for (arm, _), steps in arms.items():
         flat: Contrast | None = None
         for each in reversed(steps):  # from the largest count down, as long as no gain is left
-            if each.estimate.value + each.estimate.half_width_90 >= MARGIN:
+            if abs(each.estimate.value) + each.estimate.half_width_90 >= MARGIN:
                 break
             flat = each
-        who = f" {arm}" if arm else ""
-        last = steps[-1]
+        who, last = f" {arm}" if arm else "", steps[-1]
         if flat is not None:
-            gain = f"{signed(flat.estimate)} points {flat.question.text.removeprefix('Δ ')}"
-            yield f"The rise{who} has ended there, to less than {MARGIN:g} points: {gain}."
+            gain = f"{_within(flat.estimate)} points {flat.question.text.removeprefix('Δ ')}"
+            yield f"The rise{who} has ended, to less than {MARGIN:g} points: {gain}."
+        elif last.effect and last.estimate.value > 0:
+            gain = f"{signed(last.estimate)} points {last.question.text.removeprefix('Δ ')}"
+            yield f"The score{who} still rises at the end: {gain}."
         elif last.effect:
-            yield f"The score{who} still rises at the end: {signed(last.estimate)} points {last.question.text[2:]}."
+            gain = f"{signed(last.estimate)} points {last.question.text.removeprefix('Δ ')}"
+            yield f"The score{who} falls at the end: {gain}."
         else:
             gain = f"{signed(last.estimate)} points {last.question.text.removeprefix('Δ ')}"
             yield f"Whether the rise{who} has ended is not told by these runs: {gain}."
@@ -106,6 +117,11 @@ def _words(contrast: Contrast) -> tuple[str, str, str]:
     )
 
 
+def _within(estimate: Estimate) -> str:
+    """With the 90 % interval, which is what lies within the margin."""
+    low, high = estimate.value - estimate.half_width_90, estimate.value + estimate.half_width_90
+    return f"{estimate.value:+.1f} [{low:+.1f}, {high:+.1f}; 90 %]"
+
+
 def _what_there_is(panel: Panel) -> str:
-    counts = ", ".join(f"{count:,}" for count in panel.counts)
-    return f"one arm and one size at {counts} tasks"
+    return f"no two arms, sizes or task counts have scores ({', '.join(f'{count:,}' for count in panel.counts)} tasks)"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from analysis.items import Items, items_of, read_answers
 from analysis.panels import Panel
-from analysis.questions import Place, Question, questions
+from analysis.questions import ALL_SIZES, Place, Question, questions
 from analysis.runs import Study
 from analysis.summary import LEVEL, Estimate, Mean, combine, holm
 
@@ -64,48 +64,55 @@ def contrasts(panel: Panel, items: Items | None = None) -> list[Contrast]:
     corrected: dict[int, float] = {}
     for numbers in families.values():
         corrected |= dict(zip(numbers, holm([estimates[number].p or 0.0 for number in numbers]), strict=True))
-    gate = {(each.kind, each.arm): corrected.get(number) for number, each in reversed(list(enumerate(asked)))}
+    by_place = {(each.kind, each.what, each.size): corrected.get(number) for number, each in enumerate(asked)}
     return [
-        Contrast(question, estimate, _gated(question, corrected.get(number), gate), items is not None)
+        Contrast(question, estimate, _gated(question, corrected.get(number), by_place), items is not None)
         for number, (question, estimate) in enumerate(zip(asked, estimates, strict=True))
     ]
 
 
-def _gated(question: Question, p: float | None, gate: Mapping[tuple[str, str], float | None]) -> float | None:
-    """No smaller than that of the wider question: over all sizes, or for a plateau that of the volume."""
-    wider = gate.get(("volume" if question.kind == "after" else question.kind, question.arm))
-    return p if p is None or wider is None else max(p, wider)
+def _gated(question: Question, p: float | None, by_place: Mapping[tuple[str, str, str], float | None]) -> float | None:
+    """No smaller than that of the wider questions: the same over all sizes, and for a plateau that of the volume."""
+    wider = [by_place.get((question.kind, question.what, ALL_SIZES))]
+    if question.kind == "after":
+        wider.append(by_place.get(("volume", question.arm, question.size)))
+    return None if p is None else max([p, *(each for each in wider if each is not None)])
 
 
 def overall(found: Sequence[Contrast]) -> list[Contrast]:
-    """Those over all sizes, or of the only one."""
-    return [each for each in found if each.question.size == found[0].question.size]
+    """Those over all sizes; where there are none, since there is one size or they share no counts, all."""
+    return [each for each in found if each.question.size == ALL_SIZES] or list(found)
 
 
 def estimate_of(question: Question, means: Mapping[Place, Mean], items: Items | None = None) -> Estimate:
     """The difference with its standard error. `items`: of all cells, for the error where seeds are not repeated."""
     weighted = [(weight, means[place]) for place, weight in question.weights.items() if weight]
     value, item_variance = sum(weight * mean.value for weight, mean in weighted), _item_variance(weighted, items)
-    if all(mean.untouched for _, mean in weighted):
-        return Estimate(value, math.sqrt(item_variance), math.inf)
     return combine(value, _seed_variances(weighted), item_variance)
 
 
 def _item_variance(weighted: Sequence[tuple[float, Mean]], items: Items | None) -> float:
+    apart = sum(weight**2 * mean.item_variance for weight, mean in weighted)
     if items is None:
-        return sum(weight**2 * mean.item_variance for weight, mean in weighted)
+        return apart
     shares: dict[str, float] = {}
     for weight, mean in weighted:
         for cell in mean.cells:
             shares[cell] = shares.get(cell, 0.0) + weight / len(mean.cells)
-    return items.variance(shares)
+    return items.variance(shares) or apart  # where all cells answer all items alike, nothing shows what others would
 
 
 def _seed_variances(weighted: Sequence[tuple[float, Mean]]) -> list[tuple[float, float]]:
-    """Variances with their degrees of freedom, those together that rest on one pooled deviation."""
+    """Variances with their degrees of freedom, those together that rest on one pooled deviation.
+
+    That of an untouched checkpoint is its items'.
+    """
     found: dict[int, tuple[float, float]] = {}
     for weight, mean in weighted:
-        if not mean.untouched:
+        if mean.untouched:
+            before, _ = found.get(0, (0.0, 0.0))
+            found[0] = (before + weight**2 * mean.item_variance, math.inf)
+        else:
             before, _ = found.get(id(mean.noise), (0.0, 0.0))
             found[id(mean.noise)] = (before + weight**2 * mean.seed_variance, mean.noise.df)
     return list(found.values())

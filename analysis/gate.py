@@ -5,8 +5,9 @@ Nothing is dropped here but what `scores` could not read. Each finding names wha
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ def findings(study: Study, analysed: Sequence[Panel]) -> list[Finding]:
         *_unreadable(study),
         *_without_errors(study),
         *_outlying(analysed),
+        *_uneven(analysed),
         *_inconclusive(study, analysed),
     ]
 
@@ -101,7 +103,7 @@ def _fingerprints(study: Study) -> Iterator[Finding]:
 def _fractions(study: Study) -> Iterator[Finding]:
     for measured in _measured(study):
         rows = {cell: scores.found[measured] for cell, scores in study.scored.items() if measured in scores.found}
-        if len(rows) > 1 and 0 < max(row["score"] for row in rows.values()) <= 1:
+        if len(rows) > 1 and 0 < max(row["score"] for row in rows.values()) <= 1 and _no_percent(rows.values()):
             text = f"{_title(measured)}: no score is above 1, as if they were fractions; percent are expected"
             yield Finding("fractions in place of percent", text, tuple(rows))
 
@@ -111,10 +113,12 @@ def _copies(study: Study) -> Iterator[Finding]:
     logged = {
         cell: (tuple(sorted((*key, row["score"]) for key, row in scores.found.items())), study.records[cell].losses)
         for cell, scores in study.scored.items()
-        if cell in trained and any(5 < row["score"] < 95 for row in scores.found.values())
+        if cell in trained
+        and any(5 < row["score"] < 95 for row in scores.found.values())
+        and (study.records[cell].losses or len(scores.found) > 3)
     }
     for cells in (cells for cells in _groups(logged).values() if len(cells) > 1):
-        text = f"{len(cells)} cells have the same scores and losses to the digit: one run, counted more than once"
+        text = f"{len(cells)} cells have the same scores and losses to the digit, as if one run counted more than once"
         yield Finding("copies", text, tuple(cells))
 
 
@@ -148,6 +152,20 @@ def _outlying(analysed: Sequence[Panel]) -> Iterator[Finding]:
             yield Finding("outlying runs", text, run.cells)
 
 
+def _uneven(analysed: Sequence[Panel]) -> Iterator[Finding]:
+    for panel in analysed[-1:]:
+        counts: dict[bool | None, dict[str, frozenset[int]]] = {}
+        for curve in panel.curves:
+            own = frozenset(mean.count for mean in panel.means if mean.curve == curve)
+            counts.setdefault(curve.cot, {})[curve.label] = own
+        for each in counts.values():
+            lost = sorted(set().union(*each.values()) - frozenset.intersection(*each.values()))
+            if lost:
+                shown = ", ".join(f"{count:,}" for count in lost)
+                text = f"{', '.join(each)} do not all have scores at {shown} tasks: averages over sizes leave these out"
+                yield Finding("counts that not all have", text, ())
+
+
 def _inconclusive(study: Study, analysed: Sequence[Panel]) -> Iterator[Finding]:
     """Questions that the design asks and the scores do not answer."""
     for panel in analysed[-1:]:
@@ -159,6 +177,17 @@ def _inconclusive(study: Study, analysed: Sequence[Panel]) -> Iterator[Finding]:
             gone = tuple(dict.fromkeys(point.cell for point, _ in study.incomplete()))
             text = f"{len(gone)} cells without scores; what they would tell cannot be said: {'; '.join(lost)}"
             yield Finding("missing arms", text, gone)
+
+
+def _no_percent(rows: Iterable[Mapping[str, float]]) -> bool:
+    """Whether the scores are so many of n items as fractions, and not as percent."""
+
+    def whole(row: Mapping[str, float], scale: float) -> bool:
+        right = row["score"] / scale * row["n"]
+        return math.isnan(right) or abs(right - round(right)) < 1e-6 * max(1.0, right)
+
+    known = list(rows)
+    return all(whole(row, 1) for row in known) and not all(whole(row, 100) for row in known if row["n"] == row["n"])
 
 
 def _measured(study: Study) -> list[Measured]:

@@ -66,23 +66,26 @@ def slope(score: float, n: float) -> float:
     return 100 * p * (1 - p)
 
 
-def pool(cells: Sequence[tuple[Sequence[float], float]]) -> SeedNoise:
-    """Pool the variance over cells, each given by the scores of its replicates in percent and its number of items."""
-    squares, chances, frees = [], [], []
-    for scores, n in cells:
+def pool(cells: Sequence[tuple[Sequence[float], float]], weights: Sequence[float] | None = None) -> SeedNoise:
+    """Pool the variance over cells, each given by the scores of its replicates in percent and its number of items.
+
+    `weights`: what a degree of freedom of a cell counts, by default 1. Where all cells are at the floor or the ceiling,
+    or runs agree to the digit, the items' luck is all that is assumed.
+    """
+    squares, chances, frees, repeated = [], [], [], 0.0
+    for (scores, n), weight in zip(cells, weights or [1.0] * len(cells), strict=True):
+        repeated += weight * (len(scores) - 1)
         right = _asked(n) * np.mean(scores) / 100
         if len(scores) > 1 and LEAST_ITEMS <= right <= _asked(n) - LEAST_ITEMS:
             odds = np.array([log_odds(score, n) for score in scores])
-            squares.append(float(((odds - odds.mean()) ** 2).sum()))
+            squares.append(weight * float(((odds - odds.mean()) ** 2).sum()))
             chances.append(_chance(float(np.mean(scores)), n))
-            frees.append(len(scores) - 1)
-    if not frees:
-        return UNKNOWN
+            frees.append(weight * (len(scores) - 1))
+    if not any(squares):
+        return SeedNoise(0.0, 1.0, repeated) if repeated > 0 else UNKNOWN
     square_C, chance_C, free_C = np.array(squares), np.array(chances), np.array(frees)
-    df = int(free_C.sum())
+    df = float(free_C.sum())
     excess = max(0.0, float((square_C - free_C * chance_C).sum()) / df)
-    if not square_C.any():  # runs that agree to the digit are copies, or too few to differ
-        return UNKNOWN
     return SeedNoise(math.sqrt(excess), float((square_C / (excess + chance_C)).sum()) / df, df)
 
 

@@ -1,13 +1,15 @@
 """What can a study see, before it is paid for: the smallest effect that each of its questions can tell from none.
 
 From the design alone (which points, how many runs of each) and the noise between seeds, measured on a pilot or
-stated. An effect counts as seen when a two-sided test at 5 % tells it from none in four studies of five. Where half
+stated. An effect counts as seen when the report's test, two-sided at 5 % and corrected for as many questions, calls
+it one in four studies of five. Where half
 is right the noise is largest in points, so that effects near chance or near the ceiling are seen a little earlier
 than said here.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,13 +22,15 @@ from analysis.noise import SeedNoise
 from analysis.profile import Data
 from analysis.questions import Question, questions
 from analysis.runs import Study, table
-from analysis.summary import Curve, Mean, Replicate
+from analysis.summary import BORROWED, LEVEL, Curve, Mean, Replicate
 
 POWER = 0.8
 SEEDS = (1, 2, 3, 5, 8)
 """Numbers of runs a cell that are compared."""
 LAW = (55.0, 60.0, 0.35)
 """c, a and b of the power law that the exponent's interval is foreseen for."""
+COUNTS = 3
+"""The fewest that a law is fitted to."""
 DRAWS = 60
 
 
@@ -50,14 +54,16 @@ def seen(study: Study, noise: SeedNoise, items: float) -> list[Seen]:
     planned = _planned(study)
     places = {(mean.curve, mean.count): mean for mean in _means(planned, noise, items)}
     more = {runs: {(mean.curve, mean.count): mean for mean in _means(planned, noise, items, runs)} for runs in SEEDS}
+    asked = questions(list(places), study.models)
+    number = Counter(question.family for question in asked)
     return [
         Seen(
             question,
             estimate_of(question, places).se,
-            _smallest(question, places),
-            {runs: _smallest(question, means) for runs, means in more.items()},
+            _smallest(question, places, number[question.family]),
+            {runs: _smallest(question, means, number[question.family]) for runs, means in more.items()},
         )
-        for question in questions(list(places), study.models)
+        for question in asked
     ]
 
 
@@ -68,7 +74,7 @@ def exponent_factor(study: Study, noise: SeedNoise, items: float) -> float | Non
     """
     planned = [run for run in _planned(study) if run.count > 0]
     curves = list(dict.fromkeys(run.curve for run in planned))
-    if not planned:
+    if len({run.count for run in planned}) < COUNTS:
         return None
     c, a, b = LAW
     count_N = np.array([run.count for run in planned], dtype=float)
@@ -86,7 +92,7 @@ def exponent_factor(study: Study, noise: SeedNoise, items: float) -> float | Non
 
 
 def signal_to_noise(means: Sequence[Mean]) -> float | None:
-    """(largest − smallest mean of trained cells) / standard deviation between seeds where half is right.
+    """(largest − smallest mean of trained cells) / root mean square of their standard deviations between seeds.
 
     None where no seed was repeated.
     """
@@ -99,8 +105,7 @@ def signal_to_noise(means: Sequence[Mean]) -> float | None:
 
 
 def _planned(study: Study) -> list[Replicate]:
-    frame = table(study).drop_duplicates(subset=["cell", "model", "count", "cot", "draw", "seed"])
-    return summary.replicates(frame.assign(benchmark="planned", setting=""), "planned", "")
+    return summary.replicates(table(study).assign(benchmark="planned", setting=""), "planned", "")
 
 
 def _means(planned: Sequence[Replicate], noise: SeedNoise, items: float, runs: int | None = None) -> list[Mean]:
@@ -112,9 +117,8 @@ def _means(planned: Sequence[Replicate], noise: SeedNoise, items: float, runs: i
     df: dict[Curve, int] = {}
     for (curve, count), k in groups.items():
         df[curve] = df.get(curve, 0) + (k - 1) * (count > 0)
-    whole = replace(noise, df=sum(df.values()))
-    # A curve with too few runs of its own borrows the panel's noise, as the report does.
-    own = {curve: replace(noise, df=number) if number >= summary.OWN else whole for curve, number in df.items()}
+    whole = sum(df.values())
+    own = {curve: replace(noise, df=number + min(BORROWED, (whole - number) / 2)) for curve, number in df.items()}
     out = []
     for (curve, count), k in groups.items():
         variance = 0.0 if count == 0 else noise.variance(50.0, items) / k
@@ -122,8 +126,10 @@ def _means(planned: Sequence[Replicate], noise: SeedNoise, items: float, runs: i
     return out
 
 
-def _smallest(question: Question, places: Mapping[tuple[Curve, int], Mean]) -> float | None:
+def _smallest(question: Question, places: Mapping[tuple[Curve, int], Mean], asked: int) -> float | None:
+    """By Bonferroni's rule for so many questions: Holm's sees as little of an effect that stands alone."""
     estimate = estimate_of(question, places)
     if not estimate.df > 0:
         return None
-    return float(estimate.se * (stats.t.ppf(0.975, estimate.df) + stats.t.ppf(POWER, estimate.df)))
+    critical = stats.t.ppf(1 - LEVEL / 2 / asked, estimate.df)
+    return float(estimate.se * (critical + stats.t.ppf(POWER, estimate.df)))

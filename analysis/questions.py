@@ -42,6 +42,8 @@ class Question:
     size: str
     """Of the models compared, or `ALL_SIZES`."""
     weights: Weights
+    what: str = ""
+    """What tells it from others of its kind, whatever the numbers: the same for a size and over all sizes."""
 
     @property
     def family(self) -> tuple[str, bool]:
@@ -57,6 +59,7 @@ class _Part:
     text: str
     arm: str
     weights: Weights
+    what: str = ""
 
 
 def questions(places: Sequence[Place], parameters: Mapping[str, int | None]) -> list[Question]:
@@ -66,16 +69,23 @@ def questions(places: Sequence[Place], parameters: Mapping[str, int | None]) -> 
     """
     grid = set(places)
     curves = list(dict.fromkeys(curve for curve, _ in places))
-    counts = {cot: sorted({count for curve, count in grid if curve.cot is cot}) for cot in (True, False, None)}
+    own_counts = {curve: sorted(count for each, count in grid if each == curve) for curve in curves}
     sizes = list(dict.fromkeys(curve.size for curve in curves))
-    parts: dict[str, list[_Part]] = {}
-    for size in sizes:
-        arms = {curve.cot: curve for curve in curves if curve.size == size}
-        parts[size] = [part for part in _of_size(arms, counts) if part.weights.keys() <= grid]
-    own = [Question(part.kind, part.text, part.arm, size, part.weights) for size in sizes for part in parts[size]]
+    arms = {size: {curve.cot: curve for curve in curves if curve.size == size} for size in sizes}
+    own = [
+        Question(part.kind, part.text, part.arm, size, part.weights, part.what)
+        for size in sizes
+        for part in _of_size(arms[size], {cot: own_counts[curve] for cot, curve in arms[size].items()})
+    ]
     if len(sizes) == 1:
         return own
-    together = [_together(found, len(sizes)) for found in _alike(parts.values())]
+    # Over all sizes at the counts that all of an arm share, so that an average is over the same everywhere.
+    shared = {
+        cot: sorted(set.intersection(*(set(own_counts[curve]) for curve in curves if curve.cot is cot)))
+        for cot in dict.fromkeys(curve.cot for curve in curves)
+    }
+    parts = [list(_of_size(arms[size], shared)) for size in sizes]
+    together = [_together(found, len(sizes)) for found in _alike(parts)]
     models = [name for name in parameters if any(curve.model == name for curve in curves)]
     return [*together, *_of_models(curves, grid, models, parameters), *_of_levels(curves, grid), *own]
 
@@ -99,21 +109,22 @@ def _of_size(arms: Mapping[bool | None, Curve], counts: Mapping[bool | None, Seq
         low, high = trained[0], trained[-1]
         if 0 in counts[cot]:
             text = _words(f"Δ finetuning, 0 → {high:,} tasks", curve.arm)
-            yield _Part("finetuning", text, curve.arm, _step(curve, 0, high))
+            yield _Part("finetuning", text, curve.arm, _step(curve, 0, high), curve.arm)
         if low < high:
-            yield _Part(
-                "volume", _words(f"Δ volume, {low:,} → {high:,} tasks", curve.arm), curve.arm, _step(curve, low, high)
-            )
+            text = _words(f"Δ volume, {low:,} → {high:,} tasks", curve.arm)
+            yield _Part("volume", text, curve.arm, _step(curve, low, high), curve.arm)
         for count in trained[1:-1]:
             text = _words(f"Δ after {count:,} tasks, to {high:,}", curve.arm)
-            yield _Part("after", text, curve.arm, _step(curve, count, high))
+            yield _Part("after", text, curve.arm, _step(curve, count, high), f"{curve.arm} {count}")
     if True in arms and False in arms:
         rationales = list(_of_rationales(arms[True], arms[False], counts[True], counts[False]))
         yield from rationales
         rising = [(curve, sorted(count for count in counts[cot] if count > 0)) for cot, curve in arms.items()]
         if rationales and all(len(trained) > 1 for _, trained in rising):
             volume = average([_step(curve, trained[0], trained[-1]) for curve, trained in rising])
-            yield _Part("volume_less_cot", "Δ volume − Δ CoT", "", minus(volume, rationales[0].weights))
+            ranges = " and ".join(dict.fromkeys(f"{trained[0]:,} → {trained[-1]:,}" for _, trained in rising))
+            text = f"Δ volume − Δ CoT, volume from {ranges} tasks"
+            yield _Part("volume_less_cot", text, "", minus(volume, rationales[0].weights))
 
 
 def _of_rationales(yes: Curve, no: Curve, with_cot: Sequence[int], without: Sequence[int]) -> Iterator[_Part]:
@@ -127,7 +138,7 @@ def _of_rationales(yes: Curve, no: Curve, with_cot: Sequence[int], without: Sequ
     yield _Part("cot", f"Δ CoT, {where}", "", average(deltas))
     for place in dict.fromkeys((0, len(pairs) - 1)):
         if len(pairs) > 1 or equal:
-            yield _Part("cot_at", f"Δ CoT at {names[place]} tasks", "", deltas[place])
+            yield _Part("cot_at", f"Δ CoT at {names[place]} tasks", "", deltas[place], names[place])
     if len(pairs) > 1:
         yield _Part("cot_growth", f"change of Δ CoT, {names[0]} → {names[-1]} tasks", "", minus(deltas[-1], deltas[0]))
     if not equal and (between := list(_interpolated(yes, no, with_cot, without))):
@@ -193,7 +204,8 @@ def _of_models(
     if whole and all(0 in own for own in shared):
         yield Question("size_at", f"{what}, at 0 tasks", "", ALL_SIZES, average([at(group, 0) for group in whole]))
         gains = [minus(at(group, own[-1]), at(group, 0)) for group, own in pairs]
-        yield Question("size_gain", f"{what}, of the gain from 0 to the most tasks", "", ALL_SIZES, average(gains))
+        tops = " and ".join(dict.fromkeys(f"{own[-1]:,}" for _, own in pairs))
+        yield Question("size_gain", f"{what}, of the gain 0 → {tops} tasks", "", ALL_SIZES, average(gains))
     for group, own in pairs if several else ():
         arm = next(iter(group.values())).arm
         text = _words(
@@ -201,7 +213,7 @@ def _of_models(
             arm,
             *(f"{axis} {level}" for axis, level in next(iter(group.values())).others),
         )
-        yield Question("size_at", text, arm, ALL_SIZES, at(group, own[-1]))
+        yield Question("size_at", text, arm, ALL_SIZES, at(group, own[-1]), text)
 
 
 def _slope(models: Sequence[str], parameters: Mapping[str, int | None]) -> tuple[dict[str, float], str]:
@@ -229,7 +241,9 @@ def _of_levels(curves: Sequence[Curve], grid: set[Place]) -> Iterator[Question]:
                 others = tuple((name, level if name == axis else value) for name, value in curve.others)
                 found += _same_counts(Curve(curve.model, curve.cot, others), curve, grid)
             if found:
-                yield Question("level", f"{axis}: {level} − {levels[0]}", "", ALL_SIZES, average(found))
+                yield Question(
+                    "level", f"{axis}: {level} − {levels[0]}", "", ALL_SIZES, average(found), f"{axis} {level}"
+                )
 
 
 def _same_counts(one: Curve, other: Curve, grid: set[Place]) -> list[Weights]:
@@ -245,7 +259,7 @@ def _same_counts(one: Curve, other: Curve, grid: set[Place]) -> list[Weights]:
 def _together(parts: Sequence[_Part], sizes: int) -> Question:
     first = parts[0]
     text = first.text if len(parts) == sizes else f"{first.text} ({len(parts)} of {sizes} curves)"
-    return Question(first.kind, text, first.arm, ALL_SIZES, average([part.weights for part in parts]))
+    return Question(first.kind, text, first.arm, ALL_SIZES, average([part.weights for part in parts]), first.what)
 
 
 def _alike(parts: Iterable[Sequence[_Part]]) -> list[list[_Part]]:

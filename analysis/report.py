@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -69,22 +70,29 @@ def build(
     facts, damaged = trained_with(study)
     asked, unread = contrasts.ask(study, analysed)
     health = [*gate.findings(study, analysed), *(Finding("damaged files", each, ()) for each in [*unread, *damaged])]
+    if seed_noise is not None and all(noise.df < math.inf for panel in analysed for noise in panel.noise.values()):
+        text = f"seeds are repeated: their own scatter is used, and not the {seed_noise:g} points that were stated"
+        health.append(Finding("stated noise is not used", text, ()))
     name = re.sub(r"[^\w.-]+", "_", study.name).lstrip(".") or "study"
     files = figures.write(analysed, out / name, sizes=sizes(study), note=shortfall(study))
     table = out / f"{name}.runs.csv"
     sources.write_csv(study, table)
     html = out / f"{name}.html"
     svg = files.svg.read_text(encoding="utf-8")
-    again = _again(first, analysed[-1], asked[-1], seed_noise) if first else None
+    again = _again(first, study, analysed[-1], asked[-1], seed_noise) if first else None
     html.write_text(render(study, analysed, asked, svg, health, facts, again), encoding="utf-8")
-    text = terminal(study, analysed, asked, health)
+    shown = terminal(study, analysed, asked, health)
     if again:
-        text = Group(text, Text(), Text("\n".join(again.sentences)))
-    return Report(text, html, files.png, files.svg, files.csv, files.json, table)
+        shown = Group(shown, Text(), Text("\n".join(again.sentences)))
+    return Report(shown, html, files.png, files.svg, files.csv, files.json, table)
 
 
-def _again(first: Path, panel: Panel, found: Sequence[Contrast], seed_noise: float | None) -> Again:
+def _again(first: Path, study: Study, panel: Panel, found: Sequence[Contrast], seed_noise: float | None) -> Again:
     before = sources.read(first)
+    if shared := before.records.keys() & study.records.keys():
+        raise AnalysisError(
+            f"studies {before.name} and {study.name} share {len(shared)} cells: neither can confirm the other"
+        )
     earlier = panels.analyse(before, seed_noise)
     if not earlier:
         raise AnalysisError(f"no run of study {before.name} is evaluated: there is nothing to find again")

@@ -93,7 +93,8 @@ class Study:
         """
         key = next((key for key, column in COLUMNS.items() if column == name), name)
         if key in point.axes:
-            return point.axes[key]
+            value = point.axes[key]
+            return str(value) if isinstance(value, list | dict) else value
         own = _config_value(self.records[point.cell].config, "model.name" if key == "model" else key)
         return self._shared(key) if own is None or name == "cot" else own
 

@@ -94,7 +94,7 @@ def _average(
     if not math.isfinite(value) or value > 100:
         return (), None, f"{key}: {last[key]!r} is not a score in percent"
     average = _of_average([found[member] for member in members], value, _number(last.get(f"{key}_stderr")))
-    if not -1 <= average["score"] <= 101 or average["stderr"] < 0:
+    if not -1 <= average["score"] <= 101 or average["stderr"] < 0 or average["stderr"] > 100:
         return (), None, f"{key}: {value:g} is no average of its members"
     average["score"] = min(max(average["score"], 0.0), 100.0)  # subtasks are normalised each by itself: a little off
     return members, average, None
@@ -116,6 +116,8 @@ def _of_average(rows: Sequence[Mapping[str, float]], value: float, stderr: float
 
 def _wrong(row: Mapping[str, Any]) -> str | None:
     """What makes a score unusable; None where nothing does."""
+    if any(_number(row.get(name)) > 100 for name in ("stderr", "stderr_tasks")):
+        return "a standard error above 100"
     for name in ("score", "lower_bound", "normalized"):
         if name not in row:
             return f"no {name}"

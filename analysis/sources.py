@@ -162,8 +162,15 @@ def from_csv(file: Path, index: Path | None = None) -> Study:
     axes = [name for name in rows[0] if name not in (*ABOUT, *SCORES, "benchmark", "setting", "members", "prompts")]
     cells: dict[str, list[dict[str, Any]]] = {}
     points: dict[tuple[Any, ...], Point] = {}
+    seen: dict[tuple[Any, ...], int] = {}
     for row in rows:
         place = {KEYS.get(name, name): row[name] for name in axes if row[name] is not None}
+        what = (row.get("cell"), *place.values(), row["benchmark"], row["setting"])
+        seen[what] = number = seen.get(what, -1) + 1
+        if number and (row.get("cell") or "seed" in place):
+            raise AnalysisError(f"{file}: {row['benchmark']}/{row['setting']} of {place} is there twice, as one seed's")
+        if "seed" not in place and not row.get("cell"):
+            place["seed"] = number  # rows that differ in nothing are runs of other seeds
         cell = str(row.get("cell") or " ".join(f"{key}={value}" for key, value in place.items()))
         points.setdefault((cell, *place.values()), Point(place, cell, str(row.get("run") or cell)))
         cells.setdefault(cell, []).append(row)

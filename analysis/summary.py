@@ -24,8 +24,8 @@ from analysis.scores import AVERAGE, SCORES
 
 LEVEL = 0.05
 """What is no rarer than this without an effect is no effect."""
-OWN = 4
-"""Degrees of freedom from which on a curve's own scatter is worth more than that of all curves."""
+BORROWED = 4
+"""Degrees of freedom that the scatter of the other curves of a panel is worth to a curve, at most half of theirs."""
 REPLICATES = ("seed", "draw")
 NOT_ARMS = {*REPLICATES, *SCORES, "count", "cell", "run", "state", "failure", "tasks", "benchmark", "setting"}
 
@@ -198,19 +198,23 @@ def replicates(table: pd.DataFrame, benchmark: str, setting: str) -> list[Replic
 
 
 def seed_noise(runs: Iterable[Replicate], otherwise: SeedNoise = UNKNOWN) -> dict[Curve, SeedNoise]:
-    """The variance between replicates of each curve; one with fewer than `OWN` degrees of freedom borrows the panel's.
+    """The variance between replicates of each curve, to which the other curves add up to `BORROWED` degrees of freedom.
 
-    Untouched checkpoints are left out: no training, no seed. Where nothing was repeated it is what `otherwise` says.
+    Untouched checkpoints are left out: no training, no seed. Where the whole panel has fewer than that, it is what
+    `otherwise` says.
     """
+    runs = list(runs)
     groups = {key: group for key, group in _grouped(runs).items() if key[1] > 0}
     cells = {key: ([run.score for run in group], group[0].n) for key, group in groups.items()}
-    whole = pool(list(cells.values()))
-    whole = whole if whole.known else otherwise
-    own = {
-        curve: pool([cell for key, cell in cells.items() if key[0] == curve])
-        for curve in {run.curve: None for run in runs}
-    }
-    return {curve: noise if noise.df >= OWN else whole for curve, noise in own.items()}
+    frees = {key: len(scores) - 1 for key, (scores, _) in cells.items()}
+    if otherwise.known and sum(frees.values()) < BORROWED:
+        return dict.fromkeys((run.curve for run in runs), otherwise)
+    found = {}
+    for curve in dict.fromkeys(run.curve for run in runs):
+        others = sum(free for (each, _), free in frees.items() if each != curve)
+        weight = min(0.5, BORROWED / others) if others else 0.0
+        found[curve] = pool(list(cells.values()), [1.0 if each == curve else weight for each, _ in cells])
+    return found
 
 
 def pooled_noise(runs: Iterable[Replicate]) -> SeedNoise:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis import scaling
+from analysis import scaling, trend
 from analysis.contrasts import Contrast
 from analysis.panels import Panel
 from analysis.runs import Study
@@ -58,10 +59,21 @@ def contrasts(asked: Sequence[Contrast]) -> pd.DataFrame:
             "difference": signed(each.estimate),
             "standard error": f"{each.estimate.se:.2f}",
             "degrees of freedom": f"{each.estimate.df:.1f}" if each.estimate.df else MISSING,
-            "p (Holm)": probability(each.p),
+            "p (corrected)": probability(each.p),
         }
         for each in asked
     ]
+    return pd.DataFrame(rows)
+
+
+def trends(panel: Panel) -> pd.DataFrame:
+    """A row per curve: its deepest fall between neighbouring counts, and p of falls as deep where there are none."""
+    rows = []
+    for curve in panel.curves:
+        own = [mean for mean in panel.means if mean.curve == curve and mean.count > 0 and mean.estimate.df > 0]
+        if len(own) > 1 and all(mean.estimate.se > 0 for mean in own):
+            found = trend.trend(np.array([m.value for m in own]), np.array([m.estimate.se for m in own]))
+            rows.append({"curve": curve.label, "deepest fall": number(found.worst_dip, 1), "p": probability(found.p)})
     return pd.DataFrame(rows)
 
 

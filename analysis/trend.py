@@ -1,7 +1,7 @@
 """Does a curve rise at all, whatever its form: the distance from the best curve that never falls.
 
 The statistic is the weighted sum of squares between the means and their isotonic regression; its p-value is that of
-studies drawn from the isotonic curve itself with the noise of the means.
+studies drawn from a constant with the noise of the means, the least favourable of the curves that never fall.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def trend(mean_N: np.ndarray, se_N: np.ndarray, seed: int = 0) -> Trend:
     isotonic = _isotonic(mean_N, weight_N)
     statistic = float(weight_N @ (mean_N - isotonic) ** 2)
     rng = np.random.default_rng(seed)
-    drawn = isotonic + rng.normal(size=(DRAWS, len(mean_N))) * se_N
+    drawn = rng.normal(size=(DRAWS, len(mean_N))) * se_N
     as_far = [weight_N @ (each - _isotonic(each, weight_N)) ** 2 >= statistic for each in drawn]
     p = (1 + sum(as_far)) / (1 + DRAWS) if statistic > 0 else 1.0
     return Trend(isotonic, statistic, float(p), float(max(0.0, *-np.diff(mean_N))) if len(mean_N) > 1 else 0.0)

@@ -137,3 +137,14 @@ def test_a_server_that_does_not_answer_is_one_clear_line(index: Path) -> None:
     with pytest.raises(AnalysisError, match="W&B project team/p cannot be read: ConnectionError: no route") as error:
         sources.from_wandb_api(index, "team/p", SimpleNamespace(runs=refuse))
     assert "\n" not in str(error.value)
+
+
+def test_rows_that_differ_in_nothing_are_runs_of_other_seeds_and_a_seed_counts_once(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    rows = [f"m,{count},mmlu,direct,{score},25" for count, score in ((8, 30.0), (8, 34.0), (64, 50.0), (64, 52.0))]
+    file.write_text("\n".join(["model,count,benchmark,setting,score,lower_bound", *rows]))
+    assert sorted(table(sources.from_csv(file))["score"]) == [30, 34, 50, 52]
+    seeded = [f"m,8,0,mmlu,direct,{score},25" for score in (30.0, 34.0)]
+    file.write_text("\n".join(["model,count,seed,benchmark,setting,score,lower_bound", *seeded]))
+    with pytest.raises(AnalysisError, match="is there twice"):
+        sources.from_csv(file)

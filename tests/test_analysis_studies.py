@@ -109,7 +109,7 @@ def test_single_runs_give_numbers_and_no_verdict(name: str, data: Path, tmp_path
     trained = [each for each in asked if any(count for _, count in each.question.weights)]
     assert trained
     assert not any(each.effect or each.estimate.interval for each in trained)
-    assert any("of one seed" in line for line in answers.answers(panel, asked))
+    assert any("of single runs" in line for line in answers.answers(panel, asked))
 
 
 def test_noise_that_is_stated_gives_single_runs_a_verdict(data: Path, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def print_power(
         if not known.known:
             raise ConfigError(f"--pilot {pilot.stem}: no cell of it has two runs, so that it shows no noise")
         number = items or int(measured[-1].means[0].n)
-        said = f"that of {pilot.stem}, {known.variance(50, number) ** 0.5:.1f} points"
+        said = f"{25 * known.deviation:.1f} points, as in {pilot.stem},"
         told = [
             f"{panel.title}: signal to noise {ratio:.1f} in {pilot.stem} (range of means / deviation between seeds)"
             for panel in measured
@@ -85,10 +85,11 @@ def print_power(
     console.print(grid)
     factor = power.exponent_factor(study, known, number)
     known_well = f"known within a factor of {factor:.1f} (95 %)" if factor else "not bounded on both sides"
+    counts = {point.axes.get("mixture.count") for point in plan.points} - {0, None}
     for line in (
         f"With a scatter between seeds of {said} where half is right, beyond the luck of {number:,} items; seen in four"
-        " studies of five, by a test at 5 %.",
-        f"The exponent of a power law (.35) would be {known_well}.",
+        " studies of five, by the report's test at 5 %, corrected for the other questions.",
+        *([f"The exponent of a power law (.35) would be {known_well}."] if len(counts) >= power.COUNTS else []),
         *told,
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
