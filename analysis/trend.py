@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import optimize
 
-DRAWS = 2000
+DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,11 @@ def trend(mean_N: np.ndarray, se_N: np.ndarray, seed: int = 0) -> Trend:
     weight_N = 1 / np.asarray(se_N, float) ** 2
     isotonic = _isotonic(mean_N, weight_N)
     statistic = float(weight_N @ (mean_N - isotonic) ** 2)
-    rng = np.random.default_rng(seed)
-    drawn = rng.normal(size=(DRAWS, len(mean_N))) * se_N
-    as_far = [weight_N @ (each - _isotonic(each, weight_N)) ** 2 >= statistic for each in drawn]
-    p = (1 + sum(as_far)) / (1 + DRAWS) if statistic > 0 else 1.0
+    p = 1.0
+    if statistic > 0:
+        drawn = np.random.default_rng(seed).normal(size=(DRAWS, len(mean_N))) * se_N
+        as_far = [weight_N @ (each - _isotonic(each, weight_N)) ** 2 >= statistic for each in drawn]
+        p = (1 + sum(as_far)) / (1 + DRAWS)
     return Trend(isotonic, statistic, float(p), float(max(0.0, *-np.diff(mean_N))) if len(mean_N) > 1 else 0.0)
 
 
