@@ -21,7 +21,7 @@ Measured = tuple[str, str]
 AVERAGE: Measured = ("normalized_average", "all")
 """Benchmark and setting under which the table carries `eval/normalized_average`."""
 
-PARTS = ("_stderr", "_members", "_prompts")
+PARTS = ("_stderr", "_members", "_prompts", "_asked")
 """What is logged beside an average."""
 
 SCORES = ("score", "stderr", "stderr_tasks", "n", "lower_bound", "normalized")

@@ -13,7 +13,7 @@ from typing import Any
 from flanscale.config.overrides import parse_override
 from flanscale.errors import ConfigError, DataError, Preempted
 from flanscale.evaluation.answering import Answered, answers
-from flanscale.evaluation.opening import check_suite, suite_of
+from flanscale.evaluation.opening import check_suite, context_of, suite_of
 from flanscale.evaluation.results import result_of
 from flanscale.evaluation.suites import Suite
 from flanscale.inference.language_model import TrainedModel
@@ -62,7 +62,12 @@ def evaluate(
     check_suite(config)
     suite = suite_of(config)
     _check(suite, learned)
-    about = {"weights": fingerprint(model.engine.params), "source": source, "precision": model.engine.model.dtype}
+    about: dict[str, Any] = {
+        "weights": fingerprint(model.engine.params),
+        "source": source,
+        "precision": model.engine.model.dtype,
+        "context": context_of(config),
+    }
     check_weights(folder, about["weights"], writes=writes)
     if (result := read_result(folder)) is not None:
         log.info("%s: the results are there already", folder)
@@ -234,13 +239,16 @@ def evaluate_weights(path: Path, overrides: Sequence[str], out: Path) -> tuple[d
     from flanscale.evaluation.opening import evaluation_name
     from flanscale.identity import resolve
     from flanscale.orchestration.steering.retry import changed
-    from flanscale.run_directory import CHECKPOINTS
+    from flanscale.run_directory import CHECKPOINTS, checkpoint_steps
     from flanscale.weights.origin import models_of
     from flanscale.weights.run_model import model_of
 
     path = path.absolute()
     if path.parent.name == CHECKPOINTS:
         run_dir = path.parent.parent
+        kept = checkpoint_steps(run_dir)
+        if path.name not in map(str, kept):
+            raise ConfigError(f"{path}: no such checkpoint; {run_dir.name} has {', '.join(map(str, kept)) or 'none'}")
         config, step = changed(load(run_dir), list(map(parse_override, overrides))), int(path.name)
         name, source = f"{run_dir.name}-{step}", f"step {step} of {run_dir.name}"
     else:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,16 @@ from flanscale.evaluation.answering import Answered
 from flanscale.evaluation.opening import suite_of
 from flanscale.evaluation.records import Record
 from flanscale.inference.weights import fingerprint
-from flanscale.run_directory import evaluations, read_records, read_result, read_rows, read_state, recorded
+from flanscale.run_directory import (
+    Failure,
+    evaluations,
+    read_records,
+    read_result,
+    read_rows,
+    read_state,
+    recorded,
+    write_state,
+)
 from flanscale.run_directory.evaluations import close_records
 
 SMALL = [
@@ -112,6 +122,45 @@ def test_what_has_been_asked_is_not_asked_again(home: Path, capsys: pytest.Captu
     assert (read_rows(run), evaluations(run)) == (rows, folders)
 
 
+def test_what_failed_or_lost_its_result_is_asked_again_when_it_is_typed_again(home: Path) -> None:
+    run, asked = the_run(home), ("--suite", "held_out/direct", "evaluation.items=1")
+    assert typed("evaluate", run.name, *asked) == 0
+    (folder,) = [each for each in evaluations(run) if each.name.startswith("held_out_direct")]
+    result = read_result(folder)
+    for lost in ("result", "everything"):
+        (folder / "result.json").unlink()
+        if lost == "everything":
+            for records in folder.glob("*.jsonl*"):
+                records.unlink()
+        assert typed("evaluate", run.name, *asked) == 0
+        assert read_result(folder) == result
+    (folder / "result.json").unlink()
+    state = read_state(folder)
+    write_state(folder, replace(state, state="failed", failure=Failure("unknown", "No space left on device")))
+    assert typed("evaluate", run.name, *asked) == 0
+    assert read_result(folder) == result
+
+
+def test_damaged_records_are_told_with_what_to_delete(home: Path) -> None:
+    run, asked = the_run(home), ("--suite", "held_out/direct", "evaluation.items=1")
+    assert typed("evaluate", run.name, *asked) == 0
+    (folder,) = [each for each in evaluations(run) if each.name.startswith("held_out_direct")]
+    rows, _ = read_records(folder, "procedural/direct")
+    for damage, why in (
+        ([*rows[:-1]], "lacks 1 of 48 items"),
+        ([{**rows[0], "status": "fine"}, *rows[1:]], "record 1 of procedural/direct is damaged"),
+        ([{**rows[0], "scores": {"exact_match": 1e5}}, *rows[1:]], "record 1 of procedural/direct is damaged"),
+        ([{**rows[0], "note": 1}, *rows[1:]], "record 1 of procedural/direct is damaged"),
+    ):
+        (folder / "result.json").unlink(missing_ok=True)
+        close_records(folder, "procedural/direct", damage)
+        assert typed("evaluate", run.name, *asked) == 1
+        failure = read_state(folder).failure
+        assert failure is not None
+        assert why in failure.message
+        assert "delete" in failure.message
+
+
 def test_a_checkpoint_is_asked_by_itself_and_leaves_the_run_alone(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +181,9 @@ def test_a_checkpoint_is_asked_by_itself_and_leaves_the_run_alone(
         (["evaluate", "RUN", "--suite", "held_out/letters"], "held_out has no setting 'letters'"),
         (["evaluate", "RUN", "--suite", "mmlux"], "no benchmark 'mmlux'; did you mean mmlu?"),
         (["evaluate", "RUN", "model=micro"], "model=micro: an evaluation takes overrides of evaluation, cluster, data"),
+        (["evaluate", "RUN", "--suite", "held_out/direct,"], "lines with commas between, none of them empty"),
+        (["evaluate", "RUN/checkpoints/61"], "no such checkpoint; "),
+        (["evaluate", "RUN/checkpoints/foo"], "no such checkpoint; "),
         (["evaluate", "RUN", "--suite", "none"], "asks nothing by itself: say what with --suite"),
         (["evaluate", "RUN", "--suite", "mmlu"], "no data of mmlu: give data.benchmarks="),
         (["evaluate", "--outputs", "gone.jsonl"], "--outputs FILE --benchmark LINE go together"),
@@ -148,7 +200,11 @@ def test_a_mistake_is_one_line(
 
     run = the_run(home)
     before = evaluations(run)
-    monkeypatch.setattr(sys, "argv", ["flanscale", *(run.name if word == "RUN" else word for word in arguments)])
+
+    def spelt(word: str) -> str:
+        return run.name if word == "RUN" else word.replace("RUN/", f"runs/{run.name}/")
+
+    monkeypatch.setattr(sys, "argv", ["flanscale", *(spelt(word) for word in arguments)])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2

@@ -23,15 +23,22 @@ def item(key: str, question: str, right: str) -> Item:
     return Item(key, "a", Prompt("Sum.\n\n", ("Q: 1?\nA: 1\n\n",), f"Q: {question}\nA: So"), (right,))
 
 
-def suite() -> Suite:
+def suite(samples: int = 1) -> Suite:
     items = (item("a/0", "2 and 3?", "5"), item("a/1", "4 and 5?", "9"), item("a/2", "4 and 5?", "9"))
     asked = Asked(items, {"a": Floor(0.0, 0.0)})
     benchmark = Benchmark("sums", 1, (WRITTEN, RANKED), lambda setting, shots, split: asked)
-    return open_suite("outputs", ["sums/cot"], lambda _: benchmark, items=None, average=None, sampling=Sampling())
+    return open_suite(
+        "outputs",
+        [f"sums/cot-sc{samples}" if samples > 1 else "sums/cot"],
+        lambda _: benchmark,
+        items=None,
+        average=None,
+        sampling=Sampling(),
+    )
 
 
-def line() -> Line:
-    return suite().lines[0]
+def line(samples: int = 1) -> Line:
+    return suite(samples).lines[0]
 
 
 def written(folder: Path, *rows: object) -> Path:
@@ -63,8 +70,24 @@ def test_items_that_ask_the_same_share_its_outputs_out(tmp_path: Path) -> None:
 
 def test_several_outputs_of_an_item_vote(tmp_path: Path) -> None:
     rows = [{"key": "a/0", "output": text} for text in ("4", "what", "5", "5")]
-    (record,) = score_outputs(written(tmp_path, *rows), line()).records
+    (record,) = score_outputs(written(tmp_path, *rows), line(4)).records
     assert (record.answer, [sample.answer for sample in record.samples]) == ("5", ["4", None, "5", "5"])
+
+
+def test_outputs_that_nobody_asked_to_vote_do_not(tmp_path: Path) -> None:
+    rows = [{"key": "a/0", "output": text} for text in ("4", "5")]
+    with pytest.raises(DataError, match=r"2 outputs of a/0, where sums/cot takes 1 of each item"):
+        score_outputs(written(tmp_path, *rows), line())
+
+
+def test_a_file_of_the_same_name_does_not_take_the_place_of_another(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    one, two = (written(tmp_path / folder, {"key": "a/0", "output": "5"}) for folder in ("one", "two"))
+    first = score_recorded(one, suite(), tmp_path / "evaluations")
+    with pytest.raises(ConfigError, match="give another folder with --out"):
+        score_recorded(two, suite(), tmp_path / "evaluations")
+    assert score_recorded(one, suite(), tmp_path / "evaluations") == first
 
 
 def test_a_document_like_that_of_any_model_is_written_beside_its_records(tmp_path: Path) -> None:
@@ -85,6 +108,8 @@ def test_a_document_like_that_of_any_model_is_written_beside_its_records(tmp_pat
         ({"output": "5"}, r'out\.jsonl:1: expected "key" or "question"'),
         ({"key": "a/0"}, r'out\.jsonl:1: expected a text as "output"'),
         ({"key": "a/0", "output": 5}, r'out\.jsonl:1: expected a text as "output"'),
+        ({"key": ["a/0"], "output": "5"}, r"out\.jsonl:1: no item has the key \['a/0'\]"),
+        ({"key": "a/0", "output": "\ud800"}, r"out\.jsonl:1: half of a surrogate pair"),
         ([], r"out\.jsonl:1"),
     ],
 )

@@ -39,14 +39,15 @@ def suite(*asks: str, benchmark: Benchmark | None = None, items: int | None = No
     return open_suite("mine", asks, lambda _: opened, items=items, average=None, sampling=Sampling())
 
 
-def result(suite: Suite, say: Say) -> dict[str, Any]:
+def result(suite: Suite, say: Say, precision: str = "float32", context: int = 512) -> dict[str, Any]:
     answered, model = [], FakeModel()
     for line in suite.lines:
         said = {item.prompt.text(): say(place, item) for place, item in enumerate(line.asked.items)}
         model.says = lambda prompt, sample, said=said: said[prompt]
         found = {record.key: record for batch in ask(line, model, Sampling()) for record in batch}
         answered.append(Answered(line, tuple(found[item.key] for item in line.asked.items)))
-    return result_of(suite, answered, model, {"weights": "0", "source": "a test", "precision": "float32"})
+    about = {"weights": "0", "source": "a test", "precision": precision, "context": context}
+    return result_of(suite, answered, model, about)
 
 
 def right(_: int, item: Item) -> str:
@@ -157,4 +158,18 @@ def test_evaluations_of_one_name_that_ask_other_things_keep_their_scores_apart()
         logged |= row
     counts = sorted(value for key, value in logged.items() if key.endswith("/n"))
     assert counts == [2 * 48, 3 * 48, 4 * 48]
-    assert sum(key.startswith("eval/normalized_average") and not key.endswith(("r", "s")) for key in logged) == 3
+    assert (
+        sum(key.startswith("eval/normalized_average") and not key.endswith(("r", "s", "_asked")) for key in logged) == 3
+    )
+
+
+def test_the_same_prompts_in_another_precision_or_context_keep_their_scores_apart() -> None:
+    logged: dict[str, Any] = {}
+    for precision, context in (("float32", 512), ("bfloat16", 512), ("float32", 24), ("bfloat16", 24)):
+        row = evaluation_row(result(suite(DIRECT, items=2), right, precision, context), logged)
+        assert not row.keys() & logged.keys()
+        logged |= row
+        assert (
+            not evaluation_row(result(suite(DIRECT, items=2), right, precision, context), logged).keys() - logged.keys()
+        )
+    assert sum(key.endswith("/n") for key in logged) == 4

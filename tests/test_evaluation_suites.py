@@ -107,3 +107,16 @@ def test_the_average_is_of_those_that_are_named_or_of_all_that_can_be_scored() -
     asks = ("bench/direct", "bench/letters", "bench/free")
     assert suite(*asks, opened=opened).average == ("bench/direct", "bench/letters")
     assert suite(*asks, opened=opened, average=["bench/letters"]).average == ("bench/letters",)
+
+
+@pytest.mark.parametrize(
+    ("asks", "why"),
+    [
+        (["bench/{}", "bench"], "bench: the same line as bench/"),
+        (["bench/{ranked}-sc4"], "ranks options by their probabilities, of which there are no samples"),
+    ],
+)
+def test_lines_that_say_nothing_of_their_own_are_the_users_mistake(asks: list[str], why: str) -> None:
+    told = [ask.replace("{}", WRITTEN.name).replace("{ranked}", RANKED.name) for ask in asks]
+    with pytest.raises(ConfigError, match=why):
+        suite(*told)

@@ -26,6 +26,7 @@ from flanscale.weights.export import export_run
 from flanscale.weights.initial import initial_params
 from flanscale.weights.load import load_params
 from flanscale.weights.opening import open_source
+from flanscale.weights.origin import models_of
 from flanscale.weights.vocabulary import check_special, special_ids
 
 SMALL = ["tracker=disabled", "trainer.steps=4", "trainer.batch_rows=4", "trainer.log_every=2", "mixture.count=9"]
@@ -55,6 +56,12 @@ def parent(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(parent, tmp_path_factory):
     return export_run(parent[1], tmp_path_factory.mktemp("out") / "model")
+
+
+def test_a_folder_of_no_known_model_is_one_clear_line(folder):
+    """Of all models of conf/model, those with blocks that its family has not too."""
+    with pytest.raises(WeightsError, match=r"no model of conf/model has its configuration; say which it is like"):
+        models_of(folder)
 
 
 def test_the_folder_holds_what_transformers_looks_for(folder, parent):

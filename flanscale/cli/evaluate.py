@@ -62,7 +62,7 @@ def evaluate(
     from flanscale.orchestration.steering.evaluating import suite_overrides
 
     typed = names or []
-    overrides = [*(suite_overrides(suite) if suite else []), *(name for name in typed if "=" in name)]
+    overrides = [*(suite_overrides(suite) if suite is not None else []), *(name for name in typed if "=" in name)]
     named = [name for name in typed if "=" not in name]
     weights = [name for name in named if _is_weights(Path(name).expanduser())]
     runs = [name for name in named if name not in weights]
@@ -148,15 +148,31 @@ def _outputs(path: Path, line: str, overrides: Sequence[str], out: Path) -> dict
 
 def _detect(folders: Sequence[Path], points: float) -> None:
     """Says it line by line."""
-    from flanscale.evaluation.needed import needed, records_of
+    from flanscale.evaluation.needed import records_of
 
-    for enough in needed(*records_of(folders), points):
+    records, metrics = records_of(folders)
+    told = [line for line, models in records.items() if _detect_line(line, models, metrics, points)]
+    if not told:
+        raise ConfigError("no line tells two models apart: see above")
+
+
+def _detect_line(line: str, models: Any, metrics: dict[str, str], points: float) -> bool:
+    """Whether anything can be said of a line."""
+    from flanscale.evaluation.needed import needed
+
+    try:
+        answers = list(needed({line: models}, metrics, points))
+    except ConfigError as error:
+        print(f"{line}: {error}")
+        return False
+    for enough in answers:
         found = enough.needed
-        told = f"{found.total:,} items" if found.enough else f"more than the {enough.here:,} items here"
+        amount = f"{found.total:,} items" if found.enough else f"more than the {enough.here:,} items here"
         print(
-            f"{enough.line}: {points:g} points take {told} ({found.formula:,} by the formula);"
+            f"{enough.line}: {points:g} points take {amount} ({found.formula:,} by the formula);"
             f" the {enough.here:,} here tell {found.detectable:.2f} points apart, 80 % of the time at the 5 % level"
         )
+    return True
 
 
 def _show(results: dict[str, Any]) -> None:

@@ -9,14 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from flanscale.errors import ConfigError
+from flanscale.run_directory import EVALUATIONS
 
 
 def sheet(
     folders: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="EVALUATION EVALUATION",
-            help="two folders of evaluations, each with a result.json",
+            metavar="EVALUATION EVALUATION [KEY=VALUE]...",
+            help="two folders of evaluations, each with a result.json; then where data are, as data.root=<folder>",
             show_default=False,
         ),
     ],
@@ -26,29 +27,44 @@ def sheet(
 ) -> None:
     """Write a sheet on which people compare the answers of two models, without knowing whose they are."""
     from flanscale.config.compose import Composer, load
+    from flanscale.config.overrides import parse_override
     from flanscale.evaluation.opening import suite_of
-    from flanscale.evaluation.records import Record
+    from flanscale.evaluation.records import kept
     from flanscale.evaluation.side_by_side import Contender, write_sheet
     from flanscale.evaluation.suites import prompt_hash
-    from flanscale.run_directory import is_run, read_records, run_of_evaluation
+    from flanscale.orchestration.steering.retry import changed
+    from flanscale.run_directory import is_run, recorded, run_of_evaluation
 
-    if len(folders) != 2:
-        raise ConfigError(f"a sheet compares two evaluations, not {len(folders)}")
+    overrides = [parse_override(text) for text in folders if "=" in text]
+    places = [Path(text).absolute() for text in folders if "=" not in text]
+    if len(places) != 2:
+        raise ConfigError(f"a sheet compares two evaluations, not {len(places)}")
     contenders = []
-    for folder in folders:
-        rows, whole = read_records(folder, line)
-        if not whole:
-            raise ConfigError(f"{folder}: {line} has not been asked to the end there")
-        contenders.append(Contender(run_of_evaluation(folder.absolute()).name, list(map(Record.of, rows))))
-    home = run_of_evaluation(folders[0].absolute())
-    config = load(home) if is_run(home) else Composer().compose(["mixture.count=0"])
+    for place in places:
+        if not (there := recorded(place)):
+            raise ConfigError(f"{place}: no evaluation that is over; expected a folder with a result.json and records")
+        if line not in there:
+            raise ConfigError(f"{place}: {line} has not been asked to the end there; there are {', '.join(there)}")
+        contenders.append(Contender(_model(place, places), kept(place, line)[0]))
+    homes = [home for place in places for home in (place, run_of_evaluation(place)) if is_run(home)]
+    config = changed(load(homes[0]) if homes else Composer().compose(["mixture.count=0"]), overrides)
     config.evaluation.asks, config.evaluation.items = [line], None
-    items = [item for opened in suite_of(config).lines for item in opened.asked.items]
+    suite = suite_of(config)
+    if suite.faults:
+        raise ConfigError(f"{suite.faults[0]}; say where with data.root=<folder>")
+    items = [item for opened in suite.lines for item in opened.asked.items]
     prompts = {prompt_hash(item): item.prompt.text() for item in items}
     one, other = contenders
     made = write_sheet(out, one, other, prompts, seed)
     told = f", {made.left_out} left out that one of them gave no answer to" if made.left_out else ""
     print(f"{made.html}, {made.pairs}: {made.items} pairs{told}; keep {made.key} from those who judge")
+
+
+def _model(place: Path, places: list[Path]) -> str:
+    """The name of the run or the weights that were asked; with the evaluation's where it was asked twice."""
+    names = [each.parent.name if each.parent.name != EVALUATIONS else each.parent.parent.name for each in places]
+    own = names[places.index(place)]
+    return own if names.count(own) == 1 else f"{own}/{place.name}"
 
 
 def preferences(

@@ -8,11 +8,12 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flanscale.errors import ConfigError
 from flanscale.evaluation.asking import ask
 from flanscale.evaluation.protocol import LanguageModel
-from flanscale.evaluation.records import Record
+from flanscale.evaluation.records import Record, kept
 from flanscale.evaluation.suites import Line, Suite
-from flanscale.run_directory.evaluations import append_records, close_records, read_records
+from flanscale.run_directory.evaluations import append_records, close_records
 
 SAID_SECONDS = 5.0
 
@@ -71,9 +72,14 @@ def _asked(
     contaminated: Container[str],
     reached: Callable[[int], None],
 ) -> Answered:
-    rows, whole = read_records(folder, line.name)
-    found = {record.key: record for record in map(Record.of, rows)}
+    records, whole = kept(folder, line.name)
+    found = {record.key: record for record in records}
     items = line.asked.items
+    if whole and (lost := [item.key for item in items if item.key not in found]):
+        raise ConfigError(
+            f"{folder}: {line.name} is told to be whole, and lacks {len(lost)} of {len(items)} items, {lost[0]} first;"
+            " delete its files there to have it asked again"
+        )
     if not whole:
         for note in line.asked.notes:
             log.info("%s: %s", line.name, note)

@@ -11,8 +11,8 @@ from statistics import median
 
 from flanscale.errors import ConfigError
 from flanscale.evaluation.paired import Needed, difference, items_needed
-from flanscale.evaluation.records import SKIPPED, Record
-from flanscale.run_directory.evaluations import read_records, read_result
+from flanscale.evaluation.records import SKIPPED, Record, kept
+from flanscale.run_directory.evaluations import read_result
 
 MOST_PAIRS = 20
 
@@ -68,7 +68,9 @@ def records_of(folders: Sequence[Path]) -> tuple[dict[str, list[list[Record]]], 
             raise ConfigError(f"{folder}: this evaluation is not over")
         for line in result["lines"]:
             if line["scores"]:
-                rows, _ = read_records(folder, line["name"])
-                records.setdefault(line["name"], []).append(list(map(Record.of, rows)))
+                own, whole = kept(folder, line["name"])
+                if not own or not whole:
+                    raise ConfigError(f"{folder}: the records of {line['name']} are not there")
+                records.setdefault(line["name"], []).append(own)
                 metrics[line["name"]] = line["scores"][0]["metric"]
     return records, metrics

@@ -55,6 +55,10 @@ def score_outputs(path: Path, line: Line) -> Scored:
         texts.setdefault(key, []).append(_text(row, where))
     if not texts:
         raise DataError(f"{path}: no output in it")
+    samples = line.ask.samples
+    for key, own in texts.items():
+        if len(own) != samples:
+            raise DataError(f"{path}: {len(own)} outputs of {key}, where {line.name} takes {samples} of each item")
     answered = [item for item in line.asked.items if item.key in texts]
     records = [
         judged(line.setting, item, [Written(text, 0, ended=True, logprob=math.nan) for text in texts[item.key]])
@@ -66,13 +70,15 @@ def score_outputs(path: Path, line: Line) -> Scored:
 def _text(row: Mapping[str, Any], where: str) -> str:
     if not isinstance(text := row.get("output"), str):
         raise DataError(f'{where}: expected a text as "output"')
+    if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise DataError(f"{where}: half of a surrogate pair, which is no text")
     return text
 
 
 def _keys(row: Mapping[str, Any], keys: set[str], questions: Mapping[str, list[str]], where: str) -> list[str]:
     """Of the items that a line may be of."""
     if "key" in row:
-        if row["key"] not in keys:
+        if not isinstance(row["key"], str) or row["key"] not in keys:
             raise DataError(f"{where}: no item has the key {row['key']!r}")
         return [row["key"]]
     asked = row.get("question")

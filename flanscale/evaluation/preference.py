@@ -57,12 +57,16 @@ class WinRate:
 
 
 def shown(samples: Sequence[Sample]) -> Sample | None:
-    """The sample that stands for a model's answer; None where none has a finite log-probability.
+    """The sample that stands for a model's answer: the only one, or of several one with a finite log-probability.
+
+    None where there is none.
 
     Samples whose log-probability is better than half the median are dropped, as likely to repeat themselves: where the
     median is -20, one of -3 goes and one of -10 stays. Of the others the likeliest is shown, the first of equals,
     whatever its length. Half of the samples are at the median or below, so that some always stay.
     """
+    if len(samples) == 1:
+        return samples[0]
     finite = [sample for sample in samples if math.isfinite(sample.logprob)]
     if not finite:
         return None

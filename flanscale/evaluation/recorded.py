@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flanscale.errors import ConfigError
 from flanscale.evaluation.answering import Answered
 from flanscale.evaluation.outputs import score_outputs
 from flanscale.evaluation.results import result_of
 from flanscale.evaluation.suites import Suite
-from flanscale.run_directory.evaluations import close_records, write_result
+from flanscale.run_directory.evaluations import close_records, read_result, write_result
 from flanscale.tasks.reading import safe_name
 
 log = logging.getLogger(__name__)
@@ -21,9 +22,11 @@ def score_recorded(path: Path, suite: Suite, out: Path) -> dict[str, Any]:
     """The document, which is written with its records into a folder of the file's name.
 
     Raises:
-        ConfigError: the suite's only line ranks options.
+        ConfigError: there is not one line, it ranks options, or the folder holds another file's.
         DataError: the file is not there, malformed, or of other items.
     """
+    if len(suite.lines) != 1:
+        raise ConfigError(f"outputs are of one line of a suite, not of {len(suite.lines)}")
     (line,) = suite.lines
     scored = score_outputs(path, line)
     if scored.without:
@@ -33,7 +36,10 @@ def score_recorded(path: Path, suite: Suite, out: Path) -> dict[str, Any]:
     kept = replace(line, asked=replace(line.asked, items=items))
     answered = [Answered(kept, scored.records)]
     folder = out / safe_name(path.stem) / f"{suite.name}-{suite.fingerprint[:8]}"
-    result = result_of(suite, answered, None, {"weights": None, "source": str(path), "precision": None})
+    source = str(path.absolute())
+    if (before := read_result(folder)) is not None and before.get("source") != source:
+        raise ConfigError(f"{folder} holds what was answered in {before.get('source')}: give another folder with --out")
+    result = result_of(suite, answered, None, {"weights": None, "source": source, "precision": None})
     close_records(folder, line.name, [record.line() for record in scored.records])
     write_result(folder, result)
     return result

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+from flanscale.errors import ConfigError
+from flanscale.run_directory.evaluations import read_records
 
 ANSWERED, NO_ANSWER, SKIPPED = "answered", "no_answer", "skipped"
 CONTAMINATED, DUPLICATES = "contaminated", "duplicate_options"
@@ -82,6 +86,30 @@ class Record:
             for option in line["options"]
         )
         return Record(**{**line, "samples": samples, "options": options, "flags": tuple(line["flags"])})
+
+
+def kept(folder: Path, line: str) -> tuple[list[Record], bool]:
+    """The records of a line so far, and whether these are all.
+
+    Raises:
+        ConfigError: they are damaged, or no records of this version.
+    """
+    rows, whole = read_records(folder, line)
+    found = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            record = Record.of(row)
+            if record.status not in (ANSWERED, NO_ANSWER, SKIPPED):
+                raise ValueError(f"status {record.status!r}")
+            if not all(0 <= float(points) <= 100 for points in record.scores.values()):
+                raise ValueError(f"scores {record.scores!r}")
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise ConfigError(
+                f"{folder}: record {number} of {line} is damaged ({error}); delete the files of {line} there, and"
+                " result.json, to have it asked again"
+            ) from None
+        found.append(record)
+    return found, whole
 
 
 def _number(value: float | None) -> float:

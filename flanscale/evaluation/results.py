@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -65,7 +67,8 @@ def result_of(
 
     Args:
         model: which was asked; None where its vocabulary is not known.
-        about: whose answers these are: the fingerprint of the weights, where they come from, the engine's precision.
+        about: whose answers these are: the fingerprint of the weights, where they come from, the engine's precision and
+            context.
     """
     scores = [_scores(one) for one in answered]
     mean = average_of(suite, [score for own in scores for score in own])
@@ -78,9 +81,19 @@ def result_of(
         "average": None
         if mean is None
         else {"name": mean.name, **_finite(asdict(mean)), "members": list(mean.members)},
-        "lines": [_line(one, own, model) for one, own in zip(answered, scores, strict=True)],
+        "lines": [
+            _line(one, own, model) | {"asked": _asked(one, suite, about)}
+            for one, own in zip(answered, scores, strict=True)
+        ],
         "faults": list(suite.faults),
     }
+
+
+def _asked(one: Answered, suite: Suite, about: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal characters over all that an answer depends on but the weights."""
+    sampling = asdict(suite.sampling) if one.line.ask.samples > 1 else None
+    parts = [one.line.fingerprint, about.get("precision"), about.get("context"), sampling]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _line(one: Answered, scores: Sequence[Score], model: LanguageModel | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
-from flanscale.errors import DataError, one_line
+from flanscale.errors import ConfigError, DataError, one_line
 from flanscale.evaluation.item import Ask, Asked, Benchmark, Item, Setting
 from flanscale.evaluation.protocol import Sampling
 
@@ -105,8 +105,15 @@ def open_suite(
             continue
         if items is not None:
             asked = replace(asked, items=subset(asked.items, items, benchmark.in_order))
-        lines.append(Line(replace(ask, setting=setting.name), benchmark, setting, asked))
-        opened[text] = lines[-1]
+        if ask.samples > 1 and setting.extract is None:
+            raise ConfigError(
+                f"{text}: {setting.name} ranks options by their probabilities, of which there are no samples"
+            )
+        line = Line(replace(ask, setting=setting.name), benchmark, setting, asked)
+        if twin := next((other for other in opened if opened[other].name == line.name), None):
+            raise ConfigError(f"{text}: the same line as {twin}; each is asked once")
+        lines.append(line)
+        opened[text] = line
     members = [
         line for text, line in opened.items() if (text in average if average is not None else line.setting.metrics)
     ]

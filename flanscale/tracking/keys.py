@@ -25,8 +25,8 @@ def evaluation_row(result: Mapping[str, Any], logged: Mapping[str, Any] | None =
     """What is logged of an evaluation's document (`flanscale.evaluation.results`).
 
     Args:
-        logged: what the run has logged. Where an earlier suite asked other prompts or items under a name, this one's is
-            `<setting>@<suite>`.
+        logged: what the run has logged. Where other prompts or items were asked under a name, or in another precision,
+            context or way of sampling, this one's is `<setting>@<suite>`.
     """
     before, suite = logged or {}, result["suite"]
     row: dict[str, Any] = {} if "eval/suite" in before else {"eval/suite": suite}  # of the first one
@@ -35,23 +35,35 @@ def evaluation_row(result: Mapping[str, Any], logged: Mapping[str, Any] | None =
             name = name_in_keys(score["label"])
             setting = next(
                 one
-                for one in _names(line["setting"], result)
-                if before.get(eval_key(name, one, "prompts"), line["prompts"]) == line["prompts"]
+                for one in _names(line["setting"], result, line["asked"])
+                if _same(before, eval_key(name, one, "asked"), eval_key(name, one, "prompts"), line)
             )
             for field in (*EVAL_FIELDS, *EVAL_COUNTS):
                 if score[field] is not None:
                     row[eval_key(name, setting, field)] = score[field]
             row[eval_key(name, setting, "prompts")] = line["prompts"]
+            row[eval_key(name, setting, "asked")] = line["asked"]
     if (average := result["average"]) is not None:
-        asked = result["fingerprint"]
-        key = next(one for one in _names(AVERAGE, result) if one not in before or before.get(f"{one}_prompts") == asked)
-        row |= {key: average["score"], f"{key}_stderr": average["stderr"], f"{key}_prompts": asked}
-        row[f"{key}_members"] = list(map(name_in_keys, average["members"]))
+        whole = {"prompts": result["fingerprint"], "asked": "-".join(line["asked"][:4] for line in result["lines"])}
+        key = next(
+            one
+            for one in _names(AVERAGE, result, whole["asked"])
+            if one not in before or _same(before, f"{one}_asked", f"{one}_prompts", whole)
+        )
+        row |= {key: average["score"], f"{key}_stderr": average["stderr"], f"{key}_prompts": whole["prompts"]}
+        row |= {f"{key}_asked": whole["asked"], f"{key}_members": list(map(name_in_keys, average["members"]))}
     return row
 
 
-def _names(name: str, result: Mapping[str, Any]) -> Iterator[str]:
-    """The name, that with the suite's behind it, and that with what the suite is known by.
+def _same(before: Mapping[str, Any], asked: str, prompts: str, line: Mapping[str, Any]) -> bool:
+    """Whether a name is free, or that of what was asked like this: the same prompts in the same way."""
+    if asked in before:
+        return bool(before[asked] == line["asked"])
+    return bool(before.get(prompts, line["prompts"]) == line["prompts"])
+
+
+def _names(name: str, result: Mapping[str, Any], asked: str) -> Iterator[str]:
+    """The name, that with the suite's behind it, and that with what it is known by that was asked.
 
     What a checkpoint was chosen by is never called as what was asked of one that was not.
     """
@@ -59,7 +71,7 @@ def _names(name: str, result: Mapping[str, Any]) -> Iterator[str]:
         name = f"{name}@best_checkpoint"
     yield name
     yield f"{name}@{result['suite']}"
-    yield f"{name}@{result['suite']}-{result['fingerprint'][:8]}"
+    yield f"{name}@{result['suite']}-{asked[:19]}"
 
 
 def name_in_keys(label: str) -> str:

@@ -26,7 +26,11 @@ class Home:
 
 
 def homes(family: str, config: ModelConfig, held: Container[str] = ()) -> dict[str, Home]:
-    """Every parameter that a model of this family may have → its home, where names differ that among those held."""
+    """Every parameter that a model of this family may have → its home, where names differ that among those held.
+
+    Raises:
+        WeightsError: the family has no such blocks.
+    """
     if family == "t5":
         return _t5(gated=config.activation in ("geglu", "swiglu"))
     return _gpt_neox(held) if family == "gpt_neox" else _llama(config.block)
@@ -67,6 +71,8 @@ def _llama(block: str) -> dict[str, Home]:
             "feed_forward_out_norm": "post_feedforward_layernorm",
         },
     }
+    if block not in norms:
+        raise WeightsError(f"model.block={block} is none of this family's: {', '.join(norms)}")
     found = {
         "vocabulary/embedding": Home("model.embed_tokens.weight"),
         "vocabulary/head": Home("lm_head.weight", transposed=True),

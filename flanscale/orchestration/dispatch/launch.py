@@ -30,7 +30,7 @@ from flanscale.orchestration.running.stop import stop_requests
 from flanscale.orchestration.watching.live import following, open_console
 from flanscale.orchestration.watching.monitor import CellStatus, Observer
 from flanscale.orchestration.watching.words import counts, outcome
-from flanscale.run_directory import LOG_FILE, read_state
+from flanscale.run_directory import LOG_FILE, is_evaluation, read_state
 from flanscale.schema import ClusterConfig, PathsConfig
 
 WATCH_SECONDS = 1.0
@@ -214,7 +214,8 @@ def _conclude(plan: Plan, ledger: Ledger, again: str, report: Report | None, con
         launched = shlex.join(["flanscale", "launch", ledger.study, *ledger.overrides])
         _say(console, f"where data is mended, which makes new cells: {launched}")
     if for_good:
-        _say(console, f"try the failed again with: flanscale retry {_name(ledger)}")
+        retried = again if all(is_evaluation(ledger.directory(cell.entry)) for cell in for_good) else None
+        _say(console, f"try the failed again with: {retried or f'flanscale retry {_name(ledger)}'}")
     if notify and study.settled:
         closing.notify(plan.clusters[0].notify, study, partial(_say, console))
     return 1 if study.lost else 0

@@ -20,7 +20,14 @@ from flanscale.orchestration.planning.finding import Target
 from flanscale.orchestration.planning.ledger import Entry, Ledger
 from flanscale.orchestration.planning.plan import Cell, Plan
 from flanscale.orchestration.steering.retry import changed, part_of
-from flanscale.run_directory import is_evaluation, read_result, read_state
+from flanscale.run_directory import (
+    FAILURE_CLASSES,
+    RunState,
+    is_evaluation,
+    read_result,
+    read_state,
+    write_state,
+)
 
 SECTIONS = ("evaluation", "cluster", "data", "trainer.precision", "trainer.mesh", "tracker")
 """What may be other than it was when the run was trained."""
@@ -36,10 +43,18 @@ class Asking:
 
 
 def suite_overrides(suite: str) -> list[str]:
-    """The overrides that `--suite` stands for: a file of `conf/evaluation`, or lines of a suite with commas between."""
+    """The overrides that `--suite` stands for: a file of `conf/evaluation`, or lines of a suite with commas between.
+
+    Raises:
+        ConfigError: a line is empty.
+    """
     if suite in available("evaluation"):
         return [f"evaluation={suite}"]
     lines = [line.strip() for line in suite.split(",")]
+    if not all(lines):
+        raise ConfigError(
+            f"--suite {suite!r}: a file of conf/evaluation, or lines with commas between, none of them empty"
+        )
     name = "-".join(line.replace("/", "_") for line in lines)
     return [
         f"evaluation.suite={name if len(name) <= 60 else f'{len(lines)}_lines'}",
@@ -67,6 +82,7 @@ def make_asking(targets: Sequence[Target], overrides: Sequence[str]) -> Asking:
             cell = evaluation_of(_asked(target.ledger, entry, changes), parents=())
             folders.append(target.ledger.runs / cell.run)
             if read_result(folders[-1]) is None:
+                _begin_again(folders[-1])
                 cells.append(cell)
         if cells:
             plans.append((_ledger(target.ledger, cells), part_of(target.ledger, cells, overrides)))
@@ -74,9 +90,18 @@ def make_asking(targets: Sequence[Target], overrides: Sequence[str]) -> Asking:
 
 
 def carry_out(asking: Asking, console: Console, *, again: str, wait: bool | None) -> int:
-    """Launch what is to be asked; the worst exit code of `launch`."""
-    codes = [launch(plan, console, again=again, wait=wait, index=ledger) for ledger, plan in asking.plans]
+    """Launch what is to be asked, what has failed before too; the worst exit code of `launch`."""
+    codes = [
+        launch(plan, console, again=again, wait=wait, index=ledger, retry=FAILURE_CLASSES)
+        for ledger, plan in asking.plans
+    ]
     return max(codes, default=0)
+
+
+def _begin_again(folder: Path) -> None:
+    """An evaluation that is recorded as finished, and whose result is gone, has not been done."""
+    if (state := read_state(folder)).state == "finished":
+        write_state(folder, RunState(attempt=state.attempt))
 
 
 def _allowed(text: str) -> tuple[str, object]:
