@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -114,3 +115,13 @@ def test_many_items_that_are_all_wrong_do_not_prove_that_none_is_right() -> None
 def test_points_that_are_no_shares_have_a_normal_interval() -> None:
     estimate = macro_mean([-3.0, -1.0], ["a", "a"], [0, 1])
     assert interval(estimate, 0.9) == pytest.approx((-2 - 1.64485, -2 + 1.64485), abs=1e-4)
+
+
+def test_subtasks_of_one_item_each_are_a_sample_too() -> None:
+    """Collapsed to one stratum, their error is that of a plain sample, and no certainty."""
+    values = [100.0 * (n % 3 == 0) for n in range(12)]
+    one_each = macro_mean(values, [f"t{n}" for n in range(12)], list(range(12)), binary=True)
+    assert one_each.stderr == pytest.approx(np.std(values, ddof=1) / math.sqrt(12))
+    mixed = macro_mean([*values, 0.0, 100.0], [*(["a"] * 12), "b", "c"], list(range(14)), binary=True)
+    alone = macro_mean(values, ["a"] * 12, list(range(12)), binary=True)
+    assert mixed.stderr == pytest.approx(math.sqrt(alone.stderr**2 / 9 + 2 * (50 / 3 * math.sqrt(2)) ** 2))

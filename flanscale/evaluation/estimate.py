@@ -56,7 +56,8 @@ def macro_mean(
 ) -> Estimate:
     """The estimate from one value, one subtask and one cluster an item; there is at least one item.
 
-    A subtask with a single cluster tells nothing about its spread, and adds none.
+    A subtask with a single cluster tells nothing about its spread. Several of them are taken for one stratum (Cochran
+    1977, section 5A.12: collapsed strata, which errs on the safe side); a single one adds none.
     """
     task_of, group_of = _numbered(subtasks), _numbered(clusters)
     task_N = np.array([task_of[name] for name in subtasks])
@@ -66,9 +67,12 @@ def macro_mean(
     mean_T = np.bincount(task_N, value_N) / count_T
     tasks = len(count_T)
     groups_T = np.bincount(np.unique(np.stack([task_N, group_N]), axis=1)[0])
-    stretch_T = np.sqrt(groups_T / np.maximum(groups_T - 1, 1))
+    alone_T = groups_T == 1
+    spread_T = np.where(alone_T & (alone_T.sum() > 1), alone_T.sum(), groups_T)
+    stretch_T = np.sqrt(spread_T / np.maximum(spread_T - 1, 1))
+    centre_T = np.where(alone_T, mean_T[alone_T].mean() if alone_T.any() else 0.0, mean_T)
     weight_N = 1 / (tasks * count_T[task_N])
-    influence_G = np.bincount(group_N, (value_N - mean_T[task_N]) * weight_N * stretch_T[task_N])
+    influence_G = np.bincount(group_N, (value_N - centre_T[task_N]) * weight_N * stretch_T[task_N])
     return Estimate(
         value=float(mean_T.mean()),
         stderr=_root_of_squares(influence_G.tolist()),

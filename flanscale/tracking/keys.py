@@ -30,7 +30,8 @@ def evaluation_row(result: Mapping[str, Any], logged: Mapping[str, Any] | None =
     """
     before, suite = logged or {}, result["suite"]
     row: dict[str, Any] = {} if "eval/suite" in before else {"eval/suite": suite}  # of the first one
-    for line in result["lines"]:
+    lines = [{"asked": line["prompts"], **line} for line in result["lines"]]  # older documents do not say
+    for line in lines:
         for score in line["scores"]:
             name = name_in_keys(score["label"])
             setting = next(
@@ -44,7 +45,7 @@ def evaluation_row(result: Mapping[str, Any], logged: Mapping[str, Any] | None =
             row[eval_key(name, setting, "prompts")] = line["prompts"]
             row[eval_key(name, setting, "asked")] = line["asked"]
     if (average := result["average"]) is not None:
-        whole = {"prompts": result["fingerprint"], "asked": "-".join(line["asked"][:4] for line in result["lines"])}
+        whole = {"prompts": result["fingerprint"], "asked": "-".join(line["asked"][:4] for line in lines)}
         key = next(
             one
             for one in _names(AVERAGE, result, whole["asked"])
