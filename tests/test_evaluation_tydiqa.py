@@ -105,6 +105,7 @@ def test_without_a_train_file_a_dev_question_is_the_shot_and_never_scored(folder
         assert finnish == ["finnish/6-0", "finnish/7-0", "finnish/8-0", "finnish/9-0", "finnish/9-1"]
         assert whole.notes == (
             "finnish: without a train file, finnish-10-0 of the dev file is the shot and is not scored.",
+            "Items here, of those that are published: finnish 6 of 782, swahili 3 of 499.",
         )
     shots = {shot for item in asked(folder).items if item.subtask == "finnish" for shot in item.prompt.shots}
     assert shots == {f"Passage: {SHORT}D\nQuestion: Mikä?\nAnswer: kinywaji\n\n"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,12 @@ def by_subtask(
     if not found:
         raise DataError(f"{folder}: nothing of this benchmark is there; expected files of {known[0]}, {known[1]}, …")
     return found
+
+
+def of_other_sizes(here: Mapping[str, int], published: Mapping[str, int]) -> tuple[str, ...]:
+    """A sentence where subtasks have not as many items as are published: cut files, or doubled ones."""
+    found = [f"{name} {number:,} of {published[name]:,}" for name, number in here.items() if number != published[name]]
+    return (f"Items here, of those that are published: {', '.join(found)}.",) if found else ()
 
 
 def check_shots(asked: str, shots: int, most: int) -> None:

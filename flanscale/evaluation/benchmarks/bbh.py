@@ -23,7 +23,7 @@ from pathlib import Path
 from flanscale.errors import DataError
 from flanscale.evaluation.extraction import concluded, first_line
 from flanscale.evaluation.item import Asked, Benchmark, Floor, Item, Prompt, Setting
-from flanscale.evaluation.subtasks import by_subtask, check_shots, majority
+from flanscale.evaluation.subtasks import by_subtask, check_shots, majority, of_other_sizes
 from flanscale.tasks import benchmark_files as files
 from flanscale.tasks.benchmark_files import THINK, BbhExample, Worked
 
@@ -58,6 +58,8 @@ PAPER_FLOORS = {
 }
 """Not printed in Chung et al. (2022): with these their normalised averages of T5 and Flan-T5 come out within 0.05."""
 SUBTASKS = tuple(PAPER_FLOORS)
+ITEMS = dict.fromkeys(SUBTASKS, 250) | {"causal_judgement": 187, "penguins_in_a_table": 146, "snarks": 178}
+"""That are published of each."""
 MOST_SHOTS = 3
 _TWO_ANSWERS_UNLISTED = ("boolean_expressions", "sports_understanding", "web_of_lies")
 _OPTION = re.compile(r"^(?:\([A-Z]\)|- )", re.MULTILINE)
@@ -100,6 +102,7 @@ def _read(folder: Path, setting: str, shots: int, split: str) -> Asked:
         tuple(items),
         floors={subtask: _floor(subtask, examples) for subtask, examples in here.items()},
         missing=tuple(subtask for subtask in SUBTASKS if subtask not in here),
+        notes=of_other_sizes({subtask: len(examples) for subtask, examples in here.items()}, ITEMS),
     )
 
 

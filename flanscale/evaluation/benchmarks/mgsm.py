@@ -45,6 +45,8 @@ NEXT = (
 )
 """The words before a question, as exemplars.json has them."""
 LINE = ("\n", *NEXT)
+PROBLEMS = 250
+"""In each language."""
 DECIMAL_COMMA = frozenset({"de", "es", "fr", "ru"})
 """As the problems themselves are written; the other languages have a decimal point."""
 NOTE = (
@@ -82,7 +84,9 @@ def _read(folder: Path, setting: str, shots: int, split: str) -> Asked:
             prompt = Prompt("", worked, f"{question}{problem.question}\n{answer}".rstrip())
             items.append(Item(f"{language}/{problem.place}", language, prompt, (number,), cluster=str(problem.place)))
         floors[language] = Floor(0.0, 0.0, subtasks.majority(numbers[language]))
-    return Asked(tuple(items), floors, tuple(language for language in ANSWERS if language not in problems), (NOTE,))
+    sizes = {language: len(own) for language, own in problems.items()}
+    notes = (NOTE, *subtasks.of_other_sizes(sizes, dict.fromkeys(ANSWERS, PROBLEMS)))
+    return Asked(tuple(items), floors, tuple(language for language in ANSWERS if language not in problems), notes)
 
 
 def _words(folder: Path, setting: str, language: str, exemplar: files.Exemplar) -> tuple[str, str]:
