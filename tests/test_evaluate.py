@@ -20,7 +20,7 @@ from flanscale.errors import ConfigError, NonFiniteWeights
 from flanscale.evaluate import flips
 from flanscale.evaluation.answering import Answered
 from flanscale.evaluation.opening import suite_of
-from flanscale.evaluation.records import Record
+from flanscale.evaluation.records import Record, kept
 from flanscale.inference.weights import fingerprint
 from flanscale.run_directory import (
     Failure,
@@ -127,13 +127,10 @@ def test_what_failed_or_lost_its_result_is_asked_again_when_it_is_typed_again(ho
     assert typed("evaluate", run.name, *asked) == 0
     (folder,) = [each for each in evaluations(run) if each.name.startswith("held_out_direct")]
     result = read_result(folder)
-    for lost in ("result", "everything"):
-        (folder / "result.json").unlink()
-        if lost == "everything":
-            for records in folder.glob("*.jsonl*"):
-                records.unlink()
-        assert typed("evaluate", run.name, *asked) == 0
-        assert read_result(folder) == result
+    for file in (folder / "result.json", *folder.glob("*.jsonl*")):
+        file.unlink()
+    assert typed("evaluate", run.name, *asked) == 0
+    assert read_result(folder) == result
     (folder / "result.json").unlink()
     state = read_state(folder)
     write_state(folder, replace(state, state="failed", failure=Failure("unknown", "No space left on device")))
@@ -146,19 +143,17 @@ def test_damaged_records_are_told_with_what_to_delete(home: Path) -> None:
     assert typed("evaluate", run.name, *asked) == 0
     (folder,) = [each for each in evaluations(run) if each.name.startswith("held_out_direct")]
     rows, _ = read_records(folder, "procedural/direct")
-    for damage, why in (
-        ([*rows[:-1]], "lacks 1 of 48 items"),
-        ([{**rows[0], "status": "fine"}, *rows[1:]], "record 1 of procedural/direct is damaged"),
-        ([{**rows[0], "scores": {"exact_match": 1e5}}, *rows[1:]], "record 1 of procedural/direct is damaged"),
-        ([{**rows[0], "note": 1}, *rows[1:]], "record 1 of procedural/direct is damaged"),
-    ):
-        (folder / "result.json").unlink(missing_ok=True)
-        close_records(folder, "procedural/direct", damage)
-        assert typed("evaluate", run.name, *asked) == 1
-        failure = read_state(folder).failure
-        assert failure is not None
-        assert why in failure.message
-        assert "delete" in failure.message
+    for damage in ({"status": "fine"}, {"scores": {"exact_match": 1e5}}, {"scores": {"exact_match": "a"}}, {"note": 1}):
+        close_records(folder, "procedural/direct", [{**rows[0], **damage}, *rows[1:]])
+        with pytest.raises(ConfigError, match=r"record 1 of procedural/direct is damaged .* delete the files"):
+            kept(folder, "procedural/direct")
+    (folder / "result.json").unlink()
+    close_records(folder, "procedural/direct", rows[:-1])
+    assert typed("evaluate", run.name, *asked) == 1
+    failure = read_state(folder).failure
+    assert failure is not None
+    assert "lacks 1 of 48 items" in failure.message
+    assert "delete" in failure.message
 
 
 def test_a_checkpoint_is_asked_by_itself_and_leaves_the_run_alone(

@@ -68,16 +68,21 @@ def evaluate(
     runs = [name for name in named if name not in weights]
     if (outputs is None) != (benchmark is None) or (outputs and named):
         raise ConfigError("--outputs FILE --benchmark LINE go together, and name no run or weights")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: a file is there, not a folder")
     if not named and outputs is None:
         raise ConfigError("evaluate what? a study, a run, weights, or --outputs of another program")
     results: dict[str, Any] = {}
     folders: list[Path] = []
     code = _runs(runs, typed, suite, overrides, wait, results, folders, as_json) if runs else 0
-    for name in weights:
-        results[name], folder = _weights(Path(name).expanduser(), overrides, out)
-        folders.append(folder)
-    if outputs is not None and benchmark is not None:
-        results[outputs.name] = _outputs(outputs, benchmark, overrides, out)
+    try:
+        for name in weights:
+            results[name], folder = _weights(Path(name).expanduser(), overrides, out)
+            folders.append(folder)
+        if outputs is not None and benchmark is not None:
+            results[outputs.name] = _outputs(outputs, benchmark, overrides, out)
+    except OSError as error:  # a full disk, a folder that nobody may write to: what is answered is kept
+        raise ConfigError(f"{error.filename or out}: {error.strerror or error}") from None
     if as_json:
         print(json.dumps(results, allow_nan=False))
     else:

@@ -1,8 +1,8 @@
 """What did another program's model answer? Its recorded outputs, read by the same rules and scored like any others.
 
 A line holds an "output" and says of which item it is: by "key", or by "question", which is the whole prompt, the
-question as it is asked, or that without what stands before its first colon and in its last line (`Q: … A:`). Several
-lines of one item are its samples.
+question as it is asked, or that without what stands before its first colon and in its last line (`Q: … A:`). A line
+of a suite with several samples takes as many outputs of each item.
 """
 
 from __future__ import annotations

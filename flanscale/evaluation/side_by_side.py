@@ -120,7 +120,7 @@ def read_judgements(paths: Sequence[Path], key: Path) -> Judged:
     apart by their files.
 
     Raises:
-        DataError: a file is malformed, or was made on another sheet.
+        DataError: a file is malformed, or was made on another sheet, or nobody has judged anything.
     """
     document = json_document(key)
     with expecting(key, "the key of a sheet"):
@@ -138,6 +138,8 @@ def read_judgements(paths: Sequence[Path], key: Path) -> Judged:
                 if line["better"] not in POINTS:
                     raise DataError(f"{path}:{number}: better is {line['better']!r:.40}; expected 1, 2 or tie")
                 found[rater, name] = _judgement(name, places[name], rater, line)
+    if not found:
+        raise DataError(f"{', '.join(map(str, paths))}: no judgement in it")
     return Judged(models, len(places), tuple(found.values()))
 
 

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 AVERAGE = "eval/normalized_average"
+BEST = "@best_checkpoint"
+BEST_AVERAGE = f"{AVERAGE}{BEST}"
+"""Of the checkpoint that the suite itself has chosen."""
 EVAL_FIELDS = ("score", "stderr", "stderr_tasks", "n", "lower_bound", "normalized", "normalized_stderr")
 EVAL_COUNTS = ("failures", "cut", "dropped", "skipped", "contaminated")
 """Of items without an answer, answers cut at the most new tokens, items asked with fewer shots, and so on."""
@@ -69,7 +72,7 @@ def _names(name: str, result: Mapping[str, Any], asked: str) -> Iterator[str]:
     What a checkpoint was chosen by is never called as what was asked of one that was not.
     """
     if "chosen" in result:
-        name = f"{name}@best_checkpoint"
+        name = f"{name}{BEST}"
     yield name
     yield f"{name}@{result['suite']}"
     yield f"{name}@{result['suite']}-{asked[:19]}"

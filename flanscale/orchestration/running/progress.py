@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flanscale.run_directory import METRICS_FILE
-from flanscale.tracking.keys import AVERAGE
+from flanscale.tracking.keys import AVERAGE, BEST_AVERAGE
 
 END_BYTES = 4_096  # holds the newest rows of most runs
 TAIL_BYTES = 65_536  # searched for what is not in them
@@ -24,7 +24,7 @@ class Progress:
     loss: float | None = None  # nats per target token; NaN where no step was finite
     tokens_per_second: float | None = None
     mfu: float | None = None  # of the chip's peak, 0 to 1
-    score: float | None = None  # eval/normalized_average, percent
+    score: float | None = None  # eval/normalized_average, or that of the checkpoint that a suite chose, percent
     stderr: float | None = None  # its standard error, points
     steps_per_second: float | None = None  # of the present attempt, over the newest rows
     logged: float | None = None  # when the newest row was, seconds since the epoch
@@ -53,15 +53,18 @@ def _progress(tail: _Tail) -> Progress:
     if last is None:
         return Progress()
     train, speed = tail.newest("train/loss"), tail.newest("train/tokens_per_second")
-    flops, score = tail.newest("train/mfu", beyond=speed is None), tail.newest(AVERAGE)
+    flops, score, average = tail.newest("train/mfu", beyond=speed is None), tail.newest(AVERAGE), AVERAGE
+    if score is None:
+        average = BEST_AVERAGE
+        score = tail.newest(average)
     step = last["step"]
     return Progress(
         step=step if isinstance(step, int) else None,
         loss=_number(train, "train/loss"),
         tokens_per_second=_number(speed, "train/tokens_per_second"),
         mfu=_number(flops, "train/mfu"),
-        score=_number(score, AVERAGE),
-        stderr=_number(score, f"{AVERAGE}_stderr"),
+        score=_number(score, average),
+        stderr=_number(score, f"{average}_stderr"),
         steps_per_second=_pace(tail.oldest("train/loss", last.get("attempt")), train),
         logged=_number(last, "time"),
     )

@@ -57,7 +57,10 @@ def remarks(result: Mapping[str, Any], model: str = "") -> Iterator[str]:
     for line in result["lines"]:
         for score in line["scores"][:1]:
             if score["flagged"]:
-                yield f"{own}! {line['name']}: no answer was found in {100 * score['failed']:.0f} % of the texts"
+                share = f"{100 * score['failed']:.0f} %"
+                ranked = "smooth" in line
+                what = f"{share} of the items have no option that is likelier than all others"
+                yield f"{own}! {line['name']}: {what if ranked else f'no answer was found in {share} of the texts'}"
             if score["clean"] is not None:
                 clean = score["clean"]
                 unseen = f"on the {clean['n']:,} items that training has not seen"
