@@ -14,7 +14,7 @@ from typing import Any
 from analysis.panels import Panel
 from analysis.questions import questions
 from analysis.runs import Study
-from analysis.scores import AVERAGE, Measured, read_scores
+from analysis.scores import AVERAGE, Measured
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ def in_a_line(found: Sequence[Finding]) -> str:
 
 
 def _members(study: Study) -> Iterator[Finding]:
-    logged = {cell: read_scores(record.last).members for cell, record in study.records.items()}
-    groups = _groups({cell: members for cell, members in logged.items() if members})
+    groups = _groups({cell: scores.members for cell, scores in study.logged.items() if scores.members})
     if len(groups) < 2:
         return
     common = ", ".join(map("/".join, study.members)) or "none"
@@ -89,12 +88,7 @@ def _prompts(study: Study) -> Iterator[Finding]:
 
 
 def _fingerprints(study: Study) -> Iterator[Finding]:
-    found: dict[str, dict[str, Any]] = {}
-    for cell, record in study.records.items():
-        own = record.config.get("fingerprints")
-        for name, value in (own if isinstance(own, Mapping) else {}).items():
-            found.setdefault(str(name), {})[cell] = str(value)
-    for name, values in found.items():
+    for name, values in study.fingerprints.items():
         if len(groups := _groups(values)) > 1:
             text = f"data {name}: it changed within the study, and has {len(groups)} fingerprints"
             yield Finding("different data", text, _minority(groups))

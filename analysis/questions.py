@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import mean
 
@@ -51,17 +51,6 @@ class Question:
         return ("after" if self.kind == "after" else "", self.size == ALL_SIZES)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A question as asked of one size."""
-
-    kind: str
-    text: str
-    arm: str
-    weights: Weights
-    what: str = ""
-
-
 def questions(places: Sequence[Place], parameters: Mapping[str, int | None]) -> list[Question]:
     """Everything that means at these places allow to ask, over all sizes first, then of each.
 
@@ -73,9 +62,9 @@ def questions(places: Sequence[Place], parameters: Mapping[str, int | None]) -> 
     sizes = list(dict.fromkeys(curve.size for curve in curves))
     arms = {size: {curve.cot: curve for curve in curves if curve.size == size} for size in sizes}
     own = [
-        Question(part.kind, part.text, part.arm, size, part.weights, part.what)
+        question
         for size in sizes
-        for part in _of_size(arms[size], {cot: own_counts[curve] for cot, curve in arms[size].items()})
+        for question in _of_size(size, arms[size], {cot: own_counts[curve] for cot, curve in arms[size].items()})
     ]
     if len(sizes) == 1:
         return own
@@ -84,8 +73,10 @@ def questions(places: Sequence[Place], parameters: Mapping[str, int | None]) -> 
         cot: sorted(set.intersection(*(set(own_counts[curve]) for curve in curves if curve.cot is cot)))
         for cot in dict.fromkeys(curve.cot for curve in curves)
     }
-    parts = [list(_of_size(arms[size], shared)) for size in sizes]
-    together = [_together(found, len(sizes)) for found in _alike(parts)]
+    alike: dict[tuple[str, str], list[Question]] = {}
+    for question in (question for size in sizes for question in _of_size(size, arms[size], shared)):
+        alike.setdefault((question.kind, question.text), []).append(question)
+    together = [_together(found, len(sizes)) for found in alike.values()]
     models = [name for name in parameters if any(curve.model == name for curve in curves)]
     return [*together, *_of_models(curves, grid, models, parameters), *_of_levels(curves, grid), *own]
 
@@ -101,7 +92,9 @@ def average(several: Sequence[Weights]) -> dict[Place, float]:
     return {place: sum(each.get(place, 0.0) for each in several) / len(several) for place in places}
 
 
-def _of_size(arms: Mapping[bool | None, Curve], counts: Mapping[bool | None, Sequence[int]]) -> Iterator[_Part]:
+def _of_size(
+    size: str, arms: Mapping[bool | None, Curve], counts: Mapping[bool | None, Sequence[int]]
+) -> Iterator[Question]:
     for cot, curve in arms.items():
         trained = [count for count in counts[cot] if count > 0]
         if not trained:
@@ -109,25 +102,27 @@ def _of_size(arms: Mapping[bool | None, Curve], counts: Mapping[bool | None, Seq
         low, high = trained[0], trained[-1]
         if 0 in counts[cot]:
             text = _words(f"Δ finetuning, 0 → {high:,} tasks", curve.arm)
-            yield _Part("finetuning", text, curve.arm, _step(curve, 0, high), curve.arm)
+            yield Question("finetuning", text, curve.arm, size, _step(curve, 0, high), curve.arm)
         if low < high:
             text = _words(f"Δ volume, {low:,} → {high:,} tasks", curve.arm)
-            yield _Part("volume", text, curve.arm, _step(curve, low, high), curve.arm)
+            yield Question("volume", text, curve.arm, size, _step(curve, low, high), curve.arm)
         for count in trained[1:-1]:
             text = _words(f"Δ after {count:,} tasks, to {high:,}", curve.arm)
-            yield _Part("after", text, curve.arm, _step(curve, count, high), f"{curve.arm} {count}")
+            yield Question("after", text, curve.arm, size, _step(curve, count, high), f"{curve.arm} {count}")
     if True in arms and False in arms:
-        rationales = list(_of_rationales(arms[True], arms[False], counts[True], counts[False]))
+        rationales = list(_of_rationales(size, arms[True], arms[False], counts[True], counts[False]))
         yield from rationales
         rising = [(curve, sorted(count for count in counts[cot] if count > 0)) for cot, curve in arms.items()]
         if rationales and all(len(trained) > 1 for _, trained in rising):
             volume = average([_step(curve, trained[0], trained[-1]) for curve, trained in rising])
             ranges = " and ".join(dict.fromkeys(f"{trained[0]:,} → {trained[-1]:,}" for _, trained in rising))
             text = f"Δ volume − Δ CoT, volume from {ranges} tasks"
-            yield _Part("volume_less_cot", text, "", minus(volume, rationales[0].weights))
+            yield Question("volume_less_cot", text, "", size, minus(volume, rationales[0].weights))
 
 
-def _of_rationales(yes: Curve, no: Curve, with_cot: Sequence[int], without: Sequence[int]) -> Iterator[_Part]:
+def _of_rationales(
+    size: str, yes: Curve, no: Curve, with_cot: Sequence[int], without: Sequence[int]
+) -> Iterator[Question]:
     pairs = paired_counts(with_cot, without)
     if not pairs:
         return
@@ -135,16 +130,18 @@ def _of_rationales(yes: Curve, no: Curve, with_cot: Sequence[int], without: Sequ
     equal = pairs[0][0] == pairs[0][1]
     names = [f"{one:,}" if equal else f"{one:,} ↔ {other:,}" for one, other in pairs]
     where = "mean over task counts" if equal else f"matched on the other tasks, mean over {', '.join(names)}"
-    yield _Part("cot", f"Δ CoT, {where}", "", average(deltas))
+    yield Question("cot", f"Δ CoT, {where}", "", size, average(deltas))
     for place in dict.fromkeys((0, len(pairs) - 1)):
         if len(pairs) > 1 or equal:
-            yield _Part("cot_at", f"Δ CoT at {names[place]} tasks", "", deltas[place], names[place])
+            yield Question("cot_at", f"Δ CoT at {names[place]} tasks", "", size, deltas[place], names[place])
     if len(pairs) > 1:
-        yield _Part("cot_growth", f"change of Δ CoT, {names[0]} → {names[-1]} tasks", "", minus(deltas[-1], deltas[0]))
+        yield Question(
+            "cot_growth", f"change of Δ CoT, {names[0]} → {names[-1]} tasks", "", size, minus(deltas[-1], deltas[0])
+        )
     if not equal and (between := list(_interpolated(yes, no, with_cot, without))):
         at = ", ".join(f"{count:,}" for count, _ in between)
         text = f"Δ CoT at equal counts, without CoT interpolated, mean over {at} tasks"
-        yield _Part("cot_interpolated", text, "", average([weights for _, weights in between]))
+        yield Question("cot_interpolated", text, "", size, average([weights for _, weights in between]))
 
 
 def paired_counts(with_cot: Sequence[int], without: Sequence[int]) -> list[tuple[int, int]]:
@@ -256,18 +253,11 @@ def _same_counts(one: Curve, other: Curve, grid: set[Place]) -> list[Weights]:
     return [minus({(one, left): 1.0}, {(other, right): 1.0}) for left, right in pairs]
 
 
-def _together(parts: Sequence[_Part], sizes: int) -> Question:
-    first = parts[0]
-    text = first.text if len(parts) == sizes else f"{first.text} ({len(parts)} of {sizes} curves)"
-    return Question(first.kind, text, first.arm, ALL_SIZES, average([part.weights for part in parts]), first.what)
-
-
-def _alike(parts: Iterable[Sequence[_Part]]) -> list[list[_Part]]:
-    """What is asked of several sizes, in the order of the first that asks it."""
-    found: dict[tuple[str, str], list[_Part]] = {}
-    for part in (part for own in parts for part in own):
-        found.setdefault((part.kind, part.text), []).append(part)
-    return list(found.values())
+def _together(found: Sequence[Question], sizes: int) -> Question:
+    """What is asked of several sizes, averaged over them."""
+    first = found[0]
+    text = first.text if len(found) == sizes else f"{first.text} ({len(found)} of {sizes} curves)"
+    return replace(first, text=text, size=ALL_SIZES, weights=average([question.weights for question in found]))
 
 
 def _step(curve: Curve, low: int, high: int) -> Weights:

@@ -25,8 +25,6 @@ from analysis.contrasts import Contrast, overall
 from analysis.panels import Panel
 from analysis.summary import Mean
 
-VERDICTS = ("replicated", "not replicated", "inconclusive")
-
 
 @dataclass(frozen=True)
 class Replicated:

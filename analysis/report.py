@@ -69,6 +69,7 @@ def build(
         raise AnalysisError(f"nothing to report yet: no run of study {study.name} is evaluated ({progress(study)})")
     facts, damaged = trained_with(study)
     asked, unread = contrasts.ask(study, analysed)
+    again = _again(first, study, analysed[-1], asked[-1], seed_noise) if first else None
     health = [*gate.findings(study, analysed), *(Finding("damaged files", each, ()) for each in [*unread, *damaged])]
     if seed_noise is not None and all(noise.df < math.inf for panel in analysed for noise in panel.noise.values()):
         text = f"seeds are repeated: their own scatter is used, and not the {seed_noise:g} points that were stated"
@@ -79,7 +80,6 @@ def build(
     sources.write_csv(study, table)
     html = out / f"{name}.html"
     svg = files.svg.read_text(encoding="utf-8")
-    again = _again(first, study, analysed[-1], asked[-1], seed_noise) if first else None
     html.write_text(render(study, analysed, asked, svg, health, facts, again), encoding="utf-8")
     shown = terminal(study, analysed, asked, health)
     if again:
@@ -231,12 +231,7 @@ def render(
 
 def fingerprints(study: Study) -> dict[str, list[str]]:
     """Content hashes of the data behind the runs; two of one name mean that the data changed within the study."""
-    found: dict[str, set[str]] = {}
-    for record in study.records.values():
-        own = record.config.get("fingerprints")
-        for name, value in (own if isinstance(own, Mapping) else {}).items():
-            found.setdefault(str(name), set()).add(str(value))
-    return {name: sorted(values) for name, values in sorted(found.items())}
+    return {name: sorted(set(values.values())) for name, values in sorted(study.fingerprints.items())}
 
 
 def trained_with(study: Study) -> tuple[dict[str, list[str]], list[str]]:

@@ -66,9 +66,14 @@ class Study:
     source: str
 
     @cached_property
+    def logged(self) -> Mapping[str, Scores]:
+        """What every cell logged, as it is."""
+        return {cell: read_scores(record.last) for cell, record in self.records.items()}
+
+    @cached_property
     def scored(self) -> Mapping[str, Scores]:
         """What every cell logged, where averages over other members are made those over what all have in common."""
-        each = {cell: read_scores(record.last) for cell, record in self.records.items()}
+        each = self.logged
         asked = [scores.members for scores in each.values() if scores.members]
         common = tuple(member for member in (asked[0] if asked else ()) if all(member in other for other in asked))
         return {
@@ -79,6 +84,16 @@ class Study:
     def members(self) -> tuple[Measured, ...]:
         """Of the normalized average, in every run; none where there is no average, or nothing is common to all."""
         return next((scores.members for scores in self.scored.values() if scores.members), ())
+
+    @property
+    def fingerprints(self) -> dict[str, dict[str, str]]:
+        """Content hashes of the data behind the runs: of each source, by cell."""
+        found: dict[str, dict[str, str]] = {}
+        for cell, record in self.records.items():
+            own = record.config.get("fingerprints")
+            for name, value in (own if isinstance(own, Mapping) else {}).items():
+                found.setdefault(str(name), {})[cell] = str(value)
+        return found
 
     @property
     def models(self) -> dict[str, int | None]:
