@@ -309,3 +309,10 @@ def test_the_papers_marks_have_no_error_bars(tmp_path: Path) -> None:
     means = pd.read_csv(files.csv).query("kind == 'mean'")
     assert len(means) == 15
     assert means["low"].isna().all()
+
+
+def test_noise_that_is_stated_in_vain_is_said(tmp_path: Path) -> None:
+    index = write_study(tmp_path, axes=AXES | {"model": ["nano"]}, records=False)
+    assert "stated noise is not used" in printed(report.build(index, tmp_path / "out", seed_noise=2.0), width=200)
+    once = write_study(tmp_path / "once", axes=AXES | {"model": ["nano"], "seed": [0]}, records=False)
+    assert "not used" not in printed(report.build(once, tmp_path / "out", seed_noise=2.0), width=200)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,6 @@ import pytest
 
 from analysis import surface
 from analysis.surface import Points, additive, multiplicative
-
-SHARED = Path(os.environ.get("FLANSCALE_SHARED_DATA", "../shared/data")) / "scaling_reference"
 
 
 def grid() -> np.ndarray:
@@ -69,11 +66,11 @@ def test_too_few_points_and_numbers_that_are_none_are_a_status() -> None:
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not SHARED.is_dir(), reason="no scaling_reference in FLANSCALE_SHARED_DATA")
-def test_the_ladders_published_predictions_and_errors_are_reached() -> None:
+def test_the_ladders_published_predictions_and_errors_are_reached(shared_data: Path) -> None:
     """allenai/OLMo-ladder, step 1: 8 tasks, fitted to 16 small models each, predicting 13B (arXiv 2412.04403)."""
-    runs = pd.read_csv(SHARED / "olmo_ladder_step1.csv")
-    published = pd.read_csv(SHARED / "olmo_ladder_step1_published.csv").set_index("Task")
+    folder = shared_data / "scaling_reference"
+    runs = pd.read_csv(folder / "olmo_ladder_step1.csv")
+    published = pd.read_csv(folder / "olmo_ladder_step1_published.csv").set_index("Task")
     assert len(published) == 8
     for task, row in published.iterrows():
         own = runs[runs["task"] == task]

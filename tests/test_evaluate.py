@@ -181,6 +181,7 @@ def test_a_checkpoint_is_asked_by_itself_and_leaves_the_run_alone(
         (["evaluate", "RUN/checkpoints/foo"], "no such checkpoint; "),
         (["evaluate", "RUN", "--suite", "none"], "asks nothing by itself: say what with --suite"),
         (["evaluate", "RUN", "--suite", "mmlu"], "no data of mmlu: give data.benchmarks="),
+        (["evaluate", "RUN/checkpoints/4", "--suite", "held_out/direct", "--out", "RUN/log.txt"], "not a folder"),
         (["evaluate", "--outputs", "gone.jsonl"], "--outputs FILE --benchmark LINE go together"),
         (
             ["evaluate", "--outputs", "gone.jsonl", "--benchmark", "held_out/direct"],

@@ -361,3 +361,9 @@ def test_a_browser_runs_the_sheets_script_under_its_policy_and_no_models(tmp_pat
     dom = browsed(sheet_of(tmp_path, one, other).html)
     assert dom.count('autocomplete="off" hidden=""') == 1, "one of two items is shown at a time"
     assert "<title>Which answer is better?</title>" in dom
+
+
+def test_files_in_which_nobody_has_judged_are_one_clear_line(tmp_path: Path) -> None:
+    sheet = forty(tmp_path)
+    with pytest.raises(DataError, match="no judgement in it"):
+        read_judgements([saved(sheet, "empty.jsonl", [])], sheet.key)

@@ -101,3 +101,11 @@ def test_before_the_first_row_nothing_is_known(tmp_path: Path, content: bytes | 
         (tmp_path / "metrics.jsonl").write_bytes(content)
     assert read_progress(tmp_path) == Progress()
     assert read_progress(tmp_path / "nowhere") == Progress()
+
+
+def test_where_a_suite_chose_its_checkpoint_the_score_is_that_checkpoints(tmp_path: Path) -> None:
+    chosen = {"eval/normalized_average@best_checkpoint": 9.0, "eval/normalized_average@best_checkpoint_stderr": 2.0}
+    write(tmp_path, {"step": 30, **chosen})
+    assert (read_progress(tmp_path).score, read_progress(tmp_path).stderr) == (9.0, 2.0)
+    write(tmp_path, {"step": 30, "eval/normalized_average": 7.0}, {"step": 30, **chosen})
+    assert read_progress(tmp_path).score == 7.0
