@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.noise import SeedNoise
 from analysis.panels import Panel
 from analysis.profile import CEILING, EXPONENTS
 from analysis.scaling import Fit
@@ -40,7 +42,7 @@ class FitReport:
     engine: str
     bounds: str
     intervals: str
-    seed_noise: dict[str, dict[str, float]]
+    seed_noise: dict[str, dict[str, float | None]]
     item_error: float | None
     fits: dict[str, dict[str, Any]]
     comparison: dict[str, Any]
@@ -67,7 +69,7 @@ def fit_report(panel: Panel) -> FitReport:
         engine=f"variable projection, {len(EXPONENTS)} exponents from {EXPONENTS[0]:g} to {EXPONENTS[-1]:g}, polished",
         bounds=f"c ≤ {CEILING:g}, a ≥ 0",
         intervals="95 % profile-F",
-        seed_noise={curve.label: asdict(noise) for curve, noise in panel.noise.items()},
+        seed_noise={curve.label: _noise(noise) for curve, noise in panel.noise.items()},
         item_error=float(np.median(errors)) if errors else None,
         fits={form: _fit(fit) for form, fit in panel.fits.items()},
         comparison=asdict(panel.comparison),
@@ -79,6 +81,11 @@ def fit_report(panel: Panel) -> FitReport:
 def versions() -> dict[str, str]:
     """What the analysis was made with."""
     return {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()}
+
+
+def _noise(noise: SeedNoise) -> dict[str, float | None]:
+    """As JSON: noise that was stated has no degrees of freedom to tell."""
+    return asdict(noise) | {"df": noise.df if math.isfinite(noise.df) else None}
 
 
 def _fit(fit: Fit) -> dict[str, Any]:
