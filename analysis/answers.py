@@ -20,7 +20,7 @@ VERDICTS = {
     "size_gain": (
         "Larger models gain more by finetuning",
         "Larger models gain less by finetuning",
-        "Model size as to the gain by finetuning",
+        "For the gain by finetuning, model size",
     ),
     "volume_less_cot": (
         "More tasks add more than CoT data do",
@@ -38,6 +38,18 @@ def answers(panel: Panel, found: Sequence[Contrast]) -> list[str]:
     shown = overall(found)
     told = [sentence(each) for each in shown if each.question.kind in VERDICTS or each.question.kind == "level"]
     return [*told, *plateaus(shown)]
+
+
+def of_study(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> list[str]:
+    """The study's answers, a sentence each, from its last panel: the normalised average where there are several."""
+    panel, found = analysed[-1], asked[-1]
+    told = [*answers(panel, found), form(panel), one_choice_of_tasks(panel, found)]
+    return [each for each in told if each]
+
+
+def form(panel: Panel) -> str:
+    """What is said of the curve; empty where there is none."""
+    return panel.comparison.sentence if len([count for count in panel.counts if count > 0]) > 1 else ""
 
 
 def sentence(contrast: Contrast) -> str:
@@ -111,9 +123,9 @@ def _words(contrast: Contrast) -> tuple[str, str, str]:
     level, _, reference = pair.partition(" − ")
     name = f"{axis} {level}"
     return (
-        f"{name} scores higher than {reference}",
-        f"{name} scores lower than {reference}",
-        f"{name} in place of {reference}",
+        f"With {name}, scores are higher than with {reference}",
+        f"With {name}, scores are lower than with {reference}",
+        f"Taking {name} in place of {reference}",
     )
 
 

@@ -31,6 +31,8 @@ from matplotlib.textpath import TextPath
 from analysis import scaling
 from analysis.fit_report import fit_report
 from analysis.panels import Panel
+from analysis.published import counterparts
+from analysis.runs import Study
 from analysis.summary import Curve, Mean
 from analysis.tables import limits
 
@@ -162,24 +164,41 @@ def scaling_figure(
     across = min(len(panels), 3)
     down = math.ceil(len(panels) / across)
     with matplotlib.rc_context(STYLE):
-        size = (PANEL_INCHES[0] * max(across, 1.5), PANEL_INCHES[1] * down + (0.75 if note else 0.6))
+        size = (PANEL_INCHES[0] * max(across, 1.5), PANEL_INCHES[1] * down + 0.75)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(down, across, squeeze=False).ravel()
         drawn = []
         for axes, panel in zip(grid, panels, strict=False):
             drawn += DRAW[x_axis(panel)](axes, panel, colours)
+            drawn += _published(axes, panel, counterparts(panel, panels)) if x_axis(panel) == "tasks" else []
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
         kinds = {x_axis(panel) for panel in panels}
         points = "normalised points"
+        differ = "" if "arms" in kinds else _one_scale(list(grid[: len(panels)]))
+        for axes, panel in zip(grid, panels, strict=False):
+            if x_axis(panel) == "tasks":
+                _name_ends(axes, panel, colours)
         for axes in grid[::across] if kinds != {"arms"} else ():
             axes.set_ylabel(points)
         if kinds == {"tasks"}:
             _legend(figure, panels, {(sizes or {}).get(name, name): colour for name, colour in colours.items()})
         label = {"tasks": "finetuning tasks", "parameters": "parameters", "arms": points}
-        below = [*(label[kind] for kind in sorted(kinds)), note]
+        below = [*(label[kind] for kind in sorted(kinds)), differ, note]
         figure.supxlabel("\n".join(filter(None, below)), fontsize=8, color="0.15")
     return figure, drawn
+
+
+def sizes(study: Study) -> dict[str, str]:
+    """Legend texts: model names with their parameters."""
+    return {name: f"{name}, {_round(count)} parameters" if count else name for name, count in study.models.items()}
+
+
+def _round(parameters: int) -> str:
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if parameters >= size:
+            return f"{float(f'{parameters / size:.2g}'):g} {unit}"
+    return str(parameters)
 
 
 def x_axis(panel: Panel) -> str:
@@ -193,7 +212,8 @@ def x_axis(panel: Panel) -> str:
 
 def palette(k: int) -> list[Any]:
     """k colours of viridis from dark to light, without the ends that print badly."""
-    return list(matplotlib.colormaps["viridis"](np.linspace(0.1, 0.85 if k > 2 else 0.62, k) if k > 1 else [0.3]))
+    at = [0.3] if k == 1 else np.linspace(0.1, 0.85 if k > 2 else 0.62, k)
+    return list(matplotlib.colormaps["viridis"](at))
 
 
 def fit_text(panel: Panel) -> str:
@@ -230,7 +250,7 @@ def _over_parameters(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> li
         for x, mean in unique.items():
             _draw_mean(axes, x, mean, colour)
             drawn.append(_as_drawn(panel, mean))
-        name = " ".join(filter(None, (f"{count:,} tasks" if count else "not finetuned", arm)))
+        name = " ".join(filter(None, (_tasks(count), arm)))
         last = list(unique)[-1]
         beside: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 7}
         axes.annotate(name, (last, unique[last].value), color=colour, annotation_clip=False, **beside)
@@ -242,7 +262,6 @@ def _over_parameters(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> li
 
 def _over_arms(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
     """A line for every arm, its name at the left."""
-    axes.axvline(0, color=GREY, linewidth=0.7, linestyle=DOTS, zorder=0)
     drawn = []
     for row, mean in enumerate(panel.means):
         colour = colours[mean.curve.size]
@@ -256,13 +275,25 @@ def _over_arms(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Dra
             Drawn(panel.benchmark, panel.setting, "run", mean.curve.label, mean.count, r.normalized) for r in runs
         ]
         drawn.append(_as_drawn(panel, mean))
-    names = [
-        f"{m.curve.label}, {m.count:,} tasks" if m.count else f"{m.curve.size}, not finetuned" for m in panel.means
-    ]
+    names = arm_names(panel)
     axes.set_yticks(range(len(names)), labels=names, fontsize=7)
     axes.invert_yaxis()
     _titled(axes, panel)
     return drawn
+
+
+def arm_names(panel: Panel) -> list[str]:
+    """What tells each mean of a panel from the others: size, mixture, arm and tasks, without what all of them share."""
+    parts = [
+        [*mean.curve.size.split(" · "), mean.curve.arm if mean.count else "", _tasks(mean.count)]
+        for mean in panel.means
+    ]
+    shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
+    return [", ".join(part for part in own if part and part not in shared) for own in parts]
+
+
+def _tasks(count: int) -> str:
+    return f"{count:,} tasks" if count else "not finetuned"
 
 
 def _as_drawn(panel: Panel, mean: Mean) -> Drawn:
@@ -325,6 +356,51 @@ def _draw_curve(axes: Axes, panel: Panel, curve: Curve, colour: Any) -> list[Dra
     axes.plot(np.log10(n), value, linewidth=1.2, **style)
     vertices = zip(n, value, low, high, strict=True)
     return [Drawn(panel.benchmark, panel.setting, fit.form, curve.label, *map(float, each)) for each in vertices]
+
+
+def _published(axes: Axes, panel: Panel, of: Mapping[str, Mapping[int, float]]) -> list[Drawn]:
+    """What the paper measured of the same models, as crosses on a grey line."""
+    scale = CountAxis(tuple(panel.counts))
+    for points in of.values():
+        x = [scale.position(count) for count in points]
+        axes.plot(x, list(points.values()), "x", color=GREY, markersize=3.5, mew=0.8, zorder=1)
+        trained = [(scale.position(count), value) for count, value in points.items() if count > 0]
+        axes.plot(*zip(*trained, strict=True), color=GREY, linewidth=0.6, linestyle=DOTS, zorder=1)
+    return [
+        Drawn(panel.benchmark, panel.setting, "published", model, count, value)
+        for model, points in of.items()
+        for count, value in points.items()
+    ]
+
+
+def _one_scale(grid: Sequence[Axes]) -> str:
+    """One vertical scale for all panels where it shows them all; else a line that says that they differ."""
+    ends = np.array([axes.get_ylim() for axes in grid])
+    spans = ends[:, 1] - ends[:, 0]
+    if spans.max() > 3 * spans.min():
+        return "vertical scales differ between panels"
+    for axes in grid:
+        axes.set_ylim(ends[:, 0].min(), ends[:, 1].max())
+    return ""
+
+
+def _name_ends(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> None:
+    """The size at the end of each curve, moved apart; left to the legend where there are more than fit."""
+    low, high = axes.get_ylim()
+    last = [[mean for mean in panel.means if mean.curve == curve][-1:] for curve in panel.curves]
+    ends = sorted(((mean.value - low) / (high - low), mean.curve.size) for own in last for mean in own if mean.count)
+    apart = 0.065
+    if len({size for _, size in ends}) < 2 or len(ends) * apart > 1:
+        return
+    places: list[float] = []
+    for at, _ in ends:
+        places.append(max(at, places[-1] + apart) if places else at)
+    over = max(0.0, places[-1] - 1)
+    for number in reversed(range(len(places))):  # what was pushed beyond the top goes down again
+        above = places[number + 1] - apart if number + 1 < len(places) else 1.0
+        places[number] = min(places[number], above) if over else places[number]
+    for place, (_, size) in zip(places, ends, strict=True):
+        axes.text(1.01, place, size, transform=axes.transAxes, color=colours[size], fontsize=6.5, va="center")
 
 
 DRAW = {"tasks": _over_tasks, "parameters": _over_parameters, "arms": _over_arms}
@@ -394,4 +470,8 @@ def _handles(panels: Sequence[Panel], colours: Mapping[str, Any]) -> list[Line2D
         handles.append(Line2D([], [], label="without CoT", markerfacecolor="white", linestyle=DASHES, **style))
     if any(mean.count == 0 for panel in panels for mean in panel.means):
         handles.append(Line2D([], [], color=GREY, marker="D", markersize=3.4, linestyle="none", label="not finetuned"))
-    return [*handles, Line2D([], [], color=GREY, linewidth=0.7, linestyle=DOTS, label="chance")]
+    if any(counterparts(panel, panels) for panel in panels):
+        handles.append(Line2D([], [], color=GREY, marker="x", markersize=3.5, linestyle="none", label="published"))
+    if any(x_axis(panel) != "arms" for panel in panels):
+        handles.append(Line2D([], [], color=GREY, linewidth=0.7, linestyle=DOTS, label="chance"))
+    return handles

@@ -16,6 +16,8 @@ from analysis.runs import Study
 from analysis.scores import AVERAGE
 from flanscale.errors import ConfigError
 from flanscale.run_directory import evaluations, read_records, read_result
+from flanscale.run_directory.evaluations import RESULT_FILE
+from flanscale.run_directory.files import damaged_told
 from flanscale.tracking.keys import name_in_keys
 
 
@@ -66,17 +68,19 @@ def read_answers(study: Study) -> tuple[dict[tuple[str, str, str], Answers], lis
 
 def _of_suite(folder: Path) -> Iterator[tuple[tuple[str, str], Answers]]:
     """Every line of an evaluation that is over, under each of its metrics."""
-    for line in (read_result(folder) or {"lines": []})["lines"]:
-        records, _ = read_records(folder, line["name"])
-        scored = [record for record in records if record["scores"]]
-        for score in line["scores"]:
-            low = {name: subtask["lower_bound"] for name, subtask in score["subtasks"].items()}
-            points = [
-                100 * (record["scores"][score["metric"]] - low[record["subtask"]]) / (100 - low[record["subtask"]])
-                for record in scored
-            ]
-            keys = tuple((record["subtask"], record["key"], record["prompt_hash"]) for record in scored)
-            yield (name_in_keys(score["label"]), line["setting"]), Answers(keys, np.array(points))
+    result = read_result(folder) or {"lines": []}
+    with damaged_told(folder / RESULT_FILE):
+        for line in result["lines"]:
+            records, _ = read_records(folder, line["name"])
+            scored = [record for record in records if record["scores"]]
+            for score in line["scores"]:
+                low = {name: subtask["lower_bound"] for name, subtask in score["subtasks"].items()}
+                points = [
+                    100 * (record["scores"][score["metric"]] - low[record["subtask"]]) / (100 - low[record["subtask"]])
+                    for record in scored
+                ]
+                keys = tuple((record["subtask"], record["key"], record["prompt_hash"]) for record in scored)
+                yield (name_in_keys(score["label"]), line["setting"]), Answers(keys, np.array(points))
 
 
 def items_of(

@@ -48,9 +48,14 @@ class Panel:
     """Runs that the scatter of the others does not explain, and how many standard deviations they are off."""
 
     @property
+    def is_average(self) -> bool:
+        """Whether it is the normalised average of the others."""
+        return (self.benchmark, self.setting) == AVERAGE
+
+    @property
     def title(self) -> str:
         """The panel's name for people."""
-        if (self.benchmark, self.setting) == AVERAGE:
+        if self.is_average:
             return "Normalised average"
         benchmark, setting = BENCHMARKS.get(self.benchmark, self.benchmark), SETTINGS.get(self.setting, self.setting)
         return " · ".join(filter(None, (benchmark, setting)))

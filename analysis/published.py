@@ -1,4 +1,5 @@
-"""What did the paper find: its task-count ablation, in the shape that a study of one's own has here.
+"""What did the paper find: its task-count ablation, in the shape that a study of one's own has here, and its scores of
+the models that a study trains too.
 
 Source, units and known defects of the numbers: `published/README.md`.
 """
@@ -6,6 +7,7 @@ Source, units and known defects of the numbers: `published/README.md`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +18,26 @@ from analysis.summary import Curve, Replicate
 
 FOLDER = Path(__file__).parent / "published"
 BENCHMARK = "PaLM, Chung et al. 2022"
+COLUMNS = {
+    ("mmlu", "direct"): "mmlu_direct",
+    ("mmlu", "cot"): "mmlu_cot",
+    ("bbh", "direct"): "bbh_direct",
+    ("bbh", "cot"): "bbh_cot",
+    ("tydiqa", "direct"): "tydiqa_direct",
+    ("mgsm", "cot"): "mgsm_cot",
+}
+"""Of the tables, by benchmark and setting; their normalised average is of these six."""
+MODELS = {
+    "t5_small": ("T5", 0.08),
+    "t5_base": ("T5", 0.25),
+    "t5_large": ("T5", 0.78),
+    "t5_xl": ("T5", 3.0),
+    "t5_xxl": ("T5", 11.0),
+    "palm_8b": ("PaLM", 8.0),
+    "palm_62b": ("PaLM", 62.0),
+    "palm_540b": ("PaLM", 540.0),
+}
+"""Family and billions of parameters in the tables, by the name of a model here."""
 
 
 def table_3() -> pd.DataFrame:
@@ -50,6 +72,26 @@ def task_count_panel() -> Panel:
         for row in rows
     ]
     return panels.panel(BENCHMARK, "", runs, sizes)
+
+
+def counterparts(panel: Panel, panels: Sequence[Panel]) -> dict[str, dict[int, float]]:
+    """What the paper measured of a panel's models at its numbers of tasks, by model: {tasks: normalised points}.
+
+    Empty where that is nothing. The average has a counterpart where `panels` hold all its six members.
+    """
+    measured = {(each.benchmark, each.setting) for each in panels}
+    own = COLUMNS.get((panel.benchmark, panel.setting))
+    column = "norm_avg" if panel.is_average and measured.issuperset(COLUMNS) else own
+    models = {curve.model: MODELS[curve.model] for curve in panel.curves if curve.model in MODELS}
+    low = panel.runs[0].lower_bound
+    if column is None or not models:
+        return {}
+    found: dict[str, dict[int, float]] = {}
+    for row in (*table_5().to_dict("records"), *table_3().to_dict("records")):  # the ablation's where both have one
+        for model, place in models.items():
+            if (row["family"], row["params_b"]) == place and row["n_tasks"] in panel.counts:
+                found.setdefault(model, {})[int(row["n_tasks"])] = 100 * (float(row[column]) - low) / (100 - low)
+    return {model: dict(sorted(points.items())) for model, points in found.items()}
 
 
 def _size(billions: float) -> str:

@@ -4,8 +4,8 @@
     volume           the largest number of tasks − the smallest above 0, in the same arm
     after            the largest number of tasks − one in between: is there a plateau?
     cot              trained with rationales − without
-    size             the largest model − the smallest, or the slope per tenfold of parameters where there are three or
-    more volume_less_cot  what volume changes, averaged over the arms, − what rationales change: "volume or CoT?"
+    size             the largest model − the smallest, or where there are three the slope per tenfold of parameters
+    volume_less_cot  what volume changes, averaged over the arms, − what rationales change: "volume or CoT?"
     level            one level of another axis (mixture, template …) − the first level of that axis
 
 Rationales are tasks too, so the two arms of a study may share no number of tasks. Then arms are matched on the tasks

@@ -24,6 +24,7 @@ from analysis.answers import MARGIN
 from analysis.contrasts import Contrast, overall
 from analysis.panels import Panel
 from analysis.summary import Mean
+from analysis.tables import number, signed
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,33 @@ class Heights:
     """Share of the second's means in the 95 % prediction intervals of the first's; NaN where seeds are not known."""
     order: float
     """Kendall's τ of the cells' order."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """What became of another study's findings."""
+
+    study: str
+    panel: str
+    pairs: Sequence[Replicated]
+    heights: Heights | None
+
+    @property
+    def sentences(self) -> list[str]:
+        """A line for every question that both studies answer, and one for the heights."""
+        lines = [
+            f"{each.verdict}: {each.first.question.text}: {signed(each.first.estimate)} in {self.study},"
+            f" {signed(each.second.estimate)} here"
+            for each in self.pairs
+        ]
+        if self.heights:
+            h = self.heights
+            lines.append(
+                f"Over {h.cells} matched cells the score is {h.difference:+.1f} points from there (sign flips: p ="
+                f" {h.p:.2g}), {number(100 * h.inside, 0)} % of them in the first's 95 % prediction intervals,"
+                f" in the same order by τ = {h.order:.2f}."
+            )
+        return lines or ["no question is asked by both studies"]
 
 
 def replication(first: Sequence[Contrast], second: Sequence[Contrast]) -> list[Replicated]:

@@ -7,7 +7,7 @@ is missing, failed or going on stays in the table, without scores.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ class Study:
     folder: Path
     """Where the run directories are."""
     source: str
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """What the planner counted of a cell: steps, flops, devices."""
 
     @cached_property
     def logged(self) -> Mapping[str, Scores]:

@@ -301,7 +301,12 @@ def _assemble(index: Path, source: str, read_one: Callable[[Path, str], RunRecor
         parameters={cell: cost["parameters"] for cell, cost in costs.items() if _counted(cost)},
         folder=folder,
         source=source,
+        costs={cell: _numbers(cost) for cell, cost in costs.items() if isinstance(cost, dict)},
     )
+
+
+def _numbers(cost: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in cost.items() if type(value) in (int, float)}
 
 
 def _counted(cost: Any) -> bool:

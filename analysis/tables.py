@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from analysis import scaling, trend
 from analysis.contrasts import Contrast
@@ -17,6 +23,23 @@ from analysis.summary import Curve, Estimate
 
 SYMBOLS = {"alpha": "α", "beta": "β"}
 MISSING = "–"
+LATEX = {sign: f"\\{sign}" for sign in "{}$&#%_"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "→": r"$\to$",
+    "↔": r"$\leftrightarrow$",
+    "≥": r"$\ge$",
+    "≤": r"$\le$",
+    "∞": r"$\infty$",
+    "Δ": r"$\Delta$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+}
+"""How LaTeX writes what means something to it, and what it has no letters for."""
 
 
 def scores(panel: Panel) -> pd.DataFrame:
@@ -56,9 +79,10 @@ def contrasts(asked: Sequence[Contrast]) -> pd.DataFrame:
         {
             "contrast": each.question.text,
             "size": each.question.size,
-            "difference": signed(each.estimate),
+            "difference": f"{each.estimate.value:+.2f}",
+            "95 % interval": _ends(each.estimate),
             "standard error": f"{each.estimate.se:.2f}",
-            "degrees of freedom": f"{each.estimate.df:.1f}" if each.estimate.df else MISSING,
+            "degrees of freedom": MISSING if not (df := each.estimate.df) else "∞" if df == math.inf else f"{df:.1f}",
             "p (corrected)": probability(each.p),
         }
         for each in asked
@@ -112,6 +136,18 @@ def parameters(panel: Panel) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def progress(study: Study) -> str:
+    """How much of the study there is, in words."""
+    states = Counter(record.state for record in study.records.values())
+    return f"{len(study.records)} cells: " + ", ".join(f"{number} {state}" for state, number in states.most_common())
+
+
+def starred(panels: Sequence[Panel]) -> str:
+    """What a star beside a score means; empty where there is none."""
+    short = any(len(mean.runs) < mean.planned for panel in panels for mean in panel.means)
+    return "fewer runs than planned" if short else ""
+
+
 def incomplete(study: Study) -> pd.DataFrame:
     """A row per point without a score, and why."""
     rows = [
@@ -130,6 +166,62 @@ def cells(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def fingerprints(study: Study) -> dict[str, list[str]]:
+    """Content hashes of the data behind the runs; two of one name mean that the data changed within the study."""
+    return {name: sorted(set(values.values())) for name, values in sorted(study.fingerprints.items())}
+
+
+def alignment(frame: pd.DataFrame) -> list[Markup]:
+    """HTML attributes of the columns: numbers to the right, long texts in lines."""
+    out = []
+    for name in frame.columns:
+        texts = [str(each) for each in frame[name] if each != MISSING]
+        numbers = all(re.match(r"[-+<≤≥\[]* ?\d|not bounded|∞", each) for each in texts)
+        wide = max(map(len, texts), default=0) > 60
+        out.append(Markup(' class="n"' if numbers else ' class="wrap"' if wide else ""))
+    return out
+
+
+def write(frame: pd.DataFrame, stem: Path) -> list[Path]:
+    """One table three times: `stem`.csv, .md and .tex, the last for LaTeX's booktabs; returns the paths."""
+    rows = [[str(name) for name in frame.columns], *([str(each) for each in row] for row in frame.to_numpy())]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    right = ["n" in each for each in alignment(frame)]
+    marks = ["---:" if each else "---" for each in right]
+    lines = [[each.replace("|", "\\|") for each in row] for row in rows]
+    markdown = "".join(f"| {' | '.join(row)} |\n" for row in (lines[0], marks, *lines[1:]))
+    head, *body = (" & ".join(map(_latex, row)) + r" \\" for row in rows)
+    columns = "".join("r" if each else "l" for each in right)
+    latex = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    written = {".csv": text.getvalue(), ".md": markdown, ".tex": "\n".join(latex) + "\n"}
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for suffix, content in written.items():
+        stem.with_name(stem.name + suffix).write_text(content, encoding="utf-8")
+    return [stem.with_name(stem.name + suffix) for suffix in written]
+
+
+def below_each_other(frames: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+    """One table of several, each row with the name of the panel that it is of; empty where all are."""
+    named = [(name, frame) for name, frame in frames if not frame.empty]
+    if not named:
+        return pd.DataFrame()
+    whole = pd.concat([frame.assign(panel=name) for name, frame in named]).fillna(MISSING)
+    return whole[["panel", *(name for name in whole.columns if name != "panel")]]
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in text)
+
+
 def point_name(axes: Mapping[str, Any]) -> str:
     """A point in the words of its axes."""
     return " ".join(f"{axis}={value}" for axis, value in axes.items())
@@ -141,6 +233,11 @@ def signed(estimate: Estimate) -> str:
         return f"{estimate.value:+.1f} ± {estimate.se:.1f} (items)"
     low, high = estimate.interval
     return f"{estimate.value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _ends(estimate: Estimate) -> str:
+    low, high = estimate.interval or (None, None)
+    return MISSING if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]"
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -15,12 +15,12 @@
 # %%
 from IPython.display import Markdown, display
 
-from analysis import fit_report, gate, notebooks, panels, power, report, runs, tables
+from analysis import fit_report, gate, notebooks, panels, power, runs, tables
 
 study, which = notebooks.study()
 analysed = panels.analyse(study)
 found = gate.findings(study, analysed)
-Markdown(f"{which}<br>**{study.title}** · {report.progress(study)}")
+Markdown(f"{which}<br>**{study.title}** · {tables.progress(study)}")
 
 # %% [markdown]
 # ## The answer
@@ -80,6 +80,6 @@ for panel in analysed:
 # %%
 Markdown(
     f"{len(study.records)} cells of study `{study.name}`, launched with flanscale {study.version}, read from"
-    f" {study.source}; data fingerprints {report.fingerprints(study) or 'not recorded'}; analysed with"
+    f" {study.source}; data fingerprints {tables.fingerprints(study) or 'not recorded'}; analysed with"
     f" {fit_report.versions()}."
 )

@@ -16,18 +16,18 @@
 # %%
 from IPython.display import Image, Markdown, display
 
-from analysis import contrasts, figures, fit_report, notebooks, panels, report, tables
+from analysis import answers, contrasts, figures, fit_report, notebooks, panels, report, tables
 
 study, which = notebooks.study()
 analysed = panels.analyse(study)
 asked, _ = contrasts.ask(study, analysed)
-Markdown(f"{which}<br>**{study.title}** · {report.progress(study)}")
+Markdown(f"{which}<br>**{study.title}** · {tables.progress(study)}")
 
 # %% [markdown]
 # ## The answer
 
 # %%
-Markdown("\n".join(f"- {each}" for each in report.answer(analysed, asked)))
+Markdown("\n".join(f"- {each}" for each in answers.of_study(analysed, asked)))
 
 # %% [markdown]
 # Points are *normalised*: 0 is what guessing scores, 100 is everything right. Brackets are 95 % intervals. The rest
@@ -39,7 +39,7 @@ Markdown("\n".join(f"- {each}" for each in report.answer(analysed, asked)))
 # horizontal axis is logarithmic; models that were not finetuned at all stand left of the break.
 
 # %%
-figure, _ = figures.scaling_figure(analysed, sizes=report.sizes(study), note=report.shortfall(study))
+figure, _ = figures.scaling_figure(analysed, sizes=figures.sizes(study), note=report.shortfall(study))
 Image(figures.png(figure), width=900)
 
 # %% [markdown]
@@ -110,5 +110,5 @@ tables.incomplete(study) if study.incomplete() else Markdown("none, the grid is 
 # %%
 Markdown(
     f"{len(study.records)} cells of study `{study.name}`, launched with flanscale {study.version}; data fingerprints"
-    f" {report.fingerprints(study) or 'not recorded'}; analysed with {fit_report.versions()}."
+    f" {tables.fingerprints(study) or 'not recorded'}; analysed with {fit_report.versions()}."
 )

@@ -21,7 +21,7 @@ from analysis import answers, contrasts, figures, fit_report, notebooks, panels,
 study, which = notebooks.study()
 analysed = panels.analyse(study)
 asked, _ = contrasts.ask(study, analysed)
-Markdown(f"{which}<br>**{study.title}** · {report.progress(study)}")
+Markdown(f"{which}<br>**{study.title}** · {tables.progress(study)}")
 
 # %% [markdown]
 # ## The answer
@@ -44,7 +44,7 @@ Markdown("\n".join(lines))
 # Solid with filled marks: trained with CoT. Dashed with open marks: without. Colour is model size.
 
 # %%
-figure, _ = figures.scaling_figure(analysed, sizes=report.sizes(study), note=report.shortfall(study))
+figure, _ = figures.scaling_figure(analysed, sizes=figures.sizes(study), note=report.shortfall(study))
 Image(figures.png(figure), width=900)
 
 # %% [markdown]

@@ -20,7 +20,7 @@ from analysis import answers, contrasts, figures, fit_report, notebooks, panels,
 study, which = notebooks.study()
 analysed = panels.analyse(study)
 asked, _ = contrasts.ask(study, analysed)
-Markdown(f"{which}<br>**{study.title}** · {report.progress(study)}")
+Markdown(f"{which}<br>**{study.title}** · {tables.progress(study)}")
 
 # %% [markdown]
 # ## The answer
@@ -34,7 +34,7 @@ Markdown("\n".join(f"- {each}" for each in told) or "The study has one size: the
 # ## The curves
 
 # %%
-figure, _ = figures.scaling_figure(analysed, sizes=report.sizes(study), note=report.shortfall(study))
+figure, _ = figures.scaling_figure(analysed, sizes=figures.sizes(study), note=report.shortfall(study))
 Image(figures.png(figure), width=900)
 
 # %% [markdown]
@@ -69,6 +69,6 @@ for panel, found in zip(analysed, asked, strict=True):
 
 # %%
 Markdown(
-    f"{len(study.records)} cells of study `{study.name}`, sizes {report.sizes(study)}, launched with flanscale"
+    f"{len(study.records)} cells of study `{study.name}`, sizes {figures.sizes(study)}, launched with flanscale"
     f" {study.version}, read from {study.source}; analysed with {fit_report.versions()}."
 )

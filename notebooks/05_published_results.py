@@ -16,7 +16,7 @@
 # %%
 from IPython.display import Image, Markdown, display
 
-from analysis import figures, fit_report, notebooks, panels, published, report, runs, tables
+from analysis import figures, fit_report, notebooks, panels, published, runs, tables
 
 paper = published.task_count_panel()
 try:
@@ -48,7 +48,7 @@ Markdown(last + "".join(f" In `{study.name}`: {panel.comparison.sentence}" for p
 # single run and no error is printed.
 
 # %%
-sizes = report.sizes(study) if study else {}
+sizes = figures.sizes(study) if study else {}
 figure, _ = figures.scaling_figure([*own, paper], sizes=sizes)
 Image(figures.png(figure), width=820 if own else 520)
 
@@ -93,6 +93,6 @@ tables.parameters(paper).query("form == 'power law'").drop(columns="form")
 # %%
 Markdown(
     "Table 3 of arXiv 2210.11416 v5, `analysis/published/flan_table_3.csv`; "
-    + (f"study `{study.name}`, {report.progress(study)}; " if study else "no study; ")
+    + (f"study `{study.name}`, {tables.progress(study)}; " if study else "no study; ")
     + f"analysed with {fit_report.versions()}."
 )

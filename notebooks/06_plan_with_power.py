@@ -17,14 +17,14 @@
 import pandas as pd
 from IPython.display import Markdown, display
 
-from analysis import fit_report, notebooks, panels, power, report, summary, tables
+from analysis import fit_report, notebooks, panels, power, summary, tables
 
 study, which = notebooks.study()
 analysed = panels.analyse(study)
 panel = analysed[-1]
 noise = summary.pooled_noise(panel.runs)
 items = panel.means[0].n
-Markdown(f"{which}<br>**{study.title}** · {report.progress(study)}")
+Markdown(f"{which}<br>**{study.title}** · {tables.progress(study)}")
 
 # %% [markdown]
 # ## The answer

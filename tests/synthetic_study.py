@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +90,7 @@ def write_study(
         arm = "cot" if resolved["cot"] else "direct"
         run = f"{cell}-{resolved['model']}-{resolved['mixture.count']}-{arm}-s{resolved['seed']}"
         points.append({"axes": point, "cell": cell, "run": run})
-        layers, width = SIZES[resolved["model"]]
+        layers, width = SIZES.get(resolved["model"], SIZES["nano"])
         costs[cell] = {"steps": 500, "parameters": 12 * layers * width**2, "flops": 1e12}
         state = (states or {}).get(number, "finished")
         if state != "missing" and not (root / "runs" / run).exists():
@@ -154,10 +155,16 @@ def _write_records(run_dir: Path, answers: Mapping[tuple[str, str], np.ndarray],
     lines = []
     for (benchmark, setting), correct_TxI in answers.items():
         close_records(folder, f"{benchmark}/{setting}", _records(correct_TxI))
-        low = {f"task{task:03d}": {"lower_bound": world.lower_bound} for task in range(world.tasks)}
-        score = {"benchmark": benchmark, "label": benchmark, "metric": "exact", "subtasks": low}
+        subtasks = {f"task{task:03d}": _subtask(correct_I, world) for task, correct_I in enumerate(correct_TxI)}
+        score = {"benchmark": benchmark, "label": benchmark, "metric": "exact", "subtasks": subtasks}
         lines.append({"name": f"{benchmark}/{setting}", "setting": setting, "scores": [score]})
     write_result(folder, {"suite": "suite", "lines": lines, "faults": []})
+
+
+def _subtask(correct_I: np.ndarray, world: World) -> dict[str, float]:
+    stderr = 100 * float(correct_I.std(ddof=1)) / math.sqrt(correct_I.size)
+    score = 100 * float(correct_I.mean())
+    return {"score": score, "stderr": stderr, "n": correct_I.size, "lower_bound": world.lower_bound}
 
 
 def _records(correct_TxI: np.ndarray) -> Iterator[dict[str, Any]]:
@@ -186,7 +193,7 @@ def _ease(expected: float, difficulty_TxI: np.ndarray) -> float:
 
 
 def _config(axes: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    layers, width = SIZES[axes["model"]]
+    layers, width = SIZES.get(axes["model"], SIZES["nano"])
     mixture = {"count": axes["mixture.count"], "order_seed": axes.get("mixture.order_seed", 0)}
     return {
         "seed": axes["seed"],

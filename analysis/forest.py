@@ -1,0 +1,75 @@
+"""How large is every difference beside the others: contrasts as rows of bars on one axis, for the page.
+
+A group is a question, a row a panel that answers it. Positions are in percent of the axis, which holds every interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.ticker import MaxNLocator
+
+from analysis.contrasts import Contrast
+from analysis.panels import Panel
+from analysis.tables import probability, signed
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contrast: what is written, and where its bar begins, has its mark and ends."""
+
+    label: str
+    estimate: str
+    p: str
+    verdict: str
+    """more, less, open (not told from nothing) or single (of single runs: nothing is told)."""
+    left: float
+    mark: float
+    right: float
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Rows by question, and the axis under them: (position, label) of its ticks."""
+
+    groups: Sequence[tuple[str, Sequence[Row]]]
+    ticks: Sequence[tuple[float, str]]
+    zero: float
+
+
+def forest(found: Sequence[tuple[Panel, Contrast]]) -> Forest | None:
+    """The contrasts in their order, those of one question together; None where there are none."""
+    if not found:
+        return None
+    ends = [end for _, each in found for end in (*_ends(each), 0.0)]
+    ticks = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(min(ends), max(ends))
+    low, high = float(ticks[0]), float(ticks[-1])
+
+    def at(value: float) -> float:
+        return round(100 * (value - low) / (high - low), 2)
+
+    groups: dict[str, list[Row]] = {}
+    for panel, each in found:
+        size = f", {each.question.size}" if each.question.size != found[0][1].question.size else ""
+        left, right = _ends(each)
+        place = (at(left), at(each.estimate.value), at(right))
+        text = (f"{panel.title}{size}", signed(each.estimate), probability(each.p), _verdict(each))
+        groups.setdefault(each.question.text, []).append(Row(*text, *place))
+    return Forest(list(groups.items()), [(at(tick), f"{tick:g}") for tick in ticks], at(0.0))
+
+
+def _ends(contrast: Contrast) -> tuple[float, float]:
+    """Of the interval; of the items' error where there is none."""
+    estimate = contrast.estimate
+    if estimate.interval is not None:
+        return estimate.interval
+    error = estimate.se if math.isfinite(estimate.se) else 0.0
+    return estimate.value - error, estimate.value + error
+
+
+def _verdict(contrast: Contrast) -> str:
+    if contrast.p is None:
+        return "single"
+    return "open" if not contrast.effect else "more" if contrast.estimate.value > 0 else "less"
