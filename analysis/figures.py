@@ -143,6 +143,7 @@ def write(
 def save(figure: Figure, png_path: Path, svg_path: Path) -> None:
     """Write both formats; the same figure gives the same bytes."""
     png_path.write_bytes(png(figure))
+    figure.set_layout_engine("none")  # it stays as it has been laid out
     with matplotlib.rc_context(STYLE):
         figure.savefig(svg_path, metadata={"Date": None, "Creator": None})
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from analysis.noise import UNKNOWN, SeedNoise, log_odds, pool, slope
 from analysis.scores import AVERAGE, SCORES
@@ -44,12 +44,12 @@ class Estimate:
     @property
     def half_width(self) -> float:
         """Half the 95 % interval; NaN where there is none."""
-        return float(self.se * stats.t.ppf(0.975, self.df)) if self.df > 0 else math.nan
+        return float(self.se * special.stdtrit(self.df, 0.975)) if self.df > 0 else math.nan
 
     @property
     def half_width_90(self) -> float:
         """Half the 90 % interval, which two one-sided tests at 5 % hold against a margin; NaN where there is none."""
-        return float(self.se * stats.t.ppf(0.95, self.df)) if self.df > 0 else math.nan
+        return float(self.se * special.stdtrit(self.df, 0.95)) if self.df > 0 else math.nan
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -61,7 +61,7 @@ class Estimate:
         """Two-sided p of no difference; None where there is no interval."""
         if not self.df > 0:
             return None
-        return float(2 * stats.t.sf(abs(self.value) / self.se, self.df)) if self.se > 0 else float(self.value == 0)
+        return float(2 * special.stdtr(self.df, -abs(self.value) / self.se)) if self.se > 0 else float(self.value == 0)
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,8 @@ def outliers(runs: Sequence[Replicate]) -> list[tuple[Replicate, float]]:
                 * math.sqrt(len(group) / (len(group) - 1))
             )
             away = abs(log_odds(run.score, run.n) - log_odds(others, run.n)) / spread
-            if 2 * stats.t.sf(away, rest.df) * number < 0.01 and not (len(group) == 2 and _nearer(run, group, runs)):
+            unlikely = 2 * special.stdtr(rest.df, -away) * number < 0.01
+            if unlikely and not (len(group) == 2 and _nearer(run, group, runs)):
                 out.append((run, away))
     return out
 

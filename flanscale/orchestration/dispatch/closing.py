@@ -77,5 +77,5 @@ def print_report(
 
     built = report.build(index, out, source, seed_noise, first)
     console.print(built.text)
-    for path in (built.figure_png, built.figure_svg, built.csv, built.runs, built.html):
+    for path in (built.figure_png, built.figure_svg, built.csv, built.runs, built.tables, built.html):
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
