@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
 from flanscale import __version__
-from flanscale.config.checks import leaves
+from flanscale.config.assignment import copied
+from flanscale.config.checks import leaves, sections_of
 from flanscale.errors import ConfigError, DataError, UserError, one_line
 from flanscale.evaluation.opening import check_suite
 from flanscale.pipeline.settling import settle_vocabulary
@@ -36,7 +36,7 @@ def resolve(config: RunConfig, parent: RunConfig | None = None, lacking: list[st
     Raises:
         ConfigError: data, weights or vocabulary that the cell needs are not there.
     """
-    config = copy.deepcopy(config)
+    config = copied(config)
     if config.mixture.count == 0:
         _train_nothing(config)
     _rest_what_cannot_matter(config, config)
@@ -56,7 +56,7 @@ def verify(config: RunConfig) -> None:
     Raises:
         UserError: something is missing, or other than it was; the message says what to do.
     """
-    found = copy.deepcopy(config)
+    found: RunConfig = copied(config)
     found.fingerprints = {}
     for settle in _settlers():
         settle(found)
@@ -90,9 +90,10 @@ def _train_nothing(config: RunConfig) -> None:
 
 def _rest_what_cannot_matter(section: Any, config: RunConfig) -> None:
     """Sets the knobs of a section to their defaults where what they say of themselves, `only_if`, does not hold."""
+    sections = sections_of(section.__class__)
     for field in fields(section):
         value = getattr(section, field.name)
-        if is_dataclass(value):
+        if field.name in sections:
             _rest_what_cannot_matter(value, config)
         elif (only_if := field.metadata["only_if"]) and not only_if(config):
             setattr(section, field.name, field.default)

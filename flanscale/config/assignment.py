@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import re
 from decimal import Decimal
 from functools import cache
@@ -12,7 +11,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from flanscale.config.checks import GROUPS, check_key, fields, is_free_form, is_section, kind_of, mapping_of
+from flanscale.config.checks import (
+    GROUPS,
+    check_key,
+    fields,
+    is_free_form,
+    is_section,
+    kind_of,
+    mapping_of,
+    sections_of,
+)
 from flanscale.errors import ConfigError, one_line
 from flanscale.schema import REQUIRED, RunConfig
 
@@ -127,10 +135,11 @@ def _meant(text: str) -> str | None:
 
 def copied(config: Any) -> Any:
     """A deep copy of a configuration, much faster than `copy.deepcopy`."""
-    new = copy.copy(config)
+    new, sections = object.__new__(type(config)), sections_of(config.__class__)
     for name, value in vars(config).items():
-        if dataclasses.is_dataclass(value):
-            setattr(new, name, copied(value))
+        if name in sections:
+            value = copied(value)
         elif isinstance(value, list | dict):
-            setattr(new, name, copy.deepcopy(value))
+            value = copy.deepcopy(value) if value else type(value)()
+        vars(new)[name] = value
     return new

@@ -57,9 +57,9 @@ def check_value(name: str, metadata: Mapping[str, Any], value: Any) -> None:
         for item in value:
             check_value(name, metadata, item)
         return
-    choices, low, above, high = (metadata[bound] for bound in ("choices", "minimum", "above", "maximum"))
     if value is None:
         return
+    choices, low, above, high = metadata["choices"], metadata["minimum"], metadata["above"], metadata["maximum"]
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name}={value}: must be a finite number")
     if choices and value not in choices:
@@ -206,15 +206,16 @@ def fields() -> dict[str, dataclasses.Field[Any]]:
     """Every dotted key of `RunConfig` with its field, sections included."""
 
     def walk(kind: type, prefix: str) -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-        hints = typing.get_type_hints(kind)
+        sections = sections_of(kind)
         for field in dataclasses.fields(kind):
             yield f"{prefix}{field.name}", field
-            if dataclasses.is_dataclass(hints[field.name]):
-                yield from walk(hints[field.name], f"{prefix}{field.name}.")
+            if field.name in sections:
+                yield from walk(sections[field.name], f"{prefix}{field.name}.")
 
     return dict(walk(RunConfig, ""))
 
 
+@cache
 def mapping_of(key: str) -> str | None:
     """The mapping that the key is, or lies in: a knob that takes any key."""
     mappings = [name for name, field in fields().items() if str(field.type).startswith("dict")]
@@ -226,6 +227,7 @@ def is_free_form(key: str) -> bool:
     return mapping_of(key) is not None
 
 
+@cache
 def is_section(key: str) -> bool:
     """Whether the key holds knobs and is none itself, such as trainer or trainer.mesh."""
     return any(name.startswith(f"{key}.") for name in fields())
@@ -250,11 +252,33 @@ def keeps_digits(key: str) -> bool:
     return is_text(key) or (not is_section(key) and mapping_of(key) in TYPED_LATER)
 
 
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+Leaf = tuple[str, dataclasses.Field[Any], Any]
+
+
+def leaves(config: Any, prefix: str = "") -> list[Leaf]:
     """Every leaf of a configuration: dotted name, field, value."""
-    for field in dataclasses.fields(config):
+    found: list[Leaf] = []
+    for full, field, is_section in _members(config.__class__, prefix):
         value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{prefix}{field.name}.")
+        if is_section:
+            found += leaves(value, f"{full}.")
         else:
-            yield f"{prefix}{field.name}", field, value
+            found.append((full, field, value))
+    return found
+
+
+@cache
+def _members(kind: Any, prefix: str) -> list[tuple[str, dataclasses.Field[Any], bool]]:
+    sections = sections_of(kind)
+    return [(f"{prefix}{field.name}", field, field.name in sections) for field in dataclasses.fields(kind)]
+
+
+@cache
+def sections_of(kind: Any) -> Mapping[str, type]:
+    """Of a section's fields those that are sections themselves, with what they are."""
+    hints = typing.get_type_hints(kind)
+    return {
+        field.name: hints[field.name]
+        for field in dataclasses.fields(kind)
+        if dataclasses.is_dataclass(hints[field.name])
+    }

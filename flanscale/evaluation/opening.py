@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 
 from flanscale.errors import DataError
@@ -32,7 +32,7 @@ def suite_of(config: RunConfig) -> Suite:
         ConfigError: a line is not written as one, or names what its benchmark does not have.
     """
     mixture = {name: getattr(config.mixture, name) for name in ("templates", "exemplars", "skip_bad")}
-    sections = [asdict(config.evaluation), asdict(config.collection), asdict(config.data), mixture]
+    sections = [vars(config.evaluation), vars(config.collection), vars(config.data), mixture]
     return _suite(json.dumps([*sections, config.paths.cache]))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -45,14 +45,12 @@ def _settle(config: RunConfig) -> None:
             setattr(config.data, field.name, str(Path(path).expanduser().resolve()))
     evaluation = config.evaluation
     asks = [evaluation.collection, asks_held_out(evaluation)]
-    key = json.dumps(
-        [asdict(config.collection), asdict(config.data), config.mixture.skip_bad, config.paths.cache, asks]
-    )
+    key = json.dumps([vars(config.collection), vars(config.data), config.mixture.skip_bad, config.paths.cache, asks])
     collection, asked = _collections(key)
-    names = _names(key, json.dumps(asdict(config.mixture)), config.cot)
+    names = _names(key, json.dumps(vars(config.mixture)), config.cot)
     if asks_held_out(evaluation) and not asked.held_out:
         raise DataError(f"{asked.name} has no held-out task with data here, so nothing could be evaluated")
-    data = json.dumps(asdict(config.data))
+    data = json.dumps(vars(config.data))
     config.fingerprints["wordings"] = _wordings(config.mixture.templates, data)
     if config.mixture.contamination != "off":
         config.fingerprints["benchmarks"] = _benchmarks(data, config.mixture.contamination_words)
