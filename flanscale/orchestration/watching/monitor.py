@@ -74,7 +74,7 @@ class StudyStatus:
         """Whether nobody is at work on it."""
         return not self.launchers and not any(cell.view.alive for cell in self.cells)
 
-    @property
+    @cached_property
     def lost(self) -> list[CellStatus]:
         """Cells that ended without a result."""
         return [cell for cell in self.cells if cell.lost]

@@ -15,7 +15,8 @@ from flanscale.orchestration.watching.monitor import STATUSES, CellStatus, Study
 def status_table(study: StudyStatus, cells: Sequence[CellStatus]) -> Sheet:
     """These cells of a study."""
     ledger = study.ledger
-    axes = axis_values(ledger.points)
+    wanted = {cell.entry.id for cell in cells}
+    axes = axis_values(point for point in ledger.points if point.cell in wanted)
     statuses = {cell.entry.id: cell.status for cell in study.cells}
     stages = stages_of([cell.entry for cell in study.cells])
     staged = max(stages.values(), default=1) > 1
