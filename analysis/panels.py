@@ -72,10 +72,13 @@ class Panel:
 
     @property
     def drawn(self) -> scaling.Fit | None:
-        """The fit to draw: the preferred form, else the power law where it is sound, else log-linear, else none."""
+        """The fit to draw: the preferred form, else the power law where it is sound, else log-linear, else none.
+
+        A form whose shape the data do not tell has no one curve to draw.
+        """
         preferred = self.comparison.best if self.comparison.verdict == "preferred" else None
-        candidates = [form for form in (preferred, "power_law", "log_linear") if form]
-        return next((self.fits[form] for form in candidates if self.fits[form].ok), None)
+        candidates = [preferred] if preferred else ["power_law", "log_linear"]
+        return next((self.fits[form] for form in candidates if self.fits[form].ok and self.fits[form].located), None)
 
     @property
     def widest(self) -> float | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import optimize, stats
+from scipy import optimize, special
 
 EXPONENTS = np.geomspace(0.02, 3.0, 400)
 SHAPED = ("plateau", "power_law")
@@ -70,18 +70,37 @@ class Profile:
         """Where the sum of squares is least."""
         return int(np.argmin(self.sse_B))
 
-    def limit(self, df: int) -> float:
-        """The sum of squares up to which the data allow a shape, at 95 %."""
-        return float(self.sse_B.min() * (1 + stats.f.ppf(0.95, 1, df) / df))
+    @property
+    def sse(self) -> float:
+        """Weighted sum of squares at the best shape."""
+        return float(self.sse_B[self.best])
+
+    def value(self, curve: int, count: np.ndarray) -> Float[np.ndarray, " N"]:
+        """The best curve within bounds at counts above 0."""
+        at = slice(self.best, self.best + 1)
+        level, slope = self.theta_BxSx2[self.best, curve]
+        return np.asarray(level + slope * columns(self.form, count, self.shape_B[at], self.scale)[0])
+
+    def band(self, curve: int, count: np.ndarray, df: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pointwise 95 % profile-F band of a curve at counts above 0."""
+        u_BxN = columns(self.form, count, self.shape_B, self.scale)
+        ends = [self.interval(curve, np.stack([np.ones_like(u_B), u_B], axis=1), df) for u_B in u_BxN.T]
+        low_N, high_N = np.array(ends).T
+        return low_N, np.minimum(high_N, CEILING) if self.form in SHAPED else high_N
 
     def interval(self, curve: int, functional_Bx2: np.ndarray, df: int) -> tuple[float, float]:
         """95 % profile-F interval of `functional · θ` of one curve; the bounds of θ are not applied."""
         centre_B = (functional_Bx2 * self.free_BxSx2[:, curve]).sum(1)
         spread_B = np.einsum("bi,bij,bj->b", functional_Bx2, self.inverse_BxSx2x2[:, curve], functional_Bx2)
-        slack_B = self.limit(df) - (self.sse_B - self.sse_BxS[:, curve] + self.free_sse_BxS[:, curve])
+        slack_B = limit(self.sse, df) - (self.sse_B - self.sse_BxS[:, curve] + self.free_sse_BxS[:, curve])
         allowed = slack_B >= 0
         half_B = np.sqrt(np.where(allowed, slack_B, 0) * spread_B)
         return float((centre_B - half_B)[allowed].min()), float((centre_B + half_B)[allowed].max())
+
+
+def limit(sse: float, df: int) -> float:
+    """The sum of squares up to which data on so many degrees of freedom allow a parameter, at 95 % (profile-F)."""
+    return sse * (1 + float(special.fdtri(1, df, 0.95)) / df)
 
 
 def columns(form: str, count: np.ndarray, shape_B: np.ndarray, scale: float) -> np.ndarray:
@@ -129,12 +148,12 @@ def shapes(form: str, data: Data) -> Float[np.ndarray, " B"]:
 
 def shape_interval(profile: Profile, data: Data, df: int) -> tuple[float | None, float | None]:
     """95 % profile-F interval of the shape; None where the data allow every value up to the edge of the grid."""
-    limit = profile.limit(df)
-    allowed = np.flatnonzero(profile.sse_B <= limit)
+    most = limit(profile.sse, df)
+    allowed = np.flatnonzero(profile.sse_B <= most)
     first, last = int(allowed[0]), int(allowed[-1])
 
     def excess(log_b: float) -> float:
-        return float(_solve_at(profile.form, data, np.exp([log_b])).sse_B[0]) - limit
+        return float(_solve_at(profile.form, data, np.exp([log_b])).sse_B[0]) - most
 
     def crossing(outside: int, inside: int) -> float:
         edges = np.log(profile.shape_B[[outside, inside]])
