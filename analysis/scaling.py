@@ -6,6 +6,9 @@
 `logistic`    y = 100·logistic(α_s + β_s·log10 n)     the same in log-odds: it bends near floor and ceiling (`bounded`)
 `power_law`   y = c_s − a_s·n^−b                      diminishing returns up to a ceiling c_s; one exponent b for all
 
+Losses, the better the lower, fall to a floor c_s ≥ 0: y = c_s + β_s·max(0, …), y = c_s + a_s·n^−b. Their sign is turned
+before a fit, and that of levels, slopes and curves is turned back. They have no odds.
+
 An untouched checkpoint (n = 0) has no place in these forms and is left out of fits. Intervals are 95 % profile-F, for
 the items that were evaluated. What the data cannot tell is a status, never a number.
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -63,7 +66,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Fit:
-    """One form fitted to one panel. `status`: ok, bound:b, degenerate, nonfinite, too_few_points.
+    """One form fitted to one panel. `status`: ok, bound:b, degenerate, nonfinite, too_few_points, unbounded scale.
 
     A plateau whose k is at an end of the counts where it may lie is sound: its interval is open there. Where it is open
     at both, the rise has ended somewhere between, and k is no number.
@@ -77,6 +80,8 @@ class Fit:
     df: int = 0
     sse: float | None = None
     aicc: float | None = None
+    falls: bool = False
+    """Whether losses were fitted."""
     solution: Profile | Bounded | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -102,11 +107,13 @@ class Fit:
         Raises:
             ValueError: there was nothing to fit, or nothing finite.
         """
-        return self._solution().value(self.curves.index(curve), np.asarray(count, float))
+        value_N = self._solution().value(self.curves.index(curve), np.asarray(count, float))
+        return -value_N if self.falls else value_N
 
     def band(self, curve: str, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pointwise 95 % profile-F band of the curve at task counts > 0. Raises as `predict`."""
-        return self._solution().band(self.curves.index(curve), np.asarray(count, float), self.df)
+        low_N, high_N = self._solution().band(self.curves.index(curve), np.asarray(count, float), self.df)
+        return (-high_N, -low_N) if self.falls else (low_N, high_N)
 
     def _solution(self) -> Profile | Bounded:
         if self.solution is None:
@@ -117,19 +124,23 @@ class Fit:
 def fit(form: str, data: Data, curves: Sequence[str]) -> Fit:
     """Fit one form to the runs of one panel; anything but a sound fit comes back as a status without numbers."""
     names = tuple(curves)
+    if form == "logistic" and data.falls:
+        return Fit(form, "unbounded scale", names, n_points=len(data.score_N), falls=True)
     per_curve = [len(np.unique(data.count_N[data.curve_N == s])) for s in range(len(names))]
     size = len(data.score_N)
     p = len(names) * len(PARAMETERS[form]) + (form in SHAPES)
     df = size - p
     if not all(np.isfinite(values).all() for values in (data.count_N, data.score_N, data.weight_N)):
-        return Fit(form, "nonfinite", names, n_points=size)
+        return Fit(form, "nonfinite", names, n_points=size, falls=data.falls)
     short = min(per_curve, default=0) < len(PARAMETERS[form])
     if short or df < 1 or (form in SHAPES and sum(k - 2 for k in per_curve) < 1):
-        return Fit(form, "too_few_points", names, n_points=size)
+        return Fit(form, "too_few_points", names, n_points=size, falls=data.falls)
+    if data.falls:
+        data = replace(data, score_N=-data.score_N)
     solution = bounded.solve(data) if form == "logistic" else profile.solve(form, data)
     sse = solution.sse
     if not np.isfinite(sse):
-        return Fit(form, "nonfinite", names, n_points=size)
+        return Fit(form, "nonfinite", names, n_points=size, falls=data.falls)
     if isinstance(solution, Bounded):
         status, parameters = _bounded(solution, names, df)
     elif form in SHAPES:
@@ -137,10 +148,12 @@ def fit(form: str, data: Data, curves: Sequence[str]) -> Fit:
         parameters = _shaped(solution, data, names, df, status)
     else:
         status, parameters = "ok", _linear(form, solution, names, df)
+    if data.falls:
+        parameters = tuple(_turned(each, form) for each in parameters)
     k = p + 1
     room = size - k - 1
     aicc = size * math.log(sse / size) + 2 * k + 2 * k * (k + 1) / room if room >= AICC_MINIMUM and sse > 0 else None
-    return Fit(form, status, names, parameters, size, df, sse, aicc, solution)
+    return Fit(form, status, names, parameters, size, df, sse, aicc, data.falls, solution)
 
 
 def shared_exponent_p(data: Data, curves: Sequence[str], shared: Fit) -> float | None:
@@ -148,9 +161,7 @@ def shared_exponent_p(data: Data, curves: Sequence[str], shared: Fit) -> float |
     alone = []
     for s in range(len(curves)):
         own = data.select(data.curve_N == s)
-        alone.append(
-            fit("power_law", Data(np.zeros_like(own.curve_N), own.count_N, own.score_N, own.weight_N), [curves[s]])
-        )
+        alone.append(fit("power_law", replace(own, curve_N=np.zeros_like(own.curve_N)), [curves[s]]))
     df = shared.df - (len(curves) - 1)
     if len(curves) < 2 or df < 1 or shared.sse is None or any(each.sse is None for each in alone):
         return None
@@ -186,9 +197,9 @@ def _shaped(solution: Profile, data: Data, names: tuple[str, ...], df: int, stat
     rescale = solution.scale**solution.shape_B if solution.form == "power_law" else ones
     for s, name in enumerate(names):
         c, slope = solution.theta_BxSx2[solution.best, s]
-        state = "degenerate" if slope <= 0 else "bound:c" if c >= profile.CEILING else "ok"
+        state = "degenerate" if slope <= 0 else "bound:c" if c >= solution.ceiling else "ok"
         low, high = solution.interval(s, np.stack([ones, zeros], axis=1), df)
-        out.append(_parameter(level, name, float(c), low, high if high < profile.CEILING else None, state))
+        out.append(_parameter(level, name, float(c), low, high if high < solution.ceiling else None, state))
         low, high = solution.interval(s, np.stack([zeros, rescale], axis=1), df)
         out.append(_parameter(rise, name, float(slope * rescale[solution.best]), max(low, 0.0), high, state))
     return tuple(out)
@@ -201,6 +212,14 @@ def _parameter(
     if status == "degenerate":
         return Parameter(name, curve, None, None, None, status)
     return Parameter(name, curve, value if status == "ok" else None, low, high, status)
+
+
+def _turned(parameter: Parameter, form: str) -> Parameter:
+    """That of losses: a and β of a form with a shape are how much a curve falls, and stay."""
+    if parameter.name in SHAPES.values() or (form in SHAPES and parameter.name != PARAMETERS[form][0]):
+        return parameter
+    value, low, high = (None if end is None else -end for end in (parameter.value, parameter.high, parameter.low))
+    return replace(parameter, value=value, low=low, high=high)
 
 
 def _linear(form: str, solution: Profile, names: tuple[str, ...], df: int) -> tuple[Parameter, ...]:

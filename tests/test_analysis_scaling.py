@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import lmfit
 import numpy as np
@@ -325,3 +326,60 @@ def test_a_curve_without_the_largest_count_is_fitted_but_not_scored_there() -> N
     data = runs(law(0.35), curves=2)
     data = data.select((data.curve_N == 0) | (data.count_N < 1836))
     assert compare(data).error["power_law"] is not None
+
+
+def losses(form: Form, *, spread: float = 0.01, rng: int = 0) -> Data:
+    """Runs whose loss is `form(curve, counts)`, of two curves."""
+    return replace(runs(form, curves=2, spread=spread, rng=rng), falls=True)
+
+
+def falling(s: int, n: np.ndarray) -> np.ndarray:
+    """To a floor of 1.2 bits per byte, and of 0.9."""
+    return 1.2 - 0.3 * s + (1.1 - 0.2 * s) * n**-0.4
+
+
+def test_losses_fall_to_a_floor_that_comes_back_with_honest_intervals() -> None:
+    hits = []
+    for number in range(60):
+        data = losses(falling, rng=number)
+        law = scaling.fit("power_law", data, NAMES[:2])
+        assert law.ok
+        b, c, a = law.parameter("b"), law.parameter("c", "a"), law.parameter("a", "a")
+        low, high = law.band("a", np.array([200.0]))
+        truth = [(b, 0.4), (c, 1.2), (a, 1.1)]
+        hits.append([(each.low or 0) < true < (each.high or math.inf) for each, true in truth])
+        hits[-1].append(bool(low[0] < falling(0, np.array([200.0]))[0] < high[0]))
+    assert (np.mean(hits, axis=0) > 0.86).all()  # nominal 0.95, standard error 0.03
+    judged = compare(losses(falling), spread=0.01)
+    assert (judged.best, judged.verdict) == ("power_law", "preferred")
+    assert "points" not in judged.sentence
+
+
+def test_losses_are_scores_with_their_sign_turned() -> None:
+    data = losses(falling)
+    turned = replace(data, score_N=100 - data.score_N, falls=False)
+    for form in ("hold", "plateau", "log_linear", "power_law"):
+        fell, rose = (scaling.fit(form, each, NAMES[:2]) for each in (data, turned))
+        assert fell.sse == pytest.approx(rose.sse)
+        assert fell.predict("b", COUNTS) == pytest.approx(100 - rose.predict("b", COUNTS))
+        for one, other in zip(fell.band("b", COUNTS), reversed(rose.band("b", COUNTS)), strict=True):
+            assert one == pytest.approx(100 - other)
+        for one, other in zip(fell.parameters, rose.parameters, strict=True):
+            assert (one.name, one.curve, one.status) == (other.name, other.curve, other.status)
+    slope = scaling.fit("log_linear", data, NAMES[:2]).parameter("beta", "a")
+    assert slope.high < 0
+    assert slope.low < slope.value < slope.high
+
+
+def test_a_loss_has_no_odds_no_floor_below_zero_and_its_rise_no_law() -> None:
+    assert scaling.fit("logistic", losses(falling), NAMES[:2]).status == "unbounded scale"
+    near_zero = scaling.fit("power_law", losses(lambda s, n: 2 * n**-0.2, spread=0.05), NAMES[:2])
+    assert (near_zero.predict("a", np.array([1e9])) >= 0).all()
+    assert scaling.fit("power_law", losses(lambda s, n: 1 + 0.1 * np.log10(n)), NAMES[:2]).status == "degenerate"
+
+
+def test_what_ends_is_a_fall_of_losses() -> None:
+    ends = compare(losses(lambda s, n: 1.5 - s * 0.2 + 0.3 * np.maximum(0, 2 - np.log10(n))), spread=0.01)
+    assert ends.sentence.startswith("A fall that ends is preferred")
+    steady = compare(losses(lambda s, n: 1.5 - s * 0.2 - 0.1 * np.log10(n)), spread=0.01)
+    assert steady.sentence.startswith("A log-linear fall is preferred")
