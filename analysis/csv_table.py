@@ -1,7 +1,8 @@
 """A study as one table: a row per point × benchmark × setting in a CSV file, written by a report or by hand.
 
 Needed are the columns benchmark, setting, score and lower_bound, and what the study varies. What else `runs.table` has
-is used where it is there; `parameters`, `prompts` and the `members` of an average complete it.
+is used where it is there; `parameters`, `prompts` and the `members` of an average complete it. Scores that are losses,
+bits per byte say, have false in a column `higher_is_better`, and no lower bound.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any
 
 from analysis.index import assemble
 from analysis.runs import COLUMNS, AnalysisError, Point, RunRecord, Study, missing, table
-from analysis.scores import AVERAGE, SCORES
+from analysis.scores import AVERAGE, HIGHER_IS_BETTER, SCORES
 from flanscale.errors import one_line
 from flanscale.tracking import keys
 
-ABOUT = ("cell", "run", "state", "failure", "tasks", "parameters")
+ABOUT = ("cell", "run", "state", "failure", "tasks", "parameters", HIGHER_IS_BETTER)
 """Columns of a table file that are no axis and no score."""
 KEYS = {column: key for key, column in COLUMNS.items()}
 TEXTS = frozenset({"cell", "run", "state", "failure", "benchmark", "setting", "members", "prompts"})
@@ -41,9 +42,10 @@ def from_csv(file: Path, index: Path | None = None) -> Study:
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AnalysisError(f"{file} cannot be read: {one_line(error)}") from None
-    if lacking := [
-        name for name in ("benchmark", "setting", "score", "lower_bound") if not rows or name not in rows[0]
-    ]:
+    needed = {"benchmark", "setting", "score", "lower_bound"}
+    if rows and HIGHER_IS_BETTER in rows[0]:
+        needed.remove("lower_bound")
+    if lacking := sorted(name for name in needed if not rows or name not in rows[0]):
         raise AnalysisError(f"{file} has no rows, or no column {', '.join(lacking)}")
     axes = [name for name in rows[0] if name not in (*ABOUT, *SCORES, "benchmark", "setting", "members", "prompts")]
     cells: dict[str, list[dict[str, Any]]] = {}
@@ -117,7 +119,7 @@ def _from_rows(cell: str, rows: list[dict[str, Any]], axes: Mapping[str, Any]) -
             last[f"{keys.AVERAGE}_stderr"] = row["stderr"] / scale if row.get("stderr") is not None else math.nan
             last[f"{keys.AVERAGE}_members"] = str(row.get("members") or "").split(";")
             continue
-        figures = {name: row[name] for name in (*SCORES, "prompts") if row.get(name) is not None}
+        figures = {name: row[name] for name in (*SCORES, HIGHER_IS_BETTER, "prompts") if row.get(name) is not None}
         if "normalized" not in figures and all(
             isinstance(figures.get(name), int | float) for name in ("score", "lower_bound")
         ):

@@ -10,6 +10,8 @@ being right do, by about as much everywhere, and even with the same log-odds oth
 scatter that was seen: where all seeds get the same items right, smaller than chance. The scatter between seeds holds
 the items' luck already; nothing is added to it. Cells where fewer than ten items are right (or wrong) cannot show it
 and are left out.
+
+Losses are no shares of items. Seeds move them by about the same part of themselves: variance = (deviation · loss)².
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ class SeedNoise:
     deviation: float
     scale: float
     df: float
+    falls: bool = False
+    """Whether it is that of losses, and `deviation` a part of them."""
 
     @property
     def known(self) -> bool:
@@ -39,9 +43,14 @@ class SeedNoise:
         return self.df > 0
 
     def variance(self, score: float, n: float) -> float:
-        """Variance of one run whose cell scores so many percent of n items, in points²; NaN where it is not known."""
+        """Variance of one run whose cell scores so many percent of n items, in points²; NaN where it is not known.
+
+        Of losses, the square of their unit.
+        """
         if not self.known:
             return math.nan
+        if self.falls:
+            return (self.deviation * score) ** 2
         spread = self.deviation**2 + _chance(score, n)
         return self.scale * spread * slope(score, n) ** 2
 
@@ -87,6 +96,16 @@ def pool(cells: Sequence[tuple[Sequence[float], float]], weights: Sequence[float
     df = float(free_C.sum())
     excess = max(0.0, float((square_C - free_C * chance_C).sum()) / df)
     return SeedNoise(math.sqrt(excess), float((square_C / (excess + chance_C)).sum()) / df, df)
+
+
+def pool_losses(cells: Sequence[Sequence[float]], weights: Sequence[float] | None = None) -> SeedNoise:
+    """Pool the variance of the logarithm of losses over cells. `weights` as in `pool`."""
+    squares, df = 0.0, 0.0
+    for losses, weight in zip(cells, weights or [1.0] * len(cells), strict=True):
+        if len(losses) > 1 and min(losses) > 0:
+            squares += weight * float(np.log(losses).var()) * len(losses)
+            df += weight * (len(losses) - 1)
+    return SeedNoise(math.sqrt(squares / df), 1.0, df, falls=True) if df > 0 else UNKNOWN
 
 
 def _chance(score: float, n: float) -> float:
