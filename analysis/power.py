@@ -22,6 +22,7 @@ from analysis.noise import SeedNoise
 from analysis.profile import Data
 from analysis.questions import Question, questions
 from analysis.runs import Study, table
+from analysis.signal import signal_to_noise as signal_to_noise
 from analysis.summary import BORROWED, LEVEL, Curve, Mean, Replicate
 
 POWER = 0.8
@@ -89,19 +90,6 @@ def exponent_factor(study: Study, noise: SeedNoise, items: float) -> float | Non
         factors.append(fit.parameters[0].high / fit.parameters[0].low if known else np.inf)  # type: ignore[operator]
     factor = float(np.median(factors))
     return factor if np.isfinite(factor) else None
-
-
-def signal_to_noise(means: Sequence[Mean]) -> float | None:
-    """(largest − smallest mean of trained cells) / root mean square of their standard deviations between seeds.
-
-    None where no seed was repeated.
-    """
-    trained = [mean for mean in means if mean.count > 0 and mean.noise.known]
-    if len(trained) < 2:
-        return None
-    spread = max(mean.value for mean in trained) - min(mean.value for mean in trained)
-    between = float(np.sqrt(np.mean([mean.scale**2 * mean.noise.variance(mean.score, mean.n) for mean in trained])))
-    return spread / between if between > 0 else None
 
 
 def _planned(study: Study) -> list[Replicate]:
