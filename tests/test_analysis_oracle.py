@@ -22,8 +22,8 @@ LESS, MORE = [41.2, 43.9, 40.1, 44.8], [47.0, 52.5, 49.1]
 WELCH_P, WELCH_DF = 0.024704911657953247, 3.7886104481041722
 WELCH_95, WELCH_90 = (1.5051039553249357, 12.561562711341727), (2.814088514287132, 11.252578152379531)
 
-# sm.WLS(Y, X, weights=1 / VARIANCE).fit(): params, conf_int(), (wresid**2).sum(), df_resid, where X has an intercept and
-# a slope in log10(COUNT) for each curve; get_prediction at 500 tasks; and the same without the slopes.
+# sm.WLS(Y, X, weights=1 / VARIANCE).fit(): params, conf_int(), (wresid**2).sum(), df_resid, where X has an intercept
+# and a slope in log10(COUNT) for each curve; get_prediction at 500 tasks; and the same without the slopes.
 COUNT = np.array([9, 89, 282, 1836.0] * 4)
 CURVE = np.repeat([0, 1], 8)
 Y = np.array([12.1, 18.9, 22.8, 27.9, 11.2, 20.1, 23.7, 29.0, 30.4, 36.6, 38.0, 44.9, 31.5, 35.2, 40.1, 43.6])
