@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -84,11 +85,11 @@ def pool(cells: Sequence[tuple[Sequence[float], float]], weights: Sequence[float
     squares, chances, frees, repeated = [], [], [], 0.0
     for (scores, n), weight in zip(cells, weights or [1.0] * len(cells), strict=True):
         repeated += weight * (len(scores) - 1)
-        right = _asked(n) * np.mean(scores) / 100
-        if len(scores) > 1 and LEAST_ITEMS <= right <= _asked(n) - LEAST_ITEMS:
-            odds = np.array([log_odds(score, n) for score in scores])
-            squares.append(weight * float(((odds - odds.mean()) ** 2).sum()))
-            chances.append(_chance(float(np.mean(scores)), n))
+        found = _scatter(tuple(scores), n)
+        if found is not None:
+            square, chance = found
+            squares.append(weight * square)
+            chances.append(chance)
             frees.append(weight * (len(scores) - 1))
     if not any(squares):
         return SeedNoise(0.0, 1.0, repeated) if repeated > 0 else UNKNOWN
@@ -96,6 +97,18 @@ def pool(cells: Sequence[tuple[Sequence[float], float]], weights: Sequence[float
     df = float(free_C.sum())
     excess = max(0.0, float((square_C - free_C * chance_C).sum()) / df)
     return SeedNoise(math.sqrt(excess), float((square_C / (excess + chance_C)).sum()) / df, df)
+
+
+@lru_cache(maxsize=10_000)  # a panel pools its cells many times, each time without another one
+def _scatter(scores: tuple[float, ...], n: float) -> tuple[float, float] | None:
+    """Sum of squares of a cell's log-odds, and their variance by the items' luck; None where it cannot show any."""
+    mean = sum(scores) / len(scores)
+    right = _asked(n) * mean / 100
+    if len(scores) < 2 or not LEAST_ITEMS <= right <= _asked(n) - LEAST_ITEMS:
+        return None
+    odds = [log_odds(score, n) for score in scores]
+    middle = sum(odds) / len(odds)
+    return sum((each - middle) ** 2 for each in odds), _chance(mean, n)
 
 
 def pool_losses(cells: Sequence[Sequence[float]], weights: Sequence[float] | None = None) -> SeedNoise:
