@@ -47,7 +47,7 @@ class Logistic:
 
     @property
     def sse(self) -> float:
-        """Weighted sum of squares at the optimum."""
+        """Weighted sum of squares at the optimum; no unit, as weights are 1/variance."""
         return float(self.within + self._excess(self.theta_2[None])[0])
 
     @property
@@ -109,7 +109,7 @@ class Bounded:
 
     @cached_property
     def sse(self) -> float:
-        """Weighted sum of squares over all curves."""
+        """Weighted sum of squares over all curves; no unit."""
         return sum(curve.sse for curve in self.curves)
 
     def value(self, curve: int, count: np.ndarray) -> Float[np.ndarray, " N"]:

@@ -98,7 +98,7 @@ def compare(data: Data, curves: Sequence[str], fits: Mapping[str, Fit], seed_var
 
 
 def hold(rest: Data, curve: int) -> float:
-    """What "no change" predicts for a larger count: the mean at the largest count seen."""
+    """What "no change" predicts for a larger count: the mean at the largest count seen, in the unit of the scores."""
     own = rest.curve_N == curve
     return float(rest.score_N[own & (rest.count_N == rest.count_N[own].max())].mean())
 

@@ -41,7 +41,7 @@ class Data:
 
     @property
     def smallest(self) -> float:
-        """The smallest count, by which counts are divided before they are raised to −b."""
+        """The smallest count in tasks, by which counts are divided before they are raised to −b."""
         return float(self.count_N.min())
 
     @property
@@ -71,7 +71,7 @@ class Profile:
 
     @property
     def sse_B(self) -> Float[np.ndarray, " B"]:
-        """Weighted sum of squares over all curves."""
+        """Weighted sum of squares over all curves; no unit, as weights are 1/variance."""
         return np.asarray(self.sse_BxS.sum(1))
 
     @property
@@ -81,17 +81,17 @@ class Profile:
 
     @property
     def sse(self) -> float:
-        """Weighted sum of squares at the best shape."""
+        """Weighted sum of squares at the best shape; no unit."""
         return float(self.sse_B[self.best])
 
     def value(self, curve: int, count: np.ndarray) -> Float[np.ndarray, " N"]:
-        """The best curve within bounds at counts above 0."""
+        """The best curve within bounds at counts above 0, in the unit of the scores: points, or minus losses."""
         at = slice(self.best, self.best + 1)
         level, slope = self.theta_BxSx2[self.best, curve]
         return np.asarray(level + slope * columns(self.form, count, self.shape_B[at], self.scale)[0])
 
     def band(self, curve: int, count: np.ndarray, df: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pointwise 95 % profile-F band of a curve at counts above 0."""
+        """Pointwise 95 % profile-F band of a curve at counts above 0, in the unit of `value`."""
         u_BxN = columns(self.form, count, self.shape_B, self.scale)
         ends = [self.interval(curve, np.stack([np.ones_like(u_B), u_B], axis=1), df) for u_B in u_BxN.T]
         low_N, high_N = np.array(ends).T
@@ -156,7 +156,7 @@ def shapes(form: str, data: Data) -> Float[np.ndarray, " B"]:
 
 
 def shape_interval(profile: Profile, data: Data, df: int) -> tuple[float | None, float | None]:
-    """95 % profile-F interval of the shape; None where the data allow every value up to the edge of the grid."""
+    """95 % profile-F interval of the shape, b or k in tasks; None where the grid's edge is allowed too."""
     most = limit(profile.sse, df)
     allowed = np.flatnonzero(profile.sse_B <= most)
     first, last = int(allowed[0]), int(allowed[-1])

@@ -45,7 +45,7 @@ PARAMETERS = {
 SHAPES = {"plateau": "k", "power_law": "b"}
 """The parameter that all curves share."""
 AICC_MINIMUM = 5
-"""AICc is given where N − K − 1 is at least this; below, its correction term decides alone."""
+"""AICc (Hurvich & Tsai 1989) is given where N − K − 1 is at least this; below, its correction decides alone."""
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def read_scores(last: Mapping[str, Any]) -> Scores:
 
 
 def averaged(found: Mapping[Measured, Mapping[str, float]], members: Sequence[Measured]) -> dict[str, float]:
-    """The normalized average over some members, their errors taken as independent."""
+    """The normalized average over some members, in points; their errors are taken as independent."""
     rows = [found[member] for member in members]
     points = [_scale(row) * row["stderr"] for row in rows]
     stderr = math.sqrt(sum(each**2 for each in points)) / len(rows)

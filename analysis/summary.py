@@ -117,7 +117,7 @@ class Replicate:
 
     @property
     def item_variance(self) -> float:
-        """Of the normalised score, the tasks taken as given; all wrong (or right) counts as one item away from it."""
+        """Of the normalised score, in points², the tasks as given; all wrong (or right) is one item away from it."""
         if self.falls:
             return self.stderr**2
         return self.scale**2 * (self.stderr**2 or 100 * slope(self.score, self.n) / self.n)
@@ -161,7 +161,7 @@ class Mean:
 
     @property
     def estimate(self) -> Estimate:
-        """The mean and its standard error, for the benchmark as it is."""
+        """The mean and its standard error in normalised points, for the benchmark as it is."""
         if self.untouched:
             return Estimate(self.value, math.sqrt(self.item_variance), math.inf)
         return combine(self.value, [(self.seed_variance, self.noise.df)], self.item_variance)
@@ -285,7 +285,7 @@ def means(runs: Sequence[Replicate], noise: Mapping[Curve, SeedNoise]) -> list[M
 
 
 def combine(value: float, seeds: Sequence[tuple[float, float]], item_variance: float) -> Estimate:
-    """An estimate from its variances (points²) between seeds with their degrees of freedom, by Welch–Satterthwaite.
+    """An estimate from its variances (points²) between seeds with their degrees of freedom (Satterthwaite 1946).
 
     Where one of them is not known, only the items' variance is.
     """
