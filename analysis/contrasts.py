@@ -32,11 +32,18 @@ class Contrast:
     estimate: Estimate
     p: float | None
     paired: bool
+    falls: bool = False
+    """Whether it is one of losses: then less is better."""
 
     @property
     def effect(self) -> bool:
         """Whether it is told from no difference, the other questions of its family considered."""
         return self.p is not None and self.p < LEVEL
+
+    @property
+    def better(self) -> bool:
+        """Whether what the question names first does better, be it by more points or by less loss."""
+        return self.estimate.value < 0 if self.falls else self.estimate.value > 0
 
 
 def ask(study: Study, analysed: Sequence[Panel]) -> tuple[list[list[Contrast]], list[str]]:
@@ -66,7 +73,7 @@ def contrasts(panel: Panel, items: Items | None = None) -> list[Contrast]:
         corrected |= dict(zip(numbers, holm([estimates[number].p or 0.0 for number in numbers]), strict=True))
     by_place = {(each.kind, each.what, each.size): corrected.get(number) for number, each in enumerate(asked)}
     return [
-        Contrast(question, estimate, _gated(question, corrected.get(number), by_place), items is not None)
+        Contrast(question, estimate, _gated(question, corrected.get(number), by_place), items is not None, panel.falls)
         for number, (question, estimate) in enumerate(zip(asked, estimates, strict=True))
     ]
 

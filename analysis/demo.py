@@ -17,8 +17,9 @@ from typing import Any
 
 import yaml
 
+from analysis.index import read_index
 from analysis.runs import AnalysisError, Study
-from analysis.sources import from_directories, read_index
+from analysis.sources import from_directories
 from flanscale.run_directory import (
     CONFIG_FILE,
     EVALUATIONS,

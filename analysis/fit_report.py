@@ -22,6 +22,7 @@ from analysis.profile import CEILING, EXPONENTS
 from analysis.scaling import Fit
 from analysis.summary import Replicate
 
+NORMALISED = "normalised points: 100·(score − lower bound)/(100 − lower bound), not clipped"
 PACKAGES = ("flanscale", "numpy", "scipy", "pandas", "matplotlib")
 
 
@@ -58,7 +59,7 @@ def fit_report(panel: Panel) -> FitReport:
     return FitReport(
         benchmark=panel.benchmark,
         setting=panel.setting,
-        metric="normalised points: 100·(score − lower bound)/(100 − lower bound), not clipped",
+        metric="a loss, as it was logged: the better the lower" if panel.falls else NORMALISED,
         lower_bounds=sorted({run.lower_bound for run in used}),
         cells=_cells(used),
         excluded={"no score": _cells(unscored), "not finetuned": _cells(run for run in panel.runs if run.count == 0)},
@@ -67,7 +68,7 @@ def fit_report(panel: Panel) -> FitReport:
         weights="1/(seed variance + item variance) of the cell, none above four times the median weight",
         loss="weighted least squares",
         engine=f"variable projection, {len(EXPONENTS)} exponents from {EXPONENTS[0]:g} to {EXPONENTS[-1]:g}, polished",
-        bounds=f"c ≤ {CEILING:g}, a ≥ 0",
+        bounds="c ≥ 0, a ≥ 0, falling" if panel.falls else f"c ≤ {CEILING:g}, a ≥ 0",
         intervals="95 % profile-F",
         seed_noise={curve.label: _noise(noise) for curve, noise in panel.noise.items()},
         item_error=float(np.median(errors)) if errors else None,

@@ -41,8 +41,10 @@ class Joint:
 
 
 def joint(panel: Panel) -> list[Joint]:
-    """The laws of every arm that has sizes and counts enough; none where there is no such arm."""
-    out = []
+    """The laws of every arm that has sizes and counts enough; none where there is no such arm, nor of losses."""
+    out: list[Joint] = []
+    if panel.falls:
+        return out
     for cot in dict.fromkeys(curve.cot for curve in panel.curves):
         own = [m for m in panel.means if m.curve.cot is cot and m.count > 0 and panel.parameters.get(m.curve.model)]
         models = [model for model in panel.parameters if any(mean.curve.model == model for mean in own)]

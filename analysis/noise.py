@@ -10,6 +10,8 @@ being right do, by about as much everywhere, and even with the same log-odds oth
 scatter that was seen: where all seeds get the same items right, smaller than chance. The scatter between seeds holds
 the items' luck already; nothing is added to it. Cells where fewer than ten items are right (or wrong) cannot show it
 and are left out.
+
+Losses are no shares of items. Seeds move them by about the same part of themselves: variance = (deviation · loss)².
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -32,6 +35,8 @@ class SeedNoise:
     deviation: float
     scale: float
     df: float
+    falls: bool = False
+    """Whether it is that of losses, and `deviation` a part of them."""
 
     @property
     def known(self) -> bool:
@@ -39,9 +44,14 @@ class SeedNoise:
         return self.df > 0
 
     def variance(self, score: float, n: float) -> float:
-        """Variance of one run whose cell scores so many percent of n items, in points²; NaN where it is not known."""
+        """Variance of one run whose cell scores so many percent of n items, in points²; NaN where it is not known.
+
+        Of losses, the square of their unit.
+        """
         if not self.known:
             return math.nan
+        if self.falls:
+            return (self.deviation * score) ** 2
         spread = self.deviation**2 + _chance(score, n)
         return self.scale * spread * slope(score, n) ** 2
 
@@ -75,11 +85,11 @@ def pool(cells: Sequence[tuple[Sequence[float], float]], weights: Sequence[float
     squares, chances, frees, repeated = [], [], [], 0.0
     for (scores, n), weight in zip(cells, weights or [1.0] * len(cells), strict=True):
         repeated += weight * (len(scores) - 1)
-        right = _asked(n) * np.mean(scores) / 100
-        if len(scores) > 1 and LEAST_ITEMS <= right <= _asked(n) - LEAST_ITEMS:
-            odds = np.array([log_odds(score, n) for score in scores])
-            squares.append(weight * float(((odds - odds.mean()) ** 2).sum()))
-            chances.append(_chance(float(np.mean(scores)), n))
+        found = _scatter(tuple(scores), n)
+        if found is not None:
+            square, chance = found
+            squares.append(weight * square)
+            chances.append(chance)
             frees.append(weight * (len(scores) - 1))
     if not any(squares):
         return SeedNoise(0.0, 1.0, repeated) if repeated > 0 else UNKNOWN
@@ -87,6 +97,28 @@ def pool(cells: Sequence[tuple[Sequence[float], float]], weights: Sequence[float
     df = float(free_C.sum())
     excess = max(0.0, float((square_C - free_C * chance_C).sum()) / df)
     return SeedNoise(math.sqrt(excess), float((square_C / (excess + chance_C)).sum()) / df, df)
+
+
+@lru_cache(maxsize=10_000)  # a panel pools its cells many times, each time without another one
+def _scatter(scores: tuple[float, ...], n: float) -> tuple[float, float] | None:
+    """Sum of squares of a cell's log-odds, and their variance by the items' luck; None where it cannot show any."""
+    mean = sum(scores) / len(scores)
+    right = _asked(n) * mean / 100
+    if len(scores) < 2 or not LEAST_ITEMS <= right <= _asked(n) - LEAST_ITEMS:
+        return None
+    odds = [log_odds(score, n) for score in scores]
+    middle = sum(odds) / len(odds)
+    return sum((each - middle) ** 2 for each in odds), _chance(mean, n)
+
+
+def pool_losses(cells: Sequence[Sequence[float]], weights: Sequence[float] | None = None) -> SeedNoise:
+    """Pool the variance of the logarithm of losses over cells. `weights` as in `pool`."""
+    squares, df = 0.0, 0.0
+    for losses, weight in zip(cells, weights or [1.0] * len(cells), strict=True):
+        if len(losses) > 1 and min(losses) > 0:
+            squares += weight * float(np.log(losses).var()) * len(losses)
+            df += weight * (len(losses) - 1)
+    return SeedNoise(math.sqrt(squares / df), 1.0, df, falls=True) if df > 0 else UNKNOWN
 
 
 def _chance(score: float, n: float) -> float:

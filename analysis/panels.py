@@ -15,7 +15,7 @@ from analysis.noise import UNKNOWN, SeedNoise, stated
 from analysis.profile import Data
 from analysis.runs import Study, table
 from analysis.scores import AVERAGE
-from analysis.summary import LEVEL, Curve, Mean, Replicate, combine, holm
+from analysis.summary import LEVEL, Curve, Estimate, Mean, Replicate, combine, holm
 
 BENCHMARKS = {
     "normalized_average": "Normalised average",
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "niv2_rouge_l": "NIV2 ROUGE-L",
 }
 UNKNOWN_VARIANCE = 1.0  # points²: stands in for an error that was not recorded
+UNKNOWN_SHARE = 0.01  # the same, of a loss
 SETTINGS = {"direct": "direct prompt", "cot": "CoT prompt"}
 
 
@@ -61,6 +62,11 @@ class Panel:
         return " · ".join(filter(None, (benchmark, setting)))
 
     @property
+    def falls(self) -> bool:
+        """Whether its scores are losses, the better the lower, in units of their own."""
+        return any(run.falls for run in self.runs)
+
+    @property
     def counts(self) -> list[int]:
         """Task counts in the grid, ascending."""
         return sorted({run.count for run in self.runs})
@@ -77,10 +83,13 @@ class Panel:
 
     @property
     def drawn(self) -> scaling.Fit | None:
-        """The fit to draw: the preferred form, else the power law where it is sound, else log-linear, else none."""
+        """The fit to draw: the preferred form, else the power law where it is sound, else log-linear, else none.
+
+        A form whose shape the data do not tell has no one curve to draw.
+        """
         preferred = self.comparison.best if self.comparison.verdict == "preferred" else None
-        candidates = [form for form in (preferred, "power_law", "log_linear") if form]
-        return next((self.fits[form] for form in candidates if self.fits[form].ok), None)
+        candidates = [preferred] if preferred else ["power_law", "log_linear"]
+        return next((self.fits[form] for form in candidates if self.fits[form].ok and self.fits[form].located), None)
 
     @property
     def widest(self) -> float | None:
@@ -143,14 +152,17 @@ def _data(runs: Sequence[Replicate], curves: Sequence[Curve], means: Sequence[Me
     noise = summary.pooled_noise(runs)
     shared = np.array([mean.scale**2 * noise.variance(mean.score, mean.n) for mean in cells])
     variance = np.where(np.isfinite(shared), shared, [mean.item_variance for mean in cells])
-    variance = np.where(np.isfinite(variance), variance, UNKNOWN_VARIANCE)
+    falls = any(run.falls for run in runs)
+    unknown = [(UNKNOWN_SHARE * mean.value) ** 2 if falls else UNKNOWN_VARIANCE for mean in cells]
+    variance = np.where(np.isfinite(variance), variance, unknown)
     # No form is exact: a run near the floor, where noise vanishes, must not force the curve through itself.
-    least = max(float(np.median(variance)) / 4, 1e-6) if runs else 0.0
+    least = max(float(np.median(variance)) / 4, 1e-12 if falls else 1e-6) if runs else 0.0
     data = Data(
         curve_N=np.array([curves.index(run.curve) for run in runs], dtype=int),
         count_N=np.array([run.count for run in runs], dtype=float),
         score_N=np.array([run.normalized for run in runs]),
         weight_N=1 / np.maximum(variance, least),
+        falls=falls,
     )
     return data, np.array([mean.seed_variance * len(mean.runs) for mean in cells])
 
@@ -162,18 +174,23 @@ def _shared_exponent(data: Data, curves: Sequence[str], law: scaling.Fit) -> lis
 
 
 def _dips(curves: Sequence[Curve], means: Sequence[Mean]) -> list[str]:
-    """Where a curve falls between neighbouring counts; by Holm's rule one false alarm in twenty panels."""
-    falls, p = [], []
+    """Where a curve gets worse between neighbouring counts; by Holm's rule one false alarm in twenty panels."""
+    found, p = [], []
     for curve in curves:
         own = [mean for mean in means if mean.curve == curve and mean.count > 0]
         for before, after in pairwise(own):
             variance = before.seed_variance + after.seed_variance
-            drop = combine(before.value - after.value, [(variance, before.noise.df)], math.nan)
+            worse = after.value - before.value if after.falls else before.value - after.value
+            drop = combine(worse, [(variance, before.noise.df)], math.nan)
             if drop.p is not None:
-                falls.append((curve, before.count, after.count, drop))
+                found.append((curve, before, after, drop))
                 p.append(drop.p / 2 if drop.value > 0 else 1 - drop.p / 2)
     return [
-        f"{curve.label}: {drop.value:.1f} ± {drop.se:.1f} points lower at {after:,} tasks than at {before:,}"
-        for (curve, before, after, drop), corrected in zip(falls, holm(p), strict=True)
+        f"{curve.label}: {_amount(drop, after.falls)} at {after.count:,} tasks than at {before.count:,}"
+        for (curve, before, after, drop), corrected in zip(found, holm(p), strict=True)
         if corrected < LEVEL
     ]
+
+
+def _amount(worse: Estimate, falls: bool) -> str:
+    return f"{worse.value:.3g} ± {worse.se:.2g} higher" if falls else f"{worse.value:.1f} ± {worse.se:.1f} points lower"

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from analysis import scaling, summary
 from analysis.contrasts import estimate_of
@@ -22,6 +22,7 @@ from analysis.noise import SeedNoise
 from analysis.profile import Data
 from analysis.questions import Question, questions
 from analysis.runs import Study, table
+from analysis.signal import signal_to_noise as signal_to_noise
 from analysis.summary import BORROWED, LEVEL, Curve, Mean, Replicate
 
 POWER = 0.8
@@ -91,19 +92,6 @@ def exponent_factor(study: Study, noise: SeedNoise, items: float) -> float | Non
     return factor if np.isfinite(factor) else None
 
 
-def signal_to_noise(means: Sequence[Mean]) -> float | None:
-    """(largest − smallest mean of trained cells) / root mean square of their standard deviations between seeds.
-
-    None where no seed was repeated.
-    """
-    trained = [mean for mean in means if mean.count > 0 and mean.noise.known]
-    if len(trained) < 2:
-        return None
-    spread = max(mean.value for mean in trained) - min(mean.value for mean in trained)
-    between = float(np.sqrt(np.mean([mean.scale**2 * mean.noise.variance(mean.score, mean.n) for mean in trained])))
-    return spread / between if between > 0 else None
-
-
 def _planned(study: Study) -> list[Replicate]:
     return summary.replicates(table(study).assign(benchmark="planned", setting=""), "planned", "")
 
@@ -131,5 +119,5 @@ def _smallest(question: Question, places: Mapping[tuple[Curve, int], Mean], aske
     estimate = estimate_of(question, places)
     if not estimate.df > 0:
         return None
-    critical = stats.t.ppf(1 - LEVEL / 2 / asked, estimate.df)
-    return float(estimate.se * (critical + stats.t.ppf(POWER, estimate.df)))
+    critical = special.stdtrit(estimate.df, 1 - LEVEL / 2 / asked)
+    return float(estimate.se * (critical + special.stdtrit(estimate.df, POWER)))

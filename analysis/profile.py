@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import optimize, stats
+from scipy import optimize, special
 
 EXPONENTS = np.geomspace(0.02, 3.0, 400)
 SHAPED = ("plateau", "power_law")
-"""Forms with a shape: they rise, and to no more than `CEILING`."""
+"""Forms with a shape: they rise, and to no more than `Data.ceiling`."""
 CEILING = 100.0  # normalised points: nothing scores above
 
 
@@ -31,6 +31,8 @@ class Data:
     count_N: Float[np.ndarray, " N"]
     score_N: Float[np.ndarray, " N"]
     weight_N: Float[np.ndarray, " N"]
+    falls: bool = False
+    """Scores are losses, the better the lower and never below 0, in units of their own."""
 
     @property
     def curves(self) -> int:
@@ -39,12 +41,18 @@ class Data:
 
     @property
     def smallest(self) -> float:
-        """The smallest count, by which counts are divided before they are raised to −b."""
+        """The smallest count in tasks, by which counts are divided before they are raised to −b."""
         return float(self.count_N.min())
+
+    @property
+    def ceiling(self) -> float:
+        """What no curve that is fitted exceeds: that of losses with their sign turned is 0."""
+        return 0.0 if self.falls else CEILING
 
     def select(self, keep_N: np.ndarray) -> Data:
         """The observations where `keep_N` is true; curves keep their numbers."""
-        return Data(self.curve_N[keep_N], self.count_N[keep_N], self.score_N[keep_N], self.weight_N[keep_N])
+        curve_N, count_N = self.curve_N[keep_N], self.count_N[keep_N]
+        return Data(curve_N, count_N, self.score_N[keep_N], self.weight_N[keep_N], self.falls)
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Profile:
 
     form: str
     scale: float
+    ceiling: float
     shape_B: Float[np.ndarray, " B"]
     theta_BxSx2: Float[np.ndarray, "B S 2"]  # within bounds
     free_BxSx2: Float[np.ndarray, "B S 2"]  # without bounds
@@ -62,7 +71,7 @@ class Profile:
 
     @property
     def sse_B(self) -> Float[np.ndarray, " B"]:
-        """Weighted sum of squares over all curves."""
+        """Weighted sum of squares over all curves; no unit, as weights are 1/variance."""
         return np.asarray(self.sse_BxS.sum(1))
 
     @property
@@ -70,18 +79,37 @@ class Profile:
         """Where the sum of squares is least."""
         return int(np.argmin(self.sse_B))
 
-    def limit(self, df: int) -> float:
-        """The sum of squares up to which the data allow a shape, at 95 %."""
-        return float(self.sse_B.min() * (1 + stats.f.ppf(0.95, 1, df) / df))
+    @property
+    def sse(self) -> float:
+        """Weighted sum of squares at the best shape; no unit."""
+        return float(self.sse_B[self.best])
+
+    def value(self, curve: int, count: np.ndarray) -> Float[np.ndarray, " N"]:
+        """The best curve within bounds at counts above 0, in the unit of the scores: points, or minus losses."""
+        at = slice(self.best, self.best + 1)
+        level, slope = self.theta_BxSx2[self.best, curve]
+        return np.asarray(level + slope * columns(self.form, count, self.shape_B[at], self.scale)[0])
+
+    def band(self, curve: int, count: np.ndarray, df: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pointwise 95 % profile-F band of a curve at counts above 0, in the unit of `value`."""
+        u_BxN = columns(self.form, count, self.shape_B, self.scale)
+        ends = [self.interval(curve, np.stack([np.ones_like(u_B), u_B], axis=1), df) for u_B in u_BxN.T]
+        low_N, high_N = np.array(ends).T
+        return low_N, np.minimum(high_N, self.ceiling) if self.form in SHAPED else high_N
 
     def interval(self, curve: int, functional_Bx2: np.ndarray, df: int) -> tuple[float, float]:
         """95 % profile-F interval of `functional · θ` of one curve; the bounds of θ are not applied."""
         centre_B = (functional_Bx2 * self.free_BxSx2[:, curve]).sum(1)
         spread_B = np.einsum("bi,bij,bj->b", functional_Bx2, self.inverse_BxSx2x2[:, curve], functional_Bx2)
-        slack_B = self.limit(df) - (self.sse_B - self.sse_BxS[:, curve] + self.free_sse_BxS[:, curve])
+        slack_B = limit(self.sse, df) - (self.sse_B - self.sse_BxS[:, curve] + self.free_sse_BxS[:, curve])
         allowed = slack_B >= 0
         half_B = np.sqrt(np.where(allowed, slack_B, 0) * spread_B)
         return float((centre_B - half_B)[allowed].min()), float((centre_B + half_B)[allowed].max())
+
+
+def limit(sse: float, df: int) -> float:
+    """The sum of squares up to which data on so many degrees of freedom allow a parameter, at 95 % (profile-F)."""
+    return sse * (1 + float(special.fdtri(1, df, 0.95)) / df)
 
 
 def columns(form: str, count: np.ndarray, shape_B: np.ndarray, scale: float) -> np.ndarray:
@@ -128,13 +156,13 @@ def shapes(form: str, data: Data) -> Float[np.ndarray, " B"]:
 
 
 def shape_interval(profile: Profile, data: Data, df: int) -> tuple[float | None, float | None]:
-    """95 % profile-F interval of the shape; None where the data allow every value up to the edge of the grid."""
-    limit = profile.limit(df)
-    allowed = np.flatnonzero(profile.sse_B <= limit)
+    """95 % profile-F interval of the shape, b or k in tasks; None where the grid's edge is allowed too."""
+    most = limit(profile.sse, df)
+    allowed = np.flatnonzero(profile.sse_B <= most)
     first, last = int(allowed[0]), int(allowed[-1])
 
     def excess(log_b: float) -> float:
-        return float(_solve_at(profile.form, data, np.exp([log_b])).sse_B[0]) - limit
+        return float(_solve_at(profile.form, data, np.exp([log_b])).sse_B[0]) - most
 
     def crossing(outside: int, inside: int) -> float:
         edges = np.log(profile.shape_B[[outside, inside]])
@@ -163,22 +191,22 @@ def _solve_at(form: str, data: Data, shape_B: np.ndarray) -> Profile:
         inverse[:, s, 0, 0] = 1 / total + mean_u**2 * per_slope
         inverse[:, s, 0, 1] = inverse[:, s, 1, 0] = -mean_u * per_slope
         inverse[:, s, 1, 1] = per_slope
-        theta[:, s] = _within_bounds(free[:, s], u_BxN, y, w) if form in SHAPED else free[:, s]
+        theta[:, s] = _within_bounds(free[:, s], u_BxN, y, w, data.ceiling) if form in SHAPED else free[:, s]
         for target, solution in ((sse, theta), (free_sse, free)):
             residual = y - solution[:, s, :1] - solution[:, s, 1:] * u_BxN
             target[:, s] = (residual**2) @ w
-    return Profile(form, data.smallest, shape_B, theta, free, inverse, sse, free_sse)
+    return Profile(form, data.smallest, data.ceiling, shape_B, theta, free, inverse, sse, free_sse)
 
 
-def _within_bounds(free_Bx2: np.ndarray, u_BxN: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Least squares with θ₀ ≤ 100 and θ₁ ≥ 0: where the free solution is out, the best point of the two edges."""
+def _within_bounds(free_Bx2: np.ndarray, u_BxN: np.ndarray, y: np.ndarray, w: np.ndarray, ceiling: float) -> np.ndarray:
+    """Least squares with θ₀ ≤ ceiling and θ₁ ≥ 0: where the free solution is out, the best point of the two edges."""
     flat_Bx2 = np.zeros_like(free_Bx2)
-    flat_Bx2[:, 0] = min(float(w @ y) / w.sum(), CEILING)
-    at_ceiling_Bx2 = np.full_like(free_Bx2, CEILING)
+    flat_Bx2[:, 0] = min(float(w @ y) / w.sum(), ceiling)
+    at_ceiling_Bx2 = np.full_like(free_Bx2, ceiling)
     power = (u_BxN**2) @ w  # none where all counts of a curve lie on a plateau
-    at_ceiling_Bx2[:, 1] = np.maximum(0.0, ((u_BxN * (y - CEILING)) @ w) / np.where(power > 0, power, np.inf))
+    at_ceiling_Bx2[:, 1] = np.maximum(0.0, ((u_BxN * (y - ceiling)) @ w) / np.where(power > 0, power, np.inf))
     edges = np.stack([flat_Bx2, at_ceiling_Bx2])
     cost = (((y - edges[..., :1] - edges[..., 1:] * u_BxN) ** 2) * w).sum(-1)
     edge_Bx2 = np.where((cost[0] <= cost[1])[:, None], edges[0], edges[1])
-    inside = (free_Bx2[:, 0] <= CEILING) & (free_Bx2[:, 1] >= 0)
+    inside = (free_Bx2[:, 0] <= ceiling) & (free_Bx2[:, 1] >= 0)
     return np.where(inside[:, None], free_Bx2, edge_Bx2)

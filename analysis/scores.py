@@ -28,10 +28,17 @@ SCORES = ("score", "stderr", "stderr_tasks", "n", "lower_bound", "normalized")
 """What is known of a run at one benchmark and setting: percent, items, and normalised points. The standard errors, in
 points of the score, take the benchmark's tasks as given (`stderr`) or as drawn from many (`stderr_tasks`)."""
 
+HIGHER_IS_BETTER = "higher_is_better"
+"""Logged beside a score, false says that it is a loss: not in percent, the better the lower, never below 0. It is
+known of such a score alone, as 0, and its normalised value is the loss itself."""
+
 
 @dataclass(frozen=True)
 class Scores:
-    """What one run logged: `SCORES` by benchmark and setting; NaN where an error or a number was not logged."""
+    """What one run logged: `SCORES` by benchmark and setting; NaN where an error or a number was not logged.
+
+    A loss has `HIGHER_IS_BETTER` too.
+    """
 
     found: Mapping[Measured, Mapping[str, float]]
     members: tuple[Measured, ...]
@@ -50,8 +57,12 @@ def read_scores(last: Mapping[str, Any]) -> Scores:
             raw.setdefault((parts[1], parts[2]), {})[parts[3]] = value
     found, problems = {}, []
     for measured, row in raw.items():
-        wrong = _wrong(row)
-        if wrong is None:
+        loss = row.get(HIGHER_IS_BETTER, True) in (False, 0)
+        wrong = _wrong_loss(row) if loss else _wrong(row)
+        if loss and wrong is None:
+            own = {"lower_bound": 0.0, "normalized": float(row["score"]), HIGHER_IS_BETTER: 0.0}
+            found[measured] = {name: _number(row.get(name)) for name in SCORES} | own
+        elif wrong is None:
             found[measured] = {name: _number(row.get(name)) for name in SCORES}
         else:
             problems.append(f"eval/{'/'.join(measured)}: {wrong}")
@@ -69,7 +80,7 @@ def read_scores(last: Mapping[str, Any]) -> Scores:
 
 
 def averaged(found: Mapping[Measured, Mapping[str, float]], members: Sequence[Measured]) -> dict[str, float]:
-    """The normalized average over some members, their errors taken as independent."""
+    """The normalized average over some members, in points; their errors are taken as independent."""
     rows = [found[member] for member in members]
     points = [_scale(row) * row["stderr"] for row in rows]
     stderr = math.sqrt(sum(each**2 for each in points)) / len(rows)
@@ -90,6 +101,8 @@ def _average(
         return (), None, f"{key}: nothing says which benchmarks are in it"
     if unknown := ["/".join(member) for member in members if member not in found]:
         return (), None, f"{key}: no score of its member {', '.join(unknown)}"
+    if losses := ["/".join(member) for member in members if HIGHER_IS_BETTER in found[member]]:
+        return (), None, f"{key}: its member {', '.join(losses)} is a loss, which has no points"
     value = _number(last[key])
     if not math.isfinite(value) or value > 100:
         return (), None, f"{key}: {last[key]!r} is not a score in percent"
@@ -132,6 +145,12 @@ def _wrong(row: Mapping[str, Any]) -> str | None:
     least = {"stderr": 0, "stderr_tasks": 0, "n": 1}
     below = [name for name, lowest in least.items() if _number(row.get(name)) < lowest]
     return f"{below[0]} is {row[below[0]]!r}" if below else None
+
+
+def _wrong_loss(row: Mapping[str, Any]) -> str | None:
+    if not _number(row.get("score")) >= 0:
+        return f"score is {row.get('score')!r}, where a loss is a number from 0 on"
+    return f"stderr is {row['stderr']!r}" if _number(row.get("stderr")) < 0 else None
 
 
 def _number(value: Any) -> float:

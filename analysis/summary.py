@@ -19,15 +19,16 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.noise import UNKNOWN, SeedNoise, log_odds, pool, slope
-from analysis.scores import AVERAGE, SCORES
+from analysis.noise import UNKNOWN, SeedNoise, log_odds, pool, pool_losses, slope
+from analysis.scores import AVERAGE, HIGHER_IS_BETTER, SCORES
 
 LEVEL = 0.05
 """What is no rarer than this without an effect is no effect."""
 BORROWED = 4
 """Degrees of freedom that the scatter of the other curves of a panel is worth to a curve, at most half of theirs."""
 REPLICATES = ("seed", "draw")
-NOT_ARMS = {*REPLICATES, *SCORES, "count", "cell", "run", "state", "failure", "tasks", "benchmark", "setting"}
+_ABOUT = {"count", "cell", "run", "state", "failure", "tasks", "benchmark", "setting"}
+NOT_ARMS = {*REPLICATES, *SCORES, HIGHER_IS_BETTER, *_ABOUT}
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Replicate:
-    """One independent run of a curve at one count: a seed, or a draw of tasks with its seeds averaged."""
+    """One independent run of a curve at one count: a seed, or a draw of tasks with its seeds averaged.
+
+    Of losses, all numbers are in their unit.
+    """
 
     curve: Curve
     count: int
@@ -103,6 +107,8 @@ class Replicate:
     lower_bound: float
     normalized: float
     cells: tuple[str, ...]
+    falls: bool = False
+    """Whether it is a loss, the better the lower."""
 
     @property
     def scale(self) -> float:
@@ -111,7 +117,9 @@ class Replicate:
 
     @property
     def item_variance(self) -> float:
-        """Of the normalised score, the tasks taken as given; all wrong (or right) counts as one item away from it."""
+        """Of the normalised score, in points², the tasks as given; all wrong (or right) is one item away from it."""
+        if self.falls:
+            return self.stderr**2
         return self.scale**2 * (self.stderr**2 or 100 * slope(self.score, self.n) / self.n)
 
     @property
@@ -142,22 +150,33 @@ class Mean:
     runs: tuple[Replicate, ...]
 
     @property
+    def falls(self) -> bool:
+        """Whether it is that of losses."""
+        return any(run.falls for run in self.runs)
+
+    @property
     def untouched(self) -> bool:
         """Whether it is a checkpoint that was not trained: without a seed."""
         return self.count == 0 and self.seed_variance == 0
 
     @property
     def estimate(self) -> Estimate:
-        """The mean and its standard error, for the benchmark as it is."""
+        """The mean and its standard error in normalised points, for the benchmark as it is."""
         if self.untouched:
             return Estimate(self.value, math.sqrt(self.item_variance), math.inf)
         return combine(self.value, [(self.seed_variance, self.noise.df)], self.item_variance)
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval, symmetric in log-odds; None where the scatter between seeds is not known."""
+        """The 95 % interval, symmetric in log-odds; None where the scatter between seeds is not known.
+
+        That of a loss is symmetric in its logarithm.
+        """
         if self.estimate.interval is None:
             return None
+        if self.falls:
+            factor = math.exp(self.estimate.half_width / self.value) if self.value > 0 else 1.0
+            return self.value / factor, self.value * factor
         half = self.estimate.half_width / (self.scale * slope(self.score, self.n))
         odds = log_odds(self.score, self.n)
         low, high = (
@@ -193,7 +212,8 @@ def replicates(table: pd.DataFrame, benchmark: str, setting: str) -> list[Replic
     for (curve, count, _), rows in groups.items():
         scored = [row for row in rows if math.isfinite(row["normalized"])]
         numbers = {name: float(np.mean([row[name] for row in scored])) if scored else math.nan for name in SCORES}
-        out.append(Replicate(curve, count, **numbers, cells=tuple(row["cell"] for row in scored or rows)))
+        cells = tuple(row["cell"] for row in scored or rows)
+        out.append(Replicate(curve, count, **numbers, cells=cells, falls=any(map(_is_loss, scored))))
     return out
 
 
@@ -207,31 +227,33 @@ def seed_noise(runs: Iterable[Replicate], otherwise: SeedNoise = UNKNOWN) -> dic
     groups = {key: group for key, group in _grouped(runs).items() if key[1] > 0}
     cells = {key: ([run.score for run in group], group[0].n) for key, group in groups.items()}
     frees = {key: len(scores) - 1 for key, (scores, _) in cells.items()}
-    if otherwise.known and sum(frees.values()) < BORROWED:
+    if otherwise.known and not any(run.falls for run in runs) and sum(frees.values()) < BORROWED:
         return dict.fromkeys((run.curve for run in runs), otherwise)
     found = {}
     for curve in dict.fromkeys(run.curve for run in runs):
         others = sum(free for (each, _), free in frees.items() if each != curve)
         weight = min(0.5, BORROWED / others) if others else 0.0
-        found[curve] = pool(list(cells.values()), [1.0 if each == curve else weight for each, _ in cells])
+        found[curve] = _pool(list(groups.values()), [1.0 if each == curve else weight for each, _ in cells])
     return found
 
 
 def pooled_noise(runs: Iterable[Replicate]) -> SeedNoise:
     """The variance between replicates over all trained cells."""
-    return pool([([run.score for run in group], group[0].n) for key, group in _grouped(runs).items() if key[1] > 0])
+    return _pool([group for key, group in _grouped(runs).items() if key[1] > 0])
 
 
 def outliers(runs: Sequence[Replicate]) -> list[tuple[Replicate, float]]:
     """Runs that no scatter like that of the other cells explains, and by how many standard deviations they are off.
 
     Judged in log-odds against the other runs of the cell, with the scatter of all other cells, by Bonferroni's rule at
-    1 %. Of two runs alone, the one is told that is further from the rest of its curve.
+    1 %. Of two runs alone, the one is told that is further from the rest of its curve. Losses have no log-odds.
     """
-    groups = {key: group for key, group in _grouped(runs).items() if key[1] > 0 and len(group) > 1}
+    groups = {
+        key: group for key, group in _grouped(runs).items() if key[1] > 0 and len(group) > 1 and not group[0].falls
+    }
     number, out = sum(len(group) for group in groups.values()), []
     for key, group in groups.items():
-        rest = pool([([run.score for run in own], own[0].n) for other, own in groups.items() if other != key])
+        rest = _pool([own for other, own in groups.items() if other != key])
         if rest.df < 2:
             continue
         for run in group:
@@ -264,7 +286,7 @@ def means(runs: Sequence[Replicate], noise: Mapping[Curve, SeedNoise]) -> list[M
 
 
 def combine(value: float, seeds: Sequence[tuple[float, float]], item_variance: float) -> Estimate:
-    """An estimate from its variances (points²) between seeds with their degrees of freedom, by Welch–Satterthwaite.
+    """An estimate from its variances (points²) between seeds with their degrees of freedom (Satterthwaite 1946).
 
     Where one of them is not known, only the items' variance is.
     """
@@ -282,6 +304,17 @@ def holm(p: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, p[number] * (len(p) - rank)))
         out[number] = largest
     return out
+
+
+def _pool(groups: Sequence[Sequence[Replicate]], weights: Sequence[float] | None = None) -> SeedNoise:
+    cells = [[run.score for run in group] for group in groups]
+    if any(run.falls for group in groups for run in group):
+        return pool_losses(cells, weights)
+    return pool([(scores, group[0].n) for scores, group in zip(cells, groups, strict=True)], weights)
+
+
+def _is_loss(row: Mapping[str, Any]) -> bool:
+    return row.get(HIGHER_IS_BETTER) == 0
 
 
 def _mean(group: Sequence[Replicate], noise: SeedNoise, planned: int) -> Mean:

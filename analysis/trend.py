@@ -2,6 +2,7 @@
 
 The statistic is the weighted sum of squares between the means and their isotonic regression; its p-value is that of
 studies drawn from a constant with the noise of the means, the least favourable of the curves that never fall.
+(Robertson, Wright & Dykstra 1988, chapter 2.)
 """
 
 from __future__ import annotations

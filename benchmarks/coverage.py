@@ -124,6 +124,30 @@ def log_linear(curve: Curve, count: float) -> float:
     return 15.0 + 10.0 * (curve.model == "micro") + 10.0 * bool(curve.cot) + 10.0 * math.log10(count / 9)
 
 
+def bounded(curve: Curve, count: float) -> float:
+    """As much for every tenfold in the odds, from 5 percent to 95, the larger model and CoT a little ahead."""
+    ahead = 0.5 * (curve.model == "micro") + 0.5 * bool(curve.cot)
+    share = 2 * special.logit(0.95) * (math.log10(count / 9) / math.log10(1836 / 9)) + special.logit(0.05)
+    return 100 * float(special.expit(share + ahead - 0.5))
+
+
+def near_floor(curve: Curve, count: float) -> float:
+    """The same from 2 percent to 20."""
+    return 100 * float(special.expit(special.logit(0.02) + 1.08 * math.log10(count / 9) + 0.3 * bool(curve.cot)))
+
+
+def near_ceiling(curve: Curve, count: float) -> float:
+    """A power law whose ceilings are near that of the benchmark."""
+    ceiling = 92.0 + 3.0 * (curve.model == "micro") + 3.0 * bool(curve.cot)
+    return ceiling - 0.6 * ceiling * (count / 9) ** -0.35
+
+
+def high_plateau(curve: Curve, count: float) -> float:
+    """A plateau near the ceiling."""
+    top = 84.0 + 5.0 * (curve.model == "micro") + 5.0 * bool(curve.cot)
+    return top - 15.0 * max(0.0, math.log10(282 / count))
+
+
 def means(panel: Panel, expected: Mapping[tuple[Curve, int], float]) -> Iterator[tuple[str, bool | None]]:
     for mean in (mean for mean in panel.means if mean.count > 0):
         interval = mean.interval
@@ -170,6 +194,13 @@ def verdict(panel: Panel, expected: Mapping[tuple[Curve, int], float]) -> Iterat
         yield f"{form} preferred", preferred == form
 
 
+def extrapolation(panel: Panel, expected: Mapping[tuple[Curve, int], float]) -> Iterator[tuple[str, bool | None]]:
+    """Which of the two forms of steady growth predicts the largest count better from the others."""
+    points, odds = (panel.comparison.error[form] for form in ("log_linear", "logistic"))
+    yield from verdict(panel, expected)
+    yield "log-linear in the odds predicts better", None if points is None or odds is None else odds < points
+
+
 Measure = Callable[[Panel, Mapping[tuple[Curve, int], float]], Iterable[tuple[str, bool | None]]]
 
 SCENARIOS: dict[str, tuple[World, Measure]] = {
@@ -198,6 +229,12 @@ SCENARIOS: dict[str, tuple[World, Measure]] = {
     "verdict, truth log-linear": (World(log_linear), verdict),
     "verdict, truth power law, 4 counts": (World(rising), verdict),
     "verdict, truth power law, 6 counts": (World(rising, MORE_COUNTS), verdict),
+    "verdict, truth log-linear in the odds, 5 to 95, 4 counts": (World(bounded), extrapolation),
+    "verdict, truth log-linear in the odds, 5 to 95, 6 counts": (World(bounded, MORE_COUNTS), extrapolation),
+    "verdict, truth log-linear in the odds, 2 to 20, 4 counts": (World(near_floor), extrapolation),
+    "verdict, truth plateau near the ceiling, 4 counts": (World(high_plateau), verdict),
+    "verdict, truth power law near the ceiling, 4 counts": (World(near_ceiling), verdict),
+    "verdict, truth power law near the ceiling, 6 counts": (World(near_ceiling, MORE_COUNTS), verdict),
 }
 
 

@@ -66,10 +66,11 @@ for panel, found in zip(analysed, asked, strict=True):
 # %% [markdown]
 # ## Which curve is it?
 #
-# Four forms:
+# Five forms:
 #
 # - **power law** $y = c - a\,n^{-b}$: diminishing returns up to a ceiling $c$, one exponent $b$ for all curves;
 # - **log-linear** $y = \alpha + \beta \log_{10} n$: every tenfold of tasks adds the same;
+# - **log-linear in the odds** $y = 100\,\mathrm{logistic}(\alpha + \beta \log_{10} n)$: the same, bent near 0 and 100;
 # - **plateau**: log-linear up to $k$ tasks, then flat, one $k$ for all curves;
 # - **constant**: the number of tasks changes nothing.
 #

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from rich.console import Console
 from synthetic_study import AXES, write_study
 
-from analysis import figures, panels, published, report, sources
+from analysis import figures, panels, published, report, scaling, sources
 from analysis.figures import CountAxis
 from analysis.report import AnalysisError, Report
 from flanscale.orchestration.running.provenance import record_attempt
@@ -107,7 +107,7 @@ def test_the_fits_beside_the_figure_are_complete_json(quickstart: tuple[Path, Re
     for panel in json.loads(text):
         assert all(panel[name] for name in panel if name != "warnings")
         assert len(panel["cells"]) == 32 - 3
-        assert set(panel["fits"]) == {"hold", "plateau", "log_linear", "power_law"}
+        assert set(panel["fits"]) == set(scaling.FORMS)
         assert {each["name"] for each in panel["fits"]["power_law"]["parameters"]} == {"a", "b", "c"}
         assert panel["runs_per_cell"] == [1, 2]
         assert len(panel["excluded"]["no score"]) == 3

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from synthetic_study import AXES, write_study
 
-from analysis import report, sources
+from analysis import csv_table, report, sources
 from analysis.runs import AnalysisError, Study, table
 
 SMALL = AXES | {"model": ["nano"], "mixture.count": [0, 9, 89]}
@@ -30,9 +30,9 @@ def index(tmp_path: Path) -> Path:
 def test_a_table_file_gives_the_same_study_with_its_index_and_without(index: Path, tmp_path: Path) -> None:
     study = sources.read(index)
     file = tmp_path / "quickstart.csv"
-    sources.write_csv(study, file)
+    csv_table.write_csv(study, file)
     with_index = sources.read(index, f"csv:{file}")
-    alone = sources.from_csv(file)
+    alone = csv_table.from_csv(file)
     assert same(study, with_index)
     assert same(study, alone)
     assert (with_index.title, alone.title) == (study.title, "quickstart")
@@ -55,7 +55,7 @@ def test_a_table_of_ones_own_needs_few_columns(tmp_path: Path) -> None:
     file.write_text("\n".join(rows))
     built = report.build(tmp_path / "no-index.json", tmp_path / "out", f"csv:{file}")
     assert "Δ volume, 8 → 64 tasks" in built.html.read_text()
-    [first, *_] = table(sources.from_csv(file)).to_dict("records")
+    [first, *_] = table(csv_table.from_csv(file)).to_dict("records")
     assert first["normalized"] == pytest.approx(100 * 0.8 / 75)
 
 
@@ -143,8 +143,8 @@ def test_rows_that_differ_in_nothing_are_runs_of_other_seeds_and_a_seed_counts_o
     file = tmp_path / "mine.csv"
     rows = [f"m,{count},mmlu,direct,{score},25" for count, score in ((8, 30.0), (8, 34.0), (64, 50.0), (64, 52.0))]
     file.write_text("\n".join(["model,count,benchmark,setting,score,lower_bound", *rows]))
-    assert sorted(table(sources.from_csv(file))["score"]) == [30, 34, 50, 52]
+    assert sorted(table(csv_table.from_csv(file))["score"]) == [30, 34, 50, 52]
     seeded = [f"m,8,0,mmlu,direct,{score},25" for score in (30.0, 34.0)]
     file.write_text("\n".join(["model,count,seed,benchmark,setting,score,lower_bound", *seeded]))
     with pytest.raises(AnalysisError, match="is there twice"):
-        sources.from_csv(file)
+        csv_table.from_csv(file)

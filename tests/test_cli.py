@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from little_study import Workplace, open_workplace
+from synthetic_study import write_study
 from told import Command
 
 from flanscale.run_directory import Failure, RunState, write_state
@@ -158,6 +159,15 @@ def test_plan_power_says_what_a_study_sees_and_what_more_runs_buy(place: Workpla
     assert "a scatter between seeds of 2 points where half is right" in result.stdout
     once = flanscale("plan", "little", "seed=0", "--power")
     assert "none" in next(line for line in once.stdout.splitlines() if "Δ volume" in line)
+
+
+def test_plan_power_takes_its_noise_from_a_pilot_and_shows_its_signal(place: Workplace, flanscale: Command) -> None:
+    write_study(place.folder, name="pilot", records=False)
+    result = flanscale("plan", "little", "--power", "--pilot", "pilot")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "Signal and noise in pilot" in result.stdout
+    assert "No run of pilot has scores of several checkpoints" in result.stdout
+    assert "as in pilot, where half is right" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -13,6 +14,9 @@ from rich.table import Table
 from flanscale import __version__
 from flanscale.errors import ConfigError
 from flanscale.orchestration.planning.plan import Plan
+
+if TYPE_CHECKING:
+    from analysis.signal import Signal
 
 NOISE = 3.0
 """Points of standard deviation between seeds where half is right, where neither pilot nor user says how many."""
@@ -32,7 +36,7 @@ def print_power(
     Raises:
         ConfigError: both or neither kind of noise can be used.
     """
-    from analysis import panels, power, sources, summary
+    from analysis import panels, power, signal, sources, summary
     from analysis.noise import stated
     from analysis.runs import Point, RunRecord, Study
 
@@ -55,9 +59,10 @@ def print_power(
         items or ITEMS,
         f"{NOISE if noise is None else noise:g} points",
     )
-    told: Sequence[str] = ()
+    told: list[str] = []
     if pilot is not None:
-        measured = panels.analyse(sources.read(pilot))
+        pilot_study = sources.read(pilot)
+        measured = panels.analyse(pilot_study)
         if not measured:
             raise ConfigError(f"--pilot {pilot.stem}: none of its runs is evaluated")
         known = summary.pooled_noise(measured[-1].runs)
@@ -65,11 +70,7 @@ def print_power(
             raise ConfigError(f"--pilot {pilot.stem}: no cell of it has two runs, so that it shows no noise")
         number = items or int(measured[-1].means[0].n)
         said = f"{25 * known.deviation:.1f} points, as in {pilot.stem},"
-        told = [
-            f"{panel.title}: signal to noise {ratio:.1f} in {pilot.stem} (range of means / deviation between seeds)"
-            for panel in measured
-            if (ratio := power.signal_to_noise(panel.means)) is not None
-        ]
+        told = _print_signals(signal.signals(measured, signal.checkpoint_scores(pilot_study)), pilot.stem, console)
     grid = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title="Smallest difference that is seen, in points"
     )
@@ -93,3 +94,27 @@ def print_power(
         *told,
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_signals(found: Sequence[Signal], pilot: str, console: Console) -> list[str]:
+    """A row a benchmark; returns what is to be said of the numbers."""
+    from analysis.signal import LAST
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title=f"Signal and noise in {pilot}")
+    grid.add_column("benchmark")
+    for name in ("spread of means", "between seeds", "signal/noise", f"over last {LAST} checkpoints", "signal/noise"):
+        grid.add_column(name, justify="right")
+    for each in found:
+        numbers = (each.spread, each.between_seeds, each.to_seeds, each.over_checkpoints, each.to_checkpoints)
+        grid.add_row(each.title, *("unknown" if number is None else f"{number:.3g}" for number in numbers))
+    console.print(grid)
+    told = [
+        "Spread: largest less smallest mean of a trained cell. Noise: standard deviation of one run, between seeds and"
+        " over its last checkpoints."
+    ]
+    if not any(each.histories for each in found):
+        told.append(
+            f"No run of {pilot} has scores of several checkpoints, so that it does not show how far a score moves from"
+            " one to the next: evaluation.checkpoint=suite asks all that trainer.keep_checkpoints keeps."
+        )
+    return told
