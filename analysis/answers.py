@@ -28,7 +28,11 @@ VERDICTS = {
         "Which of more tasks and CoT data adds more",
     ),
 }
-"""What is said of a question above zero, below, and what it is about."""
+"""What is said of a question that does better, worse, and what it is about."""
+LOSSES = VERDICTS | {
+    "size": ("Larger models have lower losses", "Larger models have higher losses", "Model size"),
+}
+"""The same where less is better."""
 
 
 def answers(panel: Panel, found: Sequence[Contrast]) -> list[str]:
@@ -55,14 +59,14 @@ def form(panel: Panel) -> str:
 def sentence(contrast: Contrast) -> str:
     """One answer: an effect, none that matters, or not told; and its number."""
     question, estimate = contrast.question, contrast.estimate
-    more, less, subject = _words(contrast)
+    better, worse, subject = _words(contrast)
     where = question.text.partition(", ")[2]
-    number = f"{signed(estimate)} points{', ' if where else ''}{where}"
+    number = f"{_signed(contrast)}{', ' if where else ''}{where}"
     if contrast.p is None:
         return f"{subject}: {number}, of single runs: nothing says how far another seed would be off."
     if contrast.effect:
-        return f"{more if estimate.value > 0 else less}: {number}."
-    if abs(estimate.value) + estimate.half_width_90 < MARGIN:
+        return f"{better if contrast.better else worse}: {number}."
+    if _equivalent(contrast):
         number = f"{_within(estimate)} points{', ' if where else ''}{where}"
         return f"{subject} makes no difference of {MARGIN:g} points or more: {number}."
     low, high = estimate.interval or (0.0, 0.0)
@@ -73,36 +77,35 @@ def sentence(contrast: Contrast) -> str:
 
 
 def plateaus(found: Sequence[Contrast]) -> Iterator[str]:
-    """For every arm that rises: from which number of tasks on by less than `MARGIN` any more."""
-    rises = {
+    """For every arm that gets better: from which number of tasks on by less than `MARGIN` any more."""
+    gains = {
         (each.question.arm, each.question.size)
         for each in found
-        if each.question.kind == "volume" and each.effect and each.estimate.value > 0
+        if each.question.kind == "volume" and each.effect and each.better
     }
     arms: dict[tuple[str, str], list[Contrast]] = {}
     for each in found:
         place = (each.question.arm, each.question.size)
-        if each.question.kind == "after" and each.p is not None and place in rises:
+        if each.question.kind == "after" and each.p is not None and place in gains:
             arms.setdefault(place, []).append(each)
     for (arm, _), steps in arms.items():
         flat: Contrast | None = None
         for each in reversed(steps):  # from the largest count down, as long as no gain is left
-            if abs(each.estimate.value) + each.estimate.half_width_90 >= MARGIN:
+            if not _equivalent(each):
                 break
             flat = each
         who, last = f" {arm}" if arm else "", steps[-1]
+        score, rise, rises, falls = (
+            ("loss", "fall", "falls", "rises") if last.falls else ("score", "rise", "rises", "falls")
+        )
+        gain = f"{_signed(last)} {last.question.text.removeprefix('Δ ')}"
         if flat is not None:
             gain = f"{_within(flat.estimate)} points {flat.question.text.removeprefix('Δ ')}"
-            yield f"The rise{who} has ended, to less than {MARGIN:g} points: {gain}."
-        elif last.effect and last.estimate.value > 0:
-            gain = f"{signed(last.estimate)} points {last.question.text.removeprefix('Δ ')}"
-            yield f"The score{who} still rises at the end: {gain}."
+            yield f"The {rise}{who} has ended, to less than {MARGIN:g} points: {gain}."
         elif last.effect:
-            gain = f"{signed(last.estimate)} points {last.question.text.removeprefix('Δ ')}"
-            yield f"The score{who} falls at the end: {gain}."
+            yield f"The {score}{who} {f'still {rises}' if last.better else falls} at the end: {gain}."
         else:
-            gain = f"{signed(last.estimate)} points {last.question.text.removeprefix('Δ ')}"
-            yield f"Whether the rise{who} has ended is not told by these runs: {gain}."
+            yield f"Whether the {rise}{who} has ended is not told by these runs: {gain}."
 
 
 def one_choice_of_tasks(panel: Panel, found: Sequence[Contrast]) -> str:
@@ -118,15 +121,26 @@ def one_choice_of_tasks(panel: Panel, found: Sequence[Contrast]) -> str:
 def _words(contrast: Contrast) -> tuple[str, str, str]:
     question = contrast.question
     if question.kind in VERDICTS:
-        return VERDICTS[question.kind]
+        return (LOSSES if contrast.falls else VERDICTS)[question.kind]
     axis, _, pair = question.text.partition(": ")
     level, _, reference = pair.partition(" − ")
     name = f"{axis} {level}"
+    what, better, worse = ("losses", "lower", "higher") if contrast.falls else ("scores", "higher", "lower")
     return (
-        f"With {name}, scores are higher than with {reference}",
-        f"With {name}, scores are lower than with {reference}",
+        f"With {name}, {what} are {better} than with {reference}",
+        f"With {name}, {what} are {worse} than with {reference}",
         f"Taking {name} in place of {reference}",
     )
+
+
+def _signed(contrast: Contrast) -> str:
+    return f"{signed(contrast.estimate, contrast.unit.digits)} {contrast.unit.of}"
+
+
+def _equivalent(contrast: Contrast) -> bool:
+    """Whether the difference lies within `MARGIN`, which nothing is known of for losses."""
+    estimate = contrast.estimate
+    return not contrast.falls and abs(estimate.value) + estimate.half_width_90 < MARGIN
 
 
 def _within(estimate: Estimate) -> str:

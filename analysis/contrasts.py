@@ -18,7 +18,7 @@ from analysis.items import Items, items_of, read_answers
 from analysis.panels import Panel
 from analysis.questions import ALL_SIZES, Place, Question, questions
 from analysis.runs import Study
-from analysis.summary import LEVEL, Estimate, Mean, combine, holm
+from analysis.summary import LEVEL, LOSS, POINTS, Estimate, Mean, Unit, combine, holm
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Contrast:
     def effect(self) -> bool:
         """Whether it is told from no difference, the other questions of its family considered."""
         return self.p is not None and self.p < LEVEL
+
+    @property
+    def unit(self) -> Unit:
+        """What the difference is counted in."""
+        return LOSS if self.falls else POINTS
 
     @property
     def better(self) -> bool:

@@ -175,16 +175,18 @@ def scaling_figure(
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
         kinds = {x_axis(panel) for panel in panels}
-        points = "normalised points"
-        differ = "" if "arms" in kinds else _one_scale(list(grid[: len(panels)]))
+        units = list(dict.fromkeys(panel.unit.name for panel in panels))
+        alike = "arms" not in kinds and len(units) == 1
+        differ = _one_scale(list(grid[: len(panels)])) if alike else ""
         for axes, panel in zip(grid, panels, strict=False):
             if x_axis(panel) == "tasks":
                 _name_ends(axes, panel, colours)
-        for axes in grid[::across] if kinds != {"arms"} else ():
-            axes.set_ylabel(points)
+        for place, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
+            if kinds != {"arms"} and (place % across == 0 or len(units) > 1):
+                axes.set_ylabel(panel.unit.name)
         if kinds == {"tasks"}:
             _legend(figure, panels, {(sizes or {}).get(name, name): colour for name, colour in colours.items()})
-        label = {"tasks": "finetuning tasks", "parameters": "parameters", "arms": points}
+        label = {"tasks": "finetuning tasks", "parameters": "parameters", "arms": " or ".join(units)}
         below = [*(label[kind] for kind in sorted(kinds)), differ, note]
         figure.supxlabel("\n".join(filter(None, below)), fontsize=8, color="0.15")
     return figure, drawn
@@ -236,7 +238,7 @@ def fit_text(panel: Panel) -> str:
 
 def _over_parameters(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
     """A line for every number of tasks and training arm, named at its end."""
-    axes.axhline(0, color=GREY, linewidth=0.7, linestyle=DOTS, zorder=0)
+    _chance(axes, panel)
     lines: dict[tuple[int, str, bool | None], list[tuple[float, Mean]]] = {}
     for mean in panel.means:
         arm = mean.curve.arm if mean.count else ""
@@ -283,6 +285,11 @@ def _over_arms(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Dra
     return drawn
 
 
+def _chance(axes: Axes, panel: Panel) -> None:
+    if not panel.falls:
+        axes.axhline(0, color=GREY, linewidth=0.7, linestyle=DOTS, zorder=0)
+
+
 def arm_names(panel: Panel) -> list[str]:
     """What tells each mean of a panel from the others: size, mixture, arm and tasks, without what all of them share."""
     parts = [
@@ -304,7 +311,7 @@ def _as_drawn(panel: Panel, mean: Mean) -> Drawn:
 
 def _over_tasks(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> list[Drawn]:
     scale = CountAxis(tuple(panel.counts))
-    axes.axhline(0, color=GREY, linewidth=0.7, linestyle=DOTS, zorder=0)
+    _chance(axes, panel)
     drawn: list[Drawn] = []
     baseline: set[tuple[str, ...]] = set()  # the untouched checkpoint has no arm: drawn once a size
     step = scale.width * min(0.026, 0.08 / max(len(panel.curves) - 1, 1))  # side by side, so that bars do not overlap
@@ -473,6 +480,6 @@ def _handles(panels: Sequence[Panel], colours: Mapping[str, Any]) -> list[Line2D
         handles.append(Line2D([], [], color=GREY, marker="D", markersize=3.4, linestyle="none", label="not finetuned"))
     if any(counterparts(panel, panels) for panel in panels):
         handles.append(Line2D([], [], color=GREY, marker="x", markersize=3.5, linestyle="none", label="published"))
-    if any(x_axis(panel) != "arms" for panel in panels):
+    if any(x_axis(panel) != "arms" and not panel.falls for panel in panels):
         handles.append(Line2D([], [], color=GREY, linewidth=0.7, linestyle=DOTS, label="chance"))
     return handles

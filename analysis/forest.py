@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.contrasts import Contrast
 from analysis.panels import Panel
+from analysis.summary import Unit
 from analysis.tables import probability, signed
 
 
@@ -24,7 +25,7 @@ class Row:
     estimate: str
     p: str
     verdict: str
-    """more, less, open (not told from nothing) or single (of single runs: nothing is told)."""
+    """better, worse, open (not told from nothing) or single (of single runs: nothing is told)."""
     left: float
     mark: float
     right: float
@@ -34,15 +35,19 @@ class Row:
 class Forest:
     """Rows by question, and the axis under them: (position, label) of its ticks."""
 
+    unit: str
     groups: Sequence[tuple[str, Sequence[Row]]]
     ticks: Sequence[tuple[float, str]]
     zero: float
 
 
-def forest(found: Sequence[tuple[Panel, Contrast]]) -> Forest | None:
-    """The contrasts in their order, those of one question together; None where there are none."""
-    if not found:
-        return None
+def forests(found: Sequence[tuple[Panel, Contrast]]) -> list[Forest]:
+    """The contrasts in their order, those of one question together; one forest for points, another for losses."""
+    units = dict.fromkeys(each.unit for _, each in found)
+    return [_forest([(panel, each) for panel, each in found if each.unit == unit], unit) for unit in units]
+
+
+def _forest(found: Sequence[tuple[Panel, Contrast]], unit: Unit) -> Forest:
     ends = [end for _, each in found for end in (*_ends(each), 0.0)]
     ticks = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(min(ends), max(ends))
     low, high = float(ticks[0]), float(ticks[-1])
@@ -55,9 +60,9 @@ def forest(found: Sequence[tuple[Panel, Contrast]]) -> Forest | None:
         size = f", {each.question.size}" if each.question.size != found[0][1].question.size else ""
         left, right = _ends(each)
         place = (at(left), at(each.estimate.value), at(right))
-        text = (f"{panel.title}{size}", signed(each.estimate), probability(each.p), _verdict(each))
+        text = (f"{panel.title}{size}", signed(each.estimate, each.unit.digits), probability(each.p), _verdict(each))
         groups.setdefault(each.question.text, []).append(Row(*text, *place))
-    return Forest(list(groups.items()), [(at(tick), f"{tick:g}") for tick in ticks], at(0.0))
+    return Forest(unit.name, list(groups.items()), [(at(tick), f"{tick:g}") for tick in ticks], at(0.0))
 
 
 def _ends(contrast: Contrast) -> tuple[float, float]:
@@ -72,4 +77,4 @@ def _ends(contrast: Contrast) -> tuple[float, float]:
 def _verdict(contrast: Contrast) -> str:
     if contrast.p is None:
         return "single"
-    return "open" if not contrast.effect else "more" if contrast.estimate.value > 0 else "less"
+    return "open" if not contrast.effect else "better" if contrast.better else "worse"

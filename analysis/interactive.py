@@ -21,9 +21,8 @@ from analysis.figures import CountAxis, arm_names, fit_text, palette, x_axis
 from analysis.panels import Panel
 from analysis.published import counterparts
 from analysis.runs import Study
-from analysis.summary import Curve, Mean
+from analysis.summary import LOSS, POINTS, Curve, Mean
 
-POINTS = "normalised points"
 MOST_VERTICES = 20_000
 """Of all loss curves together: what a browser draws at once, and a page can hold."""
 
@@ -41,6 +40,7 @@ class Chart:
     raw: Mapping[str, float] | None = None
     """The benchmark's own percent are `low` + `factor` · normalised points."""
     scores: bool = True
+    unit: str = POINTS.name
 
 
 def library() -> str:
@@ -82,8 +82,8 @@ def loss_charts(study: Study) -> list[Chart]:
             "meta": {"size": size, "arm": Curve(size, study.column(point, "cot")).arm if "cot" in study.axes else ""},
         }
         by_size.setdefault(size, []).append(trace)
-    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": "loss"}}}
-    return [Chart(size, "", traces, layout, scores=False) for size, traces in by_size.items()]
+    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": LOSS.name}}}
+    return [Chart(size, "", traces, layout, scores=False, unit=LOSS.name) for size, traces in by_size.items()]
 
 
 def _over_tasks(panel: Panel, of: Mapping[str, str], published: Mapping[str, Mapping[int, float]]) -> Chart:
@@ -105,9 +105,9 @@ def _over_tasks(panel: Panel, of: Mapping[str, str], published: Mapping[str, Map
             {
                 "mode": "markers",
                 "x": [round(x, 4) for x, _ in runs],
-                "y": [round(run.normalized, 3) for _, run in runs],
+                "y": [round(run.normalized, 4) for _, run in runs],
                 "text": [html.escape(", ".join(run.cells)) for _, run in runs],
-                "hovertemplate": "%{text}<br>%{y:.1f}<extra></extra>",
+                "hovertemplate": f"%{{text}}<br>%{{y:.{panel.unit.digits}f}}<extra></extra>",
                 "marker": {"size": 3.5, "color": colour, "opacity": 0.6},
                 "meta": meta,
             }
@@ -118,7 +118,7 @@ def _over_tasks(panel: Panel, of: Mapping[str, str], published: Mapping[str, Map
             {
                 "mode": "lines+markers",
                 "x": [round(scale.position(count), 4) for count in points],
-                "y": [round(value, 3) for value in points.values()],
+                "y": [round(value, 4) for value in points.values()],
                 "line": {"width": 1, "color": "#888", "dash": "dot"},
                 "marker": {"symbol": "x-thin-open", "size": 6, "color": "#888"},
                 "hovertemplate": f"{html.escape(size)}, published: %{{y:.1f}}<extra></extra>",
@@ -136,7 +136,7 @@ def _over_tasks(panel: Panel, of: Mapping[str, str], published: Mapping[str, Map
             "range": [(scale.slot if 0 in scale.counts else low) - margin, high + margin],
         },
     }
-    return Chart(panel.title, fit_text(panel), traces, layout, raw=_raw(panel))
+    return Chart(panel.title, fit_text(panel), traces, layout, raw=_raw(panel), unit=panel.unit.name)
 
 
 def _curve(panel: Panel, curve: Curve, colour: str, meta: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -146,16 +146,16 @@ def _curve(panel: Panel, curve: Curve, colour: str, meta: Mapping[str, str]) -> 
     line = {"color": colour, "width": 1.6, "dash": "dash" if curve.cot is False else "solid"}
     if fit is None or curve.label not in fit.curves:
         x = [round(math.log10(count), 4) for count, _ in means]
-        yield quiet | {"x": x, "y": [round(v, 3) for _, v in means], "line": line | {"width": 0.8}}
+        yield quiet | {"x": x, "y": [round(v, 4) for _, v in means], "line": line | {"width": 0.8}}
         return
     n = np.geomspace(means[0][0], means[-1][0], 40)
     low, high = fit.band(curve.label, n)
     x = np.log10(n).round(4).tolist()
-    around = np.concatenate([low, high[::-1]]).round(3).tolist()
+    around = np.concatenate([low, high[::-1]]).round(4).tolist()
     red, green, blue = (round(255 * part) for part in matplotlib.colors.to_rgb(colour))
     fill = {"fill": "toself", "fillcolor": f"rgba({red},{green},{blue},0.13)", "line": {"width": 0}}
     yield quiet | {"x": [*x, *x[::-1]], "y": around} | fill
-    yield quiet | {"x": x, "y": np.asarray(fit.predict(curve.label, n)).round(3).tolist(), "line": line}
+    yield quiet | {"x": x, "y": np.asarray(fit.predict(curve.label, n)).round(4).tolist(), "line": line}
 
 
 def _over_parameters(panel: Panel, of: Mapping[str, str], published: Mapping[str, Mapping[int, float]]) -> Chart:
@@ -175,7 +175,7 @@ def _over_parameters(panel: Panel, of: Mapping[str, str], published: Mapping[str
         traces.append(trace | {"mode": "lines+markers", "line": line, "name": html.escape(name), "showlegend": True})
     known = {math.log10(panel.parameters[curve.model] or 1): curve.model for curve in panel.curves}
     ticks = {"tickvals": list(known), "ticktext": [html.escape(name) for name in known.values()]}
-    return Chart(panel.title, "", traces, {"xaxis": ticks}, raw=_raw(panel))
+    return Chart(panel.title, "", traces, {"xaxis": ticks}, raw=_raw(panel), unit=panel.unit.name)
 
 
 def _over_arms(panel: Panel, of: Mapping[str, str], published: Mapping[str, Mapping[int, float]]) -> Chart:
@@ -188,7 +188,7 @@ def _over_arms(panel: Panel, of: Mapping[str, str], published: Mapping[str, Mapp
         traces.append(trace)
     rows = {"tickvals": list(range(len(names))), "ticktext": [html.escape(name) for name in names]}
     layout = {"yaxis": rows | {"autorange": "reversed", "automargin": True}, "height": 90 + 24 * len(names)}
-    return Chart(panel.title, "", traces, layout, value_axis="x", raw=_raw(panel))
+    return Chart(panel.title, "", traces, layout, value_axis="x", raw=_raw(panel), unit=panel.unit.name)
 
 
 DRAW = {"tasks": _over_tasks, "parameters": _over_parameters, "arms": _over_arms}
@@ -207,12 +207,12 @@ def _marks(
     return {
         "mode": "markers",
         "x": [round(each, 4) for each in x],
-        "y": [round(mean.value, 3) for mean in means],
+        "y": [round(mean.value, 4) for mean in means],
         "error_y": {
             "type": "data",
             "symmetric": False,
-            "array": [round(high - mean.value, 3) for mean, (_, high) in zip(means, ends, strict=True)],
-            "arrayminus": [round(mean.value - low, 3) for mean, (low, _) in zip(means, ends, strict=True)],
+            "array": [round(high - mean.value, 4) for mean, (_, high) in zip(means, ends, strict=True)],
+            "arrayminus": [round(mean.value - low, 4) for mean, (low, _) in zip(means, ends, strict=True)],
             "color": colour,
             "thickness": 1.2,
             "width": 0,
@@ -232,14 +232,15 @@ def _marks(
 def _told(panel: Panel, mean: Mean) -> str:
     where = f"{mean.curve.label}\n{mean.count:,} tasks" if mean.count else f"{mean.curve.size}\nnot finetuned"
     runs = f"{len(mean.runs)} run{'s' if len(mean.runs) > 1 else ''}"
+    digits = panel.unit.digits
     if mean.interval is None:
-        return f"{where}: {mean.value:.1f} ± {mean.estimate.se:.1f} (items), {runs}"
-    return f"{where}: {mean.value:.1f} [{mean.interval[0]:.1f}, {mean.interval[1]:.1f}], {runs}"
+        return f"{where}: {mean.value:.{digits}f} ± {mean.estimate.se:.{digits}f} (items), {runs}"
+    return f"{where}: {mean.value:.{digits}f} [{', '.join(f'{end:.{digits}f}' for end in mean.interval)}], {runs}"
 
 
 def _raw(panel: Panel) -> dict[str, float] | None:
     bounds = {run.lower_bound for run in panel.runs if run.scored}
-    if panel.is_average or len(bounds) != 1:
+    if panel.is_average or panel.falls or len(bounds) != 1:
         return None
     [low] = bounds
     return {"low": low, "factor": (100 - low) / 100}

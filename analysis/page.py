@@ -84,9 +84,10 @@ def render(study: Study, content: Content) -> str:
         unpaired=_unpaired(panels, asked),
         arms=[arm for arm in dict.fromkeys(curve.arm for curve in curves) if arm],
         svg=content.svg[content.svg.index("<svg") :],
+        units=" or ".join(dict.fromkeys(panel.unit.name for panel in panels)),
         answer=answers.of_study(content.panels, content.asked),
-        main=forest.forest(main),
-        details=forest.forest([(panel, each) for panel, each in pairs if id(each) not in shown]),
+        main=forest.forests(main),
+        details=forest.forests([(panel, each) for panel, each in pairs if id(each) not in shown]),
         by_subtask=[
             (panel, frame)
             for panel, found in zip(panels, asked, strict=True)

@@ -15,7 +15,7 @@ from analysis.noise import UNKNOWN, SeedNoise, stated
 from analysis.profile import Data
 from analysis.runs import Study, table
 from analysis.scores import AVERAGE
-from analysis.summary import LEVEL, Curve, Estimate, Mean, Replicate, combine, holm
+from analysis.summary import LEVEL, LOSS, POINTS, Curve, Estimate, Mean, Replicate, Unit, combine, holm
 
 BENCHMARKS = {
     "normalized_average": "Normalised average",
@@ -60,6 +60,11 @@ class Panel:
             return "Normalised average"
         benchmark, setting = BENCHMARKS.get(self.benchmark, self.benchmark), SETTINGS.get(self.setting, self.setting)
         return " · ".join(filter(None, (benchmark, setting)))
+
+    @property
+    def unit(self) -> Unit:
+        """What its scores are counted in."""
+        return LOSS if self.falls else POINTS
 
     @property
     def falls(self) -> bool:

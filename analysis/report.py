@@ -147,7 +147,7 @@ def terminal(
 def findings(panel: Panel, asked: Sequence[Contrast]) -> list[str]:
     """What a panel says, a line each; differences are over all sizes."""
     shown = [each for each in contrasts.overall(asked) if each.question.kind in SHOWN]
-    lines = [f"{each.question.text}: {tables.signed(each.estimate)}" for each in shown]
+    lines = [f"{each.question.text}: {tables.signed(each.estimate, each.unit.digits)}" for each in shown]
     return [*lines, *filter(None, [answers.form(panel)])]
 
 

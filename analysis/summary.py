@@ -32,6 +32,22 @@ NOT_ARMS = {*REPLICATES, *SCORES, HIGHER_IS_BETTER, *_ABOUT}
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What scores are counted in, and how they are written."""
+
+    name: str
+    of: str
+    """Behind a number in a sentence."""
+    digits: int
+    """Behind the decimal point."""
+
+
+POINTS = Unit("normalised points", "points", 1)
+LOSS = Unit("loss", "of loss", 3)
+"""Whatever was logged: the analysis does not know whether it is in nats, bits or bytes."""
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A number in normalised points, its standard error and the degrees of freedom of that.
 

@@ -19,7 +19,7 @@ from analysis import scaling, trend
 from analysis.contrasts import Contrast
 from analysis.panels import Panel
 from analysis.runs import Study
-from analysis.summary import Curve, Estimate
+from analysis.summary import POINTS, Curve, Estimate
 
 SYMBOLS = {"alpha": "α", "beta": "β"}
 MISSING = "–"
@@ -56,7 +56,8 @@ def score(panel: Panel, curve: Curve, count: int) -> str:
     mean = panel.mean(curve, count)
     if mean is None:
         return MISSING
-    return f"{mean.value:.1f} ± {mean.estimate.se:.1f}{'*' if len(mean.runs) < mean.planned else ''}"
+    digits, short = panel.unit.digits, len(mean.runs) < mean.planned
+    return f"{mean.value:.{digits}f} ± {mean.estimate.se:.{digits}f}{'*' if short else ''}"
 
 
 def seeds(panel: Panel) -> pd.DataFrame:
@@ -79,9 +80,9 @@ def contrasts(asked: Sequence[Contrast]) -> pd.DataFrame:
         {
             "contrast": each.question.text,
             "size": each.question.size,
-            "difference": f"{each.estimate.value:+.2f}",
-            "95 % interval": _ends(each.estimate),
-            "standard error": f"{each.estimate.se:.2f}",
+            "difference": f"{each.estimate.value:+.{each.unit.digits + 1}f}",
+            "95 % interval": _ends(each.estimate, each.unit.digits + 1),
+            "standard error": f"{each.estimate.se:.{each.unit.digits + 1}f}",
             "degrees of freedom": MISSING if not (df := each.estimate.df) else "∞" if df == math.inf else f"{df:.1f}",
             "p (corrected)": probability(each.p),
         }
@@ -91,13 +92,15 @@ def contrasts(asked: Sequence[Contrast]) -> pd.DataFrame:
 
 
 def trends(panel: Panel) -> pd.DataFrame:
-    """A row per curve: its deepest fall between neighbouring counts, and p of falls as deep where there are none."""
+    """A row per curve: how much worse it gets at most from one count to the next, and p of that where it never does."""
     rows = []
     for curve in panel.curves:
         own = [mean for mean in panel.means if mean.curve == curve and mean.count > 0 and mean.estimate.df > 0]
         if len(own) > 1 and all(mean.estimate.se > 0 for mean in own):
-            found = trend.trend(np.array([m.value for m in own]), np.array([m.estimate.se for m in own]))
-            rows.append({"curve": curve.label, "deepest fall": number(found.worst_dip, 1), "p": probability(found.p)})
+            better = np.array([-mean.value if mean.falls else mean.value for mean in own])
+            found = trend.trend(better, np.array([mean.estimate.se for mean in own]))
+            worst = number(found.worst_dip, panel.unit.digits)
+            rows.append({"curve": curve.label, "worse by at most": worst, "p": probability(found.p)})
     return pd.DataFrame(rows)
 
 
@@ -227,17 +230,16 @@ def point_name(axes: Mapping[str, Any]) -> str:
     return " ".join(f"{axis}={value}" for axis, value in axes.items())
 
 
-def signed(estimate: Estimate) -> str:
+def signed(estimate: Estimate, digits: int = POINTS.digits) -> str:
     """An estimate with its sign and 95 % interval, or with the items' error where that is all there is."""
     if estimate.interval is None:
-        return f"{estimate.value:+.1f} ± {estimate.se:.1f} (items)"
-    low, high = estimate.interval
-    return f"{estimate.value:+.1f} [{low:+.1f}, {high:+.1f}]"
+        return f"{estimate.value:+.{digits}f} ± {estimate.se:.{digits}f} (items)"
+    return f"{estimate.value:+.{digits}f} {_ends(estimate, digits)}"
 
 
-def _ends(estimate: Estimate) -> str:
+def _ends(estimate: Estimate, digits: int) -> str:
     low, high = estimate.interval or (None, None)
-    return MISSING if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]"
+    return MISSING if low is None or high is None else f"[{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analysis import csv_table, fit_report, noise, panels, report
+from analysis import answers, csv_table, fit_report, noise, panels, report
 from analysis.contrasts import contrasts, overall
 from analysis.panels import Panel
 from analysis.scores import AVERAGE, read_scores
@@ -120,3 +121,29 @@ def test_the_scatter_of_losses_is_a_share_of_them() -> None:
     assert found.deviation == pytest.approx(0.02, rel=0.05)
     assert math.sqrt(found.variance(3.0, math.nan)) == pytest.approx(0.06, rel=0.05)
     assert not noise.pool_losses([[1.0], [2.0]]).known
+
+
+def test_a_report_says_of_losses_what_they_do(tmp_path: Path) -> None:
+    study = csv_table.from_csv(write(tmp_path / "losses.csv", to_a_floor))
+    analysed = panels.analyse(study)
+    asked = [contrasts(panel) for panel in analysed]
+    told = answers.of_study(analysed, asked)
+    assert re.match(r"More tasks help: -0\.\d{3} \[-0\.\d{3}, -0\.\d{3}\] of loss, 9 → 1,836 tasks\.", told[0])
+    assert any(each.startswith("Larger models have lower losses: -0.") for each in told)
+    assert not any("point" in each or "score" in each for each in told)
+    built = report.build(tmp_path / "none.json", tmp_path / "out", f"csv:{tmp_path / 'losses.csv'}")
+    html = built.html.read_text()
+    assert '<span role="columnheader" class="value">loss [95 %]</span>' in html
+    assert 'class="better"' in html
+    assert 'class="worse"' not in html
+    assert '"unit":"loss"' in html
+    svg = built.figure_svg.read_text()
+    assert "loss" in svg
+    assert "chance" not in svg
+    assert "normalised" not in svg
+
+
+def test_a_loss_that_still_falls_is_told_so(tmp_path: Path) -> None:
+    panel = read(write(tmp_path / "losses.csv", lambda model, n: 3.0 - 0.5 * math.log10(n)))
+    [told] = list(answers.plateaus(overall(contrasts(panel))))
+    assert re.match(r"The loss still falls at the end: -0\.\d+ \[-0\.\d+, -0\.\d+\] of loss after 700 tasks", told)

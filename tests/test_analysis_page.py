@@ -57,8 +57,7 @@ def charts_of(html: Path) -> list[dict[str, Any]]:
 
 def test_bars_are_where_their_numbers_say(analysed: list[Panel], asked: list[list[Contrast]]) -> None:
     found = [(panel, each) for panel, some in zip(analysed, asked, strict=True) for each in some]
-    drawn = forest.forest(found)
-    assert drawn is not None
+    [drawn] = forest.forests(found)
     ticks = [(position, float(label)) for position, label in drawn.ticks]
     (left, low), (right, high) = ticks[0], ticks[-1]
     assert (left, right) == (0, 100)
@@ -74,18 +73,17 @@ def test_bars_are_where_their_numbers_say(analysed: list[Panel], asked: list[lis
             ends = (each.estimate.interval[0], each.estimate.value, each.estimate.interval[1])
             at = [low + (high - low) * place / 100 for place in (row.left, row.mark, row.right)]
             assert at == pytest.approx(ends, abs=(high - low) * 1e-4)
-            assert row.verdict == ("open" if not each.effect else "more" if each.estimate.value > 0 else "less")
+            assert row.verdict == ("open" if not each.effect else "better" if each.estimate.value > 0 else "worse")
 
 
 def test_single_runs_have_bars_that_tell_nothing(tmp_path: Path) -> None:
     study = sources.read(write_study(tmp_path, axes=AXES | {"seed": [0]}))
     analysed = panels.analyse(study)
     found = [each for each in contrasts.ask(study, analysed)[0][-1] if each.question.kind == "volume"]
-    drawn = forest.forest([(analysed[-1], each) for each in found])
-    assert drawn is not None
+    [drawn] = forest.forests([(analysed[-1], each) for each in found])
     assert {row.verdict for _, rows in drawn.groups for row in rows} == {"single"}
     assert {row.p for _, rows in drawn.groups for row in rows} == {"–"}
-    assert forest.forest([]) is None
+    assert forest.forests([]) == []
 
 
 def test_the_effect_on_every_task_averages_to_the_effect(

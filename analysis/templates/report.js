@@ -1,5 +1,5 @@
 "use strict";
-// What is switched on above the charts, applied to all of them. A chart's traces are in normalised points.
+// What is switched on above the charts, applied to all of them. A chart's traces are in normalised points, or losses.
 (() => {
   const charts = JSON.parse(document.getElementById("charts").textContent);
   const plots = [...document.querySelectorAll(".plot")];
@@ -8,6 +8,7 @@
     .map((box) => box.value));
   const asked = (name) => controls.elements[name]?.value;
 
+  const points = (chart) => chart.unit === "normalised points";
   const within = (chart) => {
     const sizes = wanted("size"), arms = wanted("arm");
     const hidden = (value, name, shown) => value && controls.querySelector(`[name="${name}"]`) && !shown.has(value);
@@ -31,7 +32,7 @@
   let drawn = 0;  // without a new revision, axes of unchanged traces are not fitted to them again
   const layout = (chart, range) => {
     const percent = asked("scale") === "raw" && chart.raw;
-    const name = { text: percent ? "percent" : "normalised points" };
+    const name = { text: percent ? "percent" : chart.unit };
     const own = chart.scores ? { [`${chart.value_axis}axis`]: { title: name } } : {};
     const chance = percent ? chart.raw.low : 0;
     const line = { type: "line", line: { color: "#888", width: 1, dash: "dot" }, layer: "below" };
@@ -42,14 +43,14 @@
       hoverlabel: { align: "left" },
       height: chart.layout.height,
       datarevision: drawn,
-      shapes: chart.scores && chart.value_axis === "y" ? [{ ...line, ...across }] : [],
+      shapes: points(chart) && chart.value_axis === "y" ? [{ ...line, ...across }] : [],
       xaxis: { ...axis, automargin: true, ...own.xaxis, ...chart.layout.xaxis },
       yaxis: { ...axis, ...own.yaxis, ...chart.layout.yaxis, ...(range && { range }) },
     };
   };
   const draw = () => {
     drawn += 1;
-    const shown = charts.filter((chart) => chart.scores && chart.value_axis === "y");
+    const shown = charts.filter((chart) => points(chart) && chart.value_axis === "y");
     const values = asked("ends") === "same" ? shown.flatMap(extent) : [];
     const [low, high] = [values.reduce((a, b) => Math.min(a, b), Infinity), values.reduce((a, b) => Math.max(a, b), -Infinity)];
     const margin = 0.05 * (high - low);
