@@ -28,7 +28,7 @@ SCORES = ("score", "stderr", "stderr_tasks", "n", "lower_bound", "normalized")
 """What is known of a run at one benchmark and setting: percent, items, and normalised points. The standard errors, in
 points of the score, take the benchmark's tasks as given (`stderr`) or as drawn from many (`stderr_tasks`)."""
 
-HIGHER_IS_BETTER = "higher_is_better"
+HIGHER_IS_BETTER = keys.HIGHER_IS_BETTER
 """Logged beside a score, false says that it is a loss: not in percent, the better the lower, never below 0. It is
 known of such a score alone, as 0, and its normalised value is the loss itself."""
 

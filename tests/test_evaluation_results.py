@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fake_model import FakeModel
 
+from analysis.scores import read_scores
 from flanscale.evaluation.answering import Answered
 from flanscale.evaluation.asking import ask
 from flanscale.evaluation.benchmarks import held_out
@@ -21,7 +22,7 @@ from flanscale.evaluation.results import result_of
 from flanscale.evaluation.suites import Suite, open_suite
 from flanscale.tasks.procedural import Procedural
 from flanscale.tasks.templates import load_wordings
-from flanscale.tracking.keys import evaluation_row
+from flanscale.tracking.keys import evaluation_row, scored
 
 TASKS, EXAMPLES = 48, 10
 OWN = load_wordings("own", None)
@@ -173,3 +174,21 @@ def test_the_same_prompts_in_another_precision_or_context_keep_their_scores_apar
             not evaluation_row(result(suite(DIRECT, items=2), right, precision, context), logged).keys() - logged.keys()
         )
     assert sum(key.endswith("/n") for key in logged) == 4
+
+
+def test_bits_per_byte_of_texts_are_logged_as_a_loss_and_shown_as_no_percent() -> None:
+    document = result(suite(DIRECT), right)
+    [line] = document["lines"]
+    bits = {"value": 1.25, "stderr": 0.02, "n": 40}
+    row = evaluation_row(document | {"lines": [line | {"smooth": {"bits_per_byte": bits}}]})
+    assert not any("bits" in key for key in row), "those of other settings say nothing"
+    row = evaluation_row(document | {"lines": [line | {"setting": "cloze", "smooth": {"bits_per_byte": bits}}]})
+    read = read_scores(row)
+    [loss] = [measured for measured in read.found if measured[0].endswith("_bits_per_byte")]
+    assert loss[1] == "cloze"
+    assert read.found[loss]["score"] == 1.25
+    assert read.found[loss]["higher_is_better"] == 0
+    assert loss not in scored(row)
+    assert (loss[0].removesuffix("_bits_per_byte"), "cloze") in scored(row)
+    unknown = {"bits_per_byte": bits | {"value": None}}
+    assert "bits" not in str(evaluation_row(document | {"lines": [line | {"setting": "cloze", "smooth": unknown}]}))

@@ -65,10 +65,13 @@ def print_power(
         measured = panels.analyse(pilot_study)
         if not measured:
             raise ConfigError(f"--pilot {pilot.stem}: none of its runs is evaluated")
-        known = summary.pooled_noise(measured[-1].runs)
+        scores = [panel for panel in measured if not panel.falls]
+        if not scores:
+            raise ConfigError(f"--pilot {pilot.stem}: its runs log losses alone, and effects are told in points")
+        known = summary.pooled_noise(scores[-1].runs)
         if not known.known:
             raise ConfigError(f"--pilot {pilot.stem}: no cell of it has two runs, so that it shows no noise")
-        number = items or int(measured[-1].means[0].n)
+        number = items or int(scores[-1].means[0].n)
         said = f"{25 * known.deviation:.1f} points, as in {pilot.stem},"
         told = _print_signals(signal.signals(measured, signal.checkpoint_scores(pilot_study)), pilot.stem, console)
     grid = Table(

@@ -13,6 +13,11 @@ BEST_AVERAGE = f"{AVERAGE}{BEST}"
 EVAL_FIELDS = ("score", "stderr", "stderr_tasks", "n", "lower_bound", "normalized", "normalized_stderr")
 EVAL_COUNTS = ("failures", "cut", "dropped", "skipped", "contaminated")
 """Of items without an answer, answers cut at the most new tokens, items asked with fewer shots, and so on."""
+BITS_PER_BYTE = "bits_per_byte"
+"""Of the right option, where options are texts: a loss under a name of its own, `<benchmark>_bits_per_byte`."""
+HIGHER_IS_BETTER = "higher_is_better"
+"""Beside a score, false says that it is a loss: not in percent, the better the lower."""
+CLOZE = "cloze"
 
 
 def eval_key(benchmark: str, setting: str, field: str) -> str:
@@ -45,8 +50,13 @@ def evaluation_row(result: Mapping[str, Any], logged: Mapping[str, Any] | None =
             for field in (*EVAL_FIELDS, *EVAL_COUNTS):
                 if score[field] is not None:
                     row[eval_key(name, setting, field)] = score[field]
-            row[eval_key(name, setting, "prompts")] = line["prompts"]
-            row[eval_key(name, setting, "asked")] = line["asked"]
+            about = {"prompts": line["prompts"], "asked": line["asked"]}
+            row |= {eval_key(name, setting, field): value for field, value in about.items()}
+            bits = line.get("smooth", {}).get(BITS_PER_BYTE)
+            if bits and bits["value"] is not None and line["setting"] == CLOZE:  # those of a letter say nothing
+                loss = {"score": bits["value"], "stderr": bits["stderr"], "n": bits["n"], HIGHER_IS_BETTER: False}
+                named = f"{name}_{BITS_PER_BYTE}"
+                row |= {eval_key(named, setting, field): value for field, value in (loss | about).items()}
     if (average := result["average"]) is not None:
         whole = {"prompts": result["fingerprint"], "asked": "-".join(line["asked"][:4] for line in lines)}
         key = next(
@@ -84,6 +94,8 @@ def name_in_keys(label: str) -> str:
 
 
 def scored(keys: Iterable[str]) -> list[tuple[str, str]]:
-    """(benchmark, setting) of every score among the keys of a row, in their order."""
+    """(benchmark, setting) of every score in percent among the keys of a row, in their order: losses are none."""
     parts = [key.split("/") for key in keys]
-    return [(part[1], part[2]) for part in parts if len(part) == 4 and part[0] == "eval" and part[3] == "score"]
+    logged = [(part[1], part[2], part[3]) for part in parts if len(part) == 4 and part[0] == "eval"]
+    losses = {(benchmark, setting) for benchmark, setting, field in logged if field == HIGHER_IS_BETTER}
+    return [each[:2] for each in logged if each[2] == "score" and each[:2] not in losses]
