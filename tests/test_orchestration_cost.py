@@ -141,6 +141,15 @@ def test_prices_become_a_bill(place: Workplace) -> None:
     assert "still to pay: 7.50 dollars, 2.1 kWh" in text
 
 
+def test_the_plan_says_how_long_so_many_at_once_take(place: Workplace) -> None:
+    plan = place.plan()
+    finish_cell(place, plan.cells[0], seconds=3600.0, per_step=1.0)
+    assert "at once" not in said(place), "where nobody says how many"
+    for most, long in ((1, "3 h 00 min"), (2, "1 h 30 min"), (9, "1 h 00 min")):
+        told = f"about {long} with {most} cells at once (cluster.parallelism), without waiting in queues"
+        assert told in said(place, f"cluster.parallelism={most}")
+
+
 def test_the_plan_shows_the_memory_of_a_known_chip_and_what_would_fit(place: Workplace) -> None:
     assert "GiB" in said(place, *H100).splitlines()[1]
     big = ("model=t5_xl", "optimizer=adafactor", "trainer.batch_rows=64", "mixture.count=9", "seed=0")

@@ -211,7 +211,7 @@ def test_a_cell_that_serves_several_points_shows_all_their_values() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "?"), (0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
+    [(None, "?"), (0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (400000, "4 d 15 h")],
 )
 def test_durations_are_said_in_the_units_that_matter(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text

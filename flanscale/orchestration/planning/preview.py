@@ -34,7 +34,7 @@ from flanscale.orchestration.planning.display_plan import (
     rule_lines,
 )
 from flanscale.orchestration.planning.evaluations import with_evaluations
-from flanscale.orchestration.planning.figures import hours, quantity
+from flanscale.orchestration.planning.figures import duration, hours, quantity
 from flanscale.orchestration.planning.ledger import ledger_of
 from flanscale.orchestration.planning.order import in_order
 from flanscale.orchestration.planning.plan import Cell, Plan, plan_study
@@ -290,6 +290,8 @@ def totals(seen: Preview) -> list[str]:
         parts.append(f"{hours(seen.device_hours(waiting))} queued or running")
     parts.append(f"{hours(seen.device_hours(starts))} to start")
     lines = [f"device-hours: {', '.join(parts)}{_basis(seen)}"]
+    if wall := _wall(seen, [*starts, *waiting]):
+        lines.append(wall)
     if bill := _bill(seen, [*starts, *waiting]):
         lines.append(bill)
     return lines
@@ -310,6 +312,20 @@ def _basis(seen: Preview) -> str:
         if basis in bases
     ]
     return f" ({'; '.join(said)})" if said else ""
+
+
+def _wall(seen: Preview, cells: Sequence[Cell]) -> str:
+    """How long the cells take as many at once as `cluster.parallelism` allows, children after their parents."""
+    most = seen.plan.cells[0].config.cluster.parallelism
+    left = {cell.id: guess.seconds for cell in cells if (guess := seen.estimates[cell.id])}
+    if most is None or len(left) < len(cells) or not cells:
+        return ""
+    ends: dict[str, float] = {}
+    for cell in seen.plan.cells:  # parents come first
+        if cell.id in left:
+            ends[cell.id] = left[cell.id] + max((ends.get(parent, 0.0) for parent in cell.parents), default=0.0)
+    taken = max(sum(left.values()) / most, *ends.values())
+    return f"about {duration(taken)} with {most} cells at once (cluster.parallelism), without waiting in queues"
 
 
 def _bill(seen: Preview, cells: Sequence[Cell]) -> str:
