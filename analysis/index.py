@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from analysis.runs import AnalysisError, Point, RunRecord, Study
 from flanscale.errors import one_line
+from flanscale.run_directory import read_each
 
 
 def read_index(index: Path) -> dict[str, Any]:
@@ -48,11 +49,18 @@ def read_index(index: Path) -> dict[str, Any]:
     return document
 
 
-def assemble(index: Path, source: str, read_one: Callable[[Path, str], RunRecord]) -> Study:
-    """The study of an index; `read_one` gives the record of a run directory and its cell. Raises as `read_index`."""
+Each = Callable[[Callable[[Any], RunRecord], Iterable[Any]], Iterable[RunRecord]]
+
+
+def assemble(index: Path, source: str, read_one: Callable[[Path, str], RunRecord], each: Each = read_each) -> Study:
+    """The study of an index; `read_one` gives the record of a run directory and its cell. Raises as `read_index`.
+
+    `each`: a `map`, by which the records are read.
+    """
     document = read_index(index)
     folder = (index.parent / document["runs"]).resolve()
     points = tuple(Point(point["axes"], point["cell"], point["run"]) for point in document["points"])
+    runs = {point.cell: point.run for point in points}
     costs = document.get("cells", {})
     return Study(
         name=document["study"],
@@ -61,9 +69,7 @@ def assemble(index: Path, source: str, read_one: Callable[[Path, str], RunRecord
         overrides=tuple(document.get("overrides", ())),
         axes={axis: tuple(values) for axis, values in document["axes"].items()},
         points=points,
-        records={
-            cell: read_one(folder / run, cell) for cell, run in {point.cell: point.run for point in points}.items()
-        },
+        records=dict(zip(runs, each(lambda cell: read_one(folder / runs[cell], cell), runs), strict=True)),
         parameters={cell: cost["parameters"] for cell, cost in costs.items() if _counted(cost)},
         folder=folder,
         source=source,

@@ -20,7 +20,7 @@ from analysis.panels import Panel
 from analysis.replication import Again
 from analysis.runs import AnalysisError, Study
 from flanscale.errors import ConfigError
-from flanscale.run_directory import Attempt, Code, read_attempts
+from flanscale.run_directory import Attempt, Code, read_attempts, read_each
 
 __all__ = ["AnalysisError", "Report", "build"]
 
@@ -161,15 +161,21 @@ def trained_with(study: Study) -> tuple[dict[str, list[str]], list[str]]:
     """Commits, versions and devices that the runs' provenance names, and which of the files are damaged."""
     found: dict[str, set[str]] = {}
     damaged = []
-    for run in sorted({point.run for point in study.points}):
-        try:
-            attempts = read_attempts(study.folder / run)
-        except ConfigError as error:
-            damaged.append(str(error))
+    runs = sorted({point.run for point in study.points})
+    for attempts in read_each(_attempts, [study.folder / run for run in runs]):
+        if isinstance(attempts, ConfigError):
+            damaged.append(str(attempts))
             continue
         for name, value in (fact for attempt in attempts for fact in _provenance(attempt).items()):
             found.setdefault(name, set()).add(value)
     return {name: sorted(values) for name, values in found.items()}, damaged
+
+
+def _attempts(run_dir: Path) -> Sequence[Attempt] | ConfigError:
+    try:
+        return read_attempts(run_dir)
+    except ConfigError as error:
+        return error
 
 
 def _provenance(attempt: Attempt) -> dict[str, str]:

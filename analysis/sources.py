@@ -120,7 +120,7 @@ def from_wandb_api(index: Path, project: str, client: Any = None) -> Study:
         except Exception as error:
             return _damaged(cell, f"run {cell} on W&B: {type(error).__name__}: {one_line(error)}")
 
-    return assemble(index, f"W&B project {project}", read_one)
+    return assemble(index, f"W&B project {project}", read_one, each=map)
 
 
 def read_directory(run_dir: Path, cell: str) -> RunRecord:

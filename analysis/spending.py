@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.runs import Study
 from analysis.tables import MISSING
 from flanscale.errors import ConfigError
-from flanscale.run_directory import read_state
+from flanscale.run_directory import read_each, read_state
 
 SHARE = "mixture/share/"
 
@@ -38,7 +38,7 @@ def spent(study: Study) -> dict[str, Spent]:
     by_model: dict[str, list[str]] = {}
     for cell, point in points.items():
         by_model.setdefault(str(study.column(point, "model")), []).append(cell)
-    hours = {cell: _device_hours(study, cell, point.run) for cell, point in points.items()}
+    hours = dict(zip(points, read_each(lambda cell: _device_hours(study, cell, points[cell].run), points), strict=True))
     found = {model: _spent(study, cells, hours) for model, cells in by_model.items()}
     return found if len(found) == 1 else found | {"all": _spent(study, list(points), hours)}
 

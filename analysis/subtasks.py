@@ -17,7 +17,7 @@ from analysis.panels import Panel
 from analysis.runs import Study
 from analysis.summary import Mean
 from flanscale.errors import ConfigError
-from flanscale.run_directory import evaluations, read_result
+from flanscale.run_directory import evaluations, read_each, read_result
 from flanscale.run_directory.evaluations import RESULT_FILE
 from flanscale.run_directory.files import damaged_told
 from flanscale.tracking.keys import name_in_keys
@@ -29,14 +29,14 @@ Subtasks = Mapping[tuple[str, str], Mapping[str, tuple[float, float]]]
 def read_subtasks(study: Study) -> tuple[Mapping[str, Subtasks], list[str]]:
     """What every cell scored on each subtask, as far as it is at hand, and which files are damaged."""
     found: dict[str, dict[tuple[str, str], dict[str, tuple[float, float]]]] = {}
-    damaged = []
-    for cell, run in {point.cell: point.run for point in study.points}.items():
-        for folder in evaluations(study.folder / run):
-            try:
-                for place, parts in _of_suite(folder):
-                    found.setdefault(cell, {}).setdefault(place, parts)
-            except ConfigError as error:
-                damaged.append(str(error))
+    damaged: list[str] = []
+    runs = {point.cell: point.run for point in study.points}
+    for cell, (suites, problems) in zip(
+        runs, read_each(lambda cell: _of_run(study.folder / runs[cell]), runs), strict=True
+    ):
+        damaged += problems
+        for place, parts in suites:
+            found.setdefault(cell, {}).setdefault(place, parts)
     return found, damaged
 
 
@@ -65,6 +65,16 @@ def by_subtask(panel: Panel, asked: Sequence[Contrast], scored: Mapping[str, Sub
             largest = max(largest, abs(value))
         table.append((largest, row))
     return pd.DataFrame([row for _, row in sorted(table, key=lambda each: -each[0])])
+
+
+def _of_run(run_dir: Path) -> tuple[list[tuple[tuple[str, str], dict[str, tuple[float, float]]]], list[str]]:
+    found, damaged = [], []
+    for folder in evaluations(run_dir):
+        try:
+            found += list(_of_suite(folder))
+        except ConfigError as error:
+            damaged.append(str(error))
+    return found, damaged
 
 
 def _of_suite(folder: Path) -> Iterator[tuple[tuple[str, str], dict[str, tuple[float, float]]]]:

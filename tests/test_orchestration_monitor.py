@@ -14,6 +14,7 @@ from little_study import Workplace, open_workplace
 from flanscale.orchestration.planning.figures import duration, quantity
 from flanscale.orchestration.planning.ledger import Ledger, ledger_of
 from flanscale.orchestration.planning.plan import Point
+from flanscale.orchestration.running import liveness
 from flanscale.orchestration.running.liveness import this_process
 from flanscale.orchestration.running.progress import Progress
 from flanscale.orchestration.watching import monitor
@@ -100,6 +101,7 @@ def test_what_has_not_changed_is_not_read_twice(place: Workplace, monkeypatch: p
     observer.look()
     read = []
     monkeypatch.setattr(monitor, "read_progress", lambda run: read.append(run.name) or Progress(step=6))
+    monkeypatch.setattr(liveness, "read_state", lambda run: read.append(run.name))
     observer.look()
     assert read == []
     log(ledger, 1, {"step": 6, "train/loss": 2.0})

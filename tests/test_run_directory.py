@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from flanscale.run_directory import (
     read_attempts,
     read_config,
     read_contamination,
+    read_each,
     read_mixture,
     read_records,
     read_result,
@@ -192,3 +194,27 @@ def test_a_run_is_found_by_any_of_its_names(tmp_path: Path) -> None:
         find_run("far/aa11", tmp_path)
     with pytest.raises(ConfigError, match=r"~nosuchuser: no such run among the 3"):
         find_run("~nosuchuser", tmp_path)
+
+
+@pytest.mark.parametrize("number", [0, 1, 16, 17, 100])
+def test_many_are_read_at_once_and_come_in_their_order(number: int) -> None:
+    waiting, most = [], []
+
+    def read(item: int) -> int:
+        waiting.append(item)
+        most.append(len(waiting))
+        time.sleep(0.002)
+        waiting.remove(item)
+        return item * item
+
+    assert read_each(read, range(number)) == [item * item for item in range(number)]
+    assert max(most, default=0) > 4 or number <= 16
+
+
+def test_what_reading_one_of_many_raises_is_raised() -> None:
+    with pytest.raises(ConfigError, match="the 70th"):
+        read_each(lambda item: fail("the 70th") if item == 70 else item, range(100))
+
+
+def fail(why: str) -> None:
+    raise ConfigError(why)

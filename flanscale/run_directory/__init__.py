@@ -41,6 +41,7 @@ from flanscale.run_directory.files import (
     WANDB,
     identity_of,
     is_run,
+    read_each,
     run_directories,
     write_atomically,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "read_attempts",
     "read_config",
     "read_contamination",
+    "read_each",
     "read_mixture",
     "read_records",
     "read_result",

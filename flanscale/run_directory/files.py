@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
@@ -23,6 +25,10 @@ CHECKPOINTS = "checkpoints"
 EVALUATIONS = "evaluations"
 WANDB = "wandb"
 
+READERS = 16
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
 
 def identity_of(run_dir: Path) -> str:
     """The identity of its cell, with which the directory's name begins."""
@@ -37,6 +43,19 @@ def is_run(path: Path) -> bool:
 def run_directories(runs: Path) -> list[Path]:
     """Every run directory in a folder, by name."""
     return sorted(path.parent for path in runs.glob(f"*/{CONFIG_FILE}"))
+
+
+def read_each(read: Callable[[Item], Found], items: Iterable[Item]) -> list[Found]:
+    """`[read(item) for item in items]`, several at once: files on a server are mostly waited for."""
+    waiting = list(items)
+    if len(waiting) <= READERS:
+        return [read(item) for item in waiting]
+    with ThreadPoolExecutor(READERS) as readers:
+        parts = readers.map(lambda part: [read(item) for item in part], [waiting[k::READERS] for k in range(READERS)])
+    found: list[Any] = [None] * len(waiting)
+    for k, part in enumerate(parts):
+        found[k::READERS] = part
+    return found
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -43,6 +43,7 @@ from flanscale.orchestration.planning.study import load_study
 from flanscale.orchestration.planning.tune import tune
 from flanscale.orchestration.running.liveness import View, asking_rarely, look
 from flanscale.orchestration.running.repeat import Decision, decide
+from flanscale.run_directory import read_each
 from flanscale.schema import RunConfig
 
 COMMON = ("b200", "h200", "h100", "a100", "tpu_v4", "tpu_v5e", "tpu_v5p", "tpu_v6e")  # shown where no chip is chosen
@@ -72,7 +73,8 @@ class Preview:
     @staticmethod
     def of(plan: Plan) -> Preview:
         known_jobs = asking_rarely()
-        views = {cell.id: look(plan.directory(cell), known_jobs) for cell in plan.cells}
+        found = read_each(lambda cell: look(plan.directory(cell), known_jobs), plan.cells)
+        views = {cell.id: view for cell, view in zip(plan.cells, found, strict=True)}
         return Preview(plan, views, {cell: decide(view) for cell, view in views.items()})
 
     def that(self, *actions: str) -> list[Cell]:

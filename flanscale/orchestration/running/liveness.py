@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -110,17 +111,18 @@ class View:
         return self.status in LOST and not self.alive
 
 
-def look(run_dir: Path, known_jobs: KnownJobs = slurm.known_jobs) -> View:
+def look(run_dir: Path, known_jobs: KnownJobs = slurm.known_jobs, state: RunState | None = None) -> View:
     """The run's record and whether somebody is at work on it.
 
     Args:
         run_dir: the run directory; it need not exist.
         known_jobs: tells which jobs Slurm has; asked only about a run that is in Slurm's hands.
+        state: the record, where it has been read already.
 
     Raises:
         ConfigError: the record is damaged.
     """
-    state = read_state(run_dir)
+    state = state or read_state(run_dir)
     in_slurm = state.job and state.state in OF_A_JOB and _ours(run_dir)
     if in_slurm and (jobs := known_jobs()) is not None:
         waits = jobs.get(state.job or "", "")
@@ -132,13 +134,15 @@ def asking_rarely() -> KnownJobs:
     """A `known_jobs` for looking again and again: Slurm's controller serves everybody."""
     answer: dict[str, str] | None = None
     due = 0.0
+    asking = threading.Lock()
 
     def known_jobs() -> dict[str, str] | None:
         nonlocal answer, due
-        if time.monotonic() >= due:
-            answer = slurm.known_jobs()
-            due = time.monotonic() + ASK_SLURM_SECONDS
-        return answer
+        with asking:
+            if time.monotonic() >= due:
+                answer = slurm.known_jobs()
+                due = time.monotonic() + ASK_SLURM_SECONDS
+            return answer
 
     return known_jobs
 

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from flanscale.errors import ConfigError
@@ -15,7 +15,7 @@ from flanscale.orchestration.running.launchers import Launcher, launchers
 from flanscale.orchestration.running.liveness import View, asking_rarely, look
 from flanscale.orchestration.running.progress import Progress, read_progress
 from flanscale.orchestration.watching import forecast
-from flanscale.run_directory import METRICS_FILE, STATE_FILE, RunState
+from flanscale.run_directory import METRICS_FILE, STATE_FILE, RunState, read_each
 
 DAMAGED = "damaged"
 STATUSES = ("running", "failed", DAMAGED, "interrupted", "preempted", "queued", "planned", "finished")
@@ -137,8 +137,8 @@ class Observer:
     def look(self) -> StudyStatus:
         """The study as it is now; a run whose files cannot be read does not hide the others."""
         living = launchers(self.ledger.path)  # first: one that ends meanwhile has left its cells' records behind
-        cells = [self._look_at(entry) for entry in self.ledger.entries]
-        removed = [self._look_at(entry, removed=True) for entry in self.ledger.removed]
+        cells = read_each(self._look_at, self.ledger.entries)
+        removed = read_each(partial(self._look_at, removed=True), self.ledger.removed)
         return StudyStatus(self.ledger, cells, removed, living)
 
     def _look_at(self, entry: Entry, removed: bool = False) -> CellStatus:
@@ -148,10 +148,10 @@ class Observer:
         directory = self.ledger.directory(entry)
         try:
             stamp = _stamp(directory / STATE_FILE)
-            if before and before.state == stamp and before.cell.status == "failed":
-                view = before.cell.view  # until its record changes; of all others, somebody may be at them by now
-            else:
-                view = look(directory, self._known_jobs) if stamp else NOT_BEGUN
+            known = before.cell.view if before and before.state == stamp and not before.cell.problem else None
+            if before and known and known.status == "failed":
+                return before.cell  # until its record changes; of all others, somebody may be at them by now
+            view = look(directory, self._known_jobs, known.state if known else None) if stamp else NOT_BEGUN
             metrics = _stamp(directory / METRICS_FILE) if view.state.attempt else None
             if before and before.metrics == metrics and not before.cell.problem:
                 progress = before.cell.progress
