@@ -148,7 +148,7 @@ class ModelConfig:
         return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
 
 
-COLLECTIONS = ("procedural", "niv2", "cot", "muffin", "t0sf", "flan", "rendered", "jsonl", "text")
+COLLECTIONS = ("procedural", "niv2", "cot", "muffin", "t0sf", "flan", "rendered", "jsonl", "text", "procedural_text")
 
 
 @dataclass

@@ -80,7 +80,7 @@ def test_every_shipped_choice_fits_the_schema(group: str) -> None:
     text = {"data.root": "x", "tokenizer": "bytes", "evaluation": "none", "objective": "ul2r", "collection": "text"}
     for choice in available(group):
         given: dict[str, str] = {}
-        if choice == "text" or (group, choice) == ("evaluation", "none"):
+        if choice in ("text", "procedural_text") or (group, choice) == ("evaluation", "none"):
             given = text
         elif group == "collection" and not choice.startswith("procedural"):
             given = files

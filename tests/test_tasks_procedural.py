@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 
 from flanscale.errors import DataError
+from flanscale.pipeline.tokenizers import UNKNOWN, load_tokenizer
+from flanscale.schema import TokenizerConfig
+from flanscale.tasks import procedural_text
 from flanscale.tasks.make_procedural import HELD_OUT_SIZE, TRAINING_SIZE, write
 from flanscale.tasks.primitives import DOMAINS, Domain, primitives, symbols
-from flanscale.tasks.procedural import GROUP_SIZES, LAYOUT_FILE, Procedural
+from flanscale.tasks.procedural import GROUP_SIZES, LAYOUT_FILE, Procedural, held_out_inputs, layout, spell
 from flanscale.tasks.templates.procedural import procedural_words
 
 BOTH = pytest.mark.parametrize("domain", ["digits", "letters"])
@@ -307,3 +310,42 @@ def test_an_unknown_domain_or_difficulty_is_refused() -> None:
         Procedural(10, "numbers")
     with pytest.raises(DataError, match=r"collection.difficulty=4"):
         Procedural(10, "digits", 4)
+
+
+def test_plain_texts_are_true_and_give_nothing_away_that_is_asked() -> None:
+    untold = {domain: set(layout(domain)["held_out"]) for domain in DOMAINS}
+    for number in range(400):
+        name = ("digits", "letters")[number % 2]
+        domain = DOMAINS[name]
+        value: Any = None
+        operation, symbols, done = "", list[str](), list[str]()
+        for word in procedural_text.text(number).split():
+            if word in domain.primitives or word == ";":
+                if value is None:  # the start of a chain
+                    value, done = domain.make(_read(name, symbols)), []
+                elif operation:
+                    value = domain.primitives[operation](value)
+                    assert spell(value).split() == symbols
+                    done.append(operation)
+                    assert not any("-".join(done[place:]) in untold[name] for place in range(len(done)))
+                assert value not in held_out_inputs(name)
+                operation, symbols = ("" if word == ";" else word), []
+                if word == ";" and len(done) == procedural_text.STEPS:
+                    value = None
+            else:
+                symbols.append(word)
+
+
+def _read(name: str, symbols: list[str]) -> list[Any]:
+    return [int(each) for each in symbols] if name == "digits" else symbols
+
+
+def test_plain_texts_are_the_same_everywhere_and_all_of_known_words() -> None:
+    assert procedural_text.text(0).startswith("3 9 3 sort 3 3 9 ;")
+    collection = procedural_text.ProceduralText(50)
+    examples = collection.task("chains").examples
+    assert len({example.input for example in examples}) == 50
+    ids = load_tokenizer(TokenizerConfig("words")).encode([example.input for example in examples]).tokens
+    assert UNKNOWN not in ids
+    with pytest.raises(DataError, match="all of them are 'chains'"):
+        collection.task("other")

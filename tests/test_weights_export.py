@@ -190,7 +190,7 @@ def test_an_incomplete_folder_is_refused_when_the_study_is_planned(folder, tmp_p
             "config.json",
             {"vocab_size": 300},
             [],
-            r"vocab_size=300 there means model\.vocab_size=300, not 104, which is",
+            r"vocab_size=300 there means model\.vocab_size=300, not 136, which is",
         ),
     ],
 )

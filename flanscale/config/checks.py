@@ -90,14 +90,15 @@ def _denoisers(run: RunConfig) -> Iterator[str]:
 
 
 def _plain_texts(run: RunConfig) -> Iterator[str]:
-    if run.collection.name != "text":
+    name = run.collection.name
+    if name not in ("text", "procedural_text"):
         return
     if not run.objective.denoisers:
-        yield "collection=text has no answers to learn: choose objective=ul2r, ul2, span_corruption, prefix_lm or lm"
+        yield f"collection={name} has no answers to learn: choose objective=ul2r, ul2, span_corruption, prefix_lm or lm"
     if run.cot or asks_held_out(run.evaluation):
         yield (
-            "collection=text asks nothing: set cot=false and evaluation=none (the loss on held-in texts is told where"
-            " mixture.validation_examples keeps some back)"
+            f"collection={name} asks nothing: set cot=false and evaluation=none (the loss on held-in texts is told"
+            " where mixture.validation_examples keeps some back)"
         )
 
 
@@ -125,7 +126,7 @@ def _collection(run: RunConfig) -> Iterator[str]:
 
 
 def _mixture(run: RunConfig) -> Iterator[str]:
-    if run.mixture.renderings > 0 and run.collection.name == "procedural":
+    if run.mixture.renderings > 0 and run.collection.name.startswith("procedural"):
         yield "mixture.renderings keeps texts of files, but the procedural collection makes its own: set it to 0"
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # a plan asks for sizes alone and should not wait for NumPy
 
 EOS, UNKNOWN = 1, 2  # of the tokenizers made here, as of T5
 T5_PIECES, T5_SENTINELS, SENTINEL = 32_000, 100, "<extra_id_{}>"
+SENTINELS_OF_WORDS = 24  # for half of a row of the quick study in spans of three
+MODES_OF_WORDS = ("[NLU]", "[S2S]", "[NLG]")
 EXTRA_BYTES = 125  # fill the vocabulary of bytes up to 384 ids
 END_TOKENS = (
     "</s>",
@@ -85,7 +87,8 @@ def load_tokenizer(config: TokenizerConfig, *, threads: int = -1) -> Tokenizer:
         from flanscale.tasks.templates import procedural_words
 
         words = [word for domain in ("digits", "letters") for word in procedural_words(domain)]
-        return Words(list(dict.fromkeys(words)))
+        spare = [*map(SENTINEL.format, range(SENTINELS_OF_WORDS)), *MODES_OF_WORDS]  # for the objectives of plain text
+        return Words(list(dict.fromkeys([*words, *spare])))
     if config.name == "bytes":
         return Bytes()
     if config.vocabulary is None:

@@ -62,12 +62,12 @@ class Procedural(Ordinary):
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
-        training = iter(_layout(self.domain)["training"])
+        training = iter(layout(self.domain)["training"])
         return {group: list(islice(training, size)) for group, size in GROUP_SIZES.items()}
 
     @cached_property
     def held_out(self) -> list[str]:
-        return list(_layout(self.domain)["held_out"])
+        return list(layout(self.domain)["held_out"])
 
     @property
     def missing(self) -> Mapping[str, str]:
@@ -107,7 +107,7 @@ class Procedural(Ordinary):
 
 
 @cache
-def _layout(domain: str) -> dict[str, list[str]]:
+def layout(domain: str) -> dict[str, list[str]]:
     """Use (training, held_out) → a domain's tasks in order."""
     tasks: dict[str, list[str]] = {"training": [], "held_out": []}
     with LAYOUT_FILE.open(encoding="utf-8", newline="") as file:
@@ -172,20 +172,32 @@ class _Examples(Sequence[Example]):
     def __getitem__(self, index: int) -> Example:  # type: ignore[override]  # no slices: nobody asks for them
         if not 0 <= index < self.size:
             raise IndexError(index)
-        value = self._value(self.inputs[index])
-        asked, steps = _spell(value), []
+        value = _value(self.domain, self.inputs[index], self.inputs.total)
+        asked, steps = spell(value), []
         for operation in self.operations:
             value = self.domain.primitives[operation](value)
-            steps.append(f"{operation} {_spell(value)} ;")
-        return Example(str(index), asked, (_spell(value),), " ".join(steps))
-
-    def _value(self, number: int) -> Any:
-        base = len(self.domain.symbols)
-        found: list[Any] = []
-        while base ** len(found) < self.inputs.total:
-            found.append(self.domain.symbols[number // base ** len(found) % base])
-        return self.domain.make(found)
+            steps.append(f"{operation} {spell(value)} ;")
+        return Example(str(index), asked, (spell(value),), " ".join(steps))
 
 
-def _spell(value: Sequence[Any]) -> str:
+def _value(domain: Domain, number: int, total: int) -> Any:
+    base = len(domain.symbols)
+    found: list[Any] = []
+    while base ** len(found) < total:
+        found.append(domain.symbols[number // base ** len(found) % base])
+    return domain.make(found)
+
+
+@cache
+def held_out_inputs(domain: str) -> frozenset[Any]:
+    """All that held-out tasks are asked about, at any difficulty."""
+    made = DOMAINS[domain]
+    totals = [len(made.symbols) ** length for length in made.lengths]
+    return frozenset(
+        _value(made, _scatter(number, total), total) for total in totals for number in range(total // _HELD_OUT_INPUTS)
+    )
+
+
+def spell(value: Sequence[Any]) -> str:
+    """As a value is written: a word a symbol."""
     return " ".join(map(str, value))

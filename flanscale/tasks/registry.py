@@ -104,6 +104,10 @@ def open_collection(
         from flanscale.tasks.procedural import Procedural
 
         return Procedural(config.examples_per_task, config.domain, config.difficulty)
+    if config.name == "procedural_text":
+        from flanscale.tasks.procedural_text import ProceduralText
+
+        return ProceduralText(config.examples_per_task)
     skips = Skips(skip_bad)
     if config.name == "text":
         from flanscale.tasks.text import Text
