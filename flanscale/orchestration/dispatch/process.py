@@ -6,6 +6,7 @@ What is typed at the launcher's terminal does not reach it: the launcher asks it
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -102,6 +103,8 @@ class Starter:
 
     def _forked(self, call: forkserver.Call, environment: dict[str, str]) -> int | None:
         """The process id; None where the server ends before it has told it. A cell that is started twice runs once."""
+        if platform.system() == "Darwin":  # whose own libraries do not bear to be copied
+            return None
         server = self._server(environment)
         assert server.stdin
         assert server.stdout

@@ -2,7 +2,7 @@
 
 They take half of what a small cell takes beside learning. The process reads one call a line from standard input, makes
 a copy of itself that runs the cell, and answers with the copy's process id; it ends when its input does, its copies
-live on. It must hold no thread and no device, which a copy would lack.
+live on. It must hold no device, and no thread that a copy would miss.
 """
 
 from __future__ import annotations
