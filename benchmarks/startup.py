@@ -37,7 +37,9 @@ def start(model: str, rows: int, tokens: tuple[int, int], cache: Path) -> None:
     keep_freed_memory()
     enable_compilation_cache(cache)
     widths = [f"trainer.input_tokens={tokens[0]}", f"trainer.target_tokens={tokens[1]}"]
-    config = Composer().compose([f"model={model}", "mixture.count=9", *widths, f"trainer.batch_rows={rows}"])
+    config = Composer().compose(
+        [f"model={model}", "optimizer=adamw", "mixture.count=9", *widths, f"trainer.batch_rows={rows}"]
+    )
 
     class Random:
         def __next__(self) -> dict[str, Any]:

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from flanscale.pipeline.feed import Feed
     from flanscale.tasks.mixture import MixtureTable
 
+IMPORTS = (
+    *("flanscale.evaluate", "flanscale.inference.language_model", "flanscale.pipeline.feed", "flanscale.training.loop"),
+    *("flanscale.weights.initial", "flanscale.weights.run_model", "orbax.checkpoint"),
+    *("wandb", "wandb.sdk.launch", "pandas"),  # W&B asks of every value whether it is of pandas
+)
+"""What `run` imports in every cell, for who starts many: see `flanscale.orchestration.running.forkserver`."""
+
 log = logging.getLogger(__name__)
 
 

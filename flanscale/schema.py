@@ -327,14 +327,14 @@ class InitConfig:
 class OptimizerConfig:
     """How parameters move."""
 
-    name: str = knob(help="the optimizer", choices=("adafactor", "adamw"))
+    name: str = knob(help="the optimizer", choices=("adafactor", "adamw", "muon"))
     learning_rate: float = knob(
         help="peak rate; for adafactor relative to each parameter's root mean square, as in T5X", minimum=0.0
     )
     schedule: str = knob("constant", help="constant, or cosine to zero", choices=("constant", "cosine"))
     warmup_steps: int = knob(0, help="steps of linear warm-up", minimum=0)
-    b1: float = knob(0.9, help="adamw: decay of the first moment", minimum=0.0, maximum=1.0)
-    b2: float = knob(0.98, help="adamw: decay of the second moment", minimum=0.0, maximum=1.0)
+    b1: float = knob(0.9, help="adamw, muon: decay of the first moment", minimum=0.0, maximum=1.0)
+    b2: float = knob(0.98, help="adamw, muon: decay of the second moment", minimum=0.0, maximum=1.0)
     decay_rate: float = knob(0.8, help="adafactor: exponent of the second-moment decay", minimum=0.0, maximum=1.0)
     weight_decay: float = knob(0.0, help="decoupled weight decay", minimum=0.0)
     clip_norm: float | None = knob(

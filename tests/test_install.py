@@ -84,7 +84,7 @@ def test_a_wheel_in_a_clean_environment_plans_a_study(tmp_path: Path) -> None:
     venv.create(tmp_path / "clean", with_pip=True)
     there = tmp_path / "clean" / "bin"
     ran(str(there / "pip"), "install", "--quiet", "--constraint", str(ROOT / "constraints.txt"), str(wheel))
-    assert "36 distinct cells" in ran(str(there / "flanscale"), "plan", "quickstart")
+    assert "54 distinct cells" in ran(str(there / "flanscale"), "plan", "quickstart")
     assert "powered by Hydra" in ran(str(there / "python"), "-m", "flanscale.run", "--help")
     assert "quickstart" in ran(
         str(there / "python"), "-c", "from flanscale.cli import completion; print(completion.sweeps(''))"

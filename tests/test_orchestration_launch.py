@@ -129,8 +129,8 @@ def test_kill_9_of_a_cell_at_any_moment_costs_no_more_than_that_attempt(place: W
     launcher = place.launch("little", *overrides)
     wait_until(lambda: len(place.runs()) == 2)
     time.sleep(random.Random(seed).uniform(0.0, 1.5))
-    for cell in psutil.Process(launcher.pid).children():
-        kill(cell.pid)
+    for process in psutil.Process(launcher.pid).children(recursive=True):  # cells, and what makes them
+        kill(process.pid)
     out, _ = launcher.communicate(timeout=PATIENCE)
     unfinished = [status for status in place.statuses().values() if status != "finished"]
     assert launcher.returncode == bool(unfinished), out

@@ -73,7 +73,7 @@ def cell(*overrides: str) -> RunConfig:
     return Composer().compose(overrides)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "muon"])
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 4, 1), (1, 2, 4), (1, 1, 8)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_state_is_that_which_training_lays_out(name: str, sizes: tuple[int, int, int], optimizer: str) -> None:

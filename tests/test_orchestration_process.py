@@ -9,11 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from little_study import PATH_OF_PROCESSES, Workplace, attempts, begun, open_workplace, wait_until
 
-from flanscale.orchestration.dispatch import process
+from flanscale.orchestration.dispatch.process import Starter
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.dispatch.snapshot import Snapshot
 from flanscale.orchestration.running import child
@@ -24,6 +23,16 @@ NOSY = """
 import json, os
 def run(config, run_dir, **_):
     seen = {"environment": dict(os.environ), "session": os.getsid(0), "pid": os.getpid()}
+    (run_dir / "seen").write_text(json.dumps(seen))
+"""
+SHARED = """
+import json, os
+changed = []
+IMPORTS = ("costly",)
+def run(config, run_dir, **_):
+    import costly
+    changed.append(1)
+    seen = {"importer": costly.pid, "pid": os.getpid(), "changed": len(changed)}
     (run_dir / "seen").write_text(json.dumps(seen))
 """
 BRIEF = """
@@ -55,24 +64,25 @@ def test_a_cell_sees_its_own_environment_and_gpus_and_nothing_of_the_launchers_t
     path = os.pathsep.join([str(place.folder), PATH_OF_PROCESSES])
     cluster = ClusterConfig(name="local", gpus=gpus, environment={"PYTHONPATH": path, "NPROC": "1"})
     run, copy = make_run(place), Snapshot(place.folder / "copy", "abc")
-    cell = process.start_process(run, cluster, "nosy", copy)
-    wait_until(cell.done)
+    with Starter("nosy", copy) as start:
+        cell = start(run, cluster)
+        wait_until(cell.done)
     seen = json.loads((run / "seen").read_text())
     environment = seen["environment"]
     assert (environment["CUDA_VISIBLE_DEVICES"], environment["NPROC"]) == (visible, "1")
     assert environment["PYTHONPATH"] == os.pathsep.join([str(copy.path), path])
     assert environment["FLANSCALE_COMMIT"] == "abc"
     assert {name for name in environment if name.startswith(("SLURM_", "SUBMITIT_"))} <= {"SLURM_CONF"}  # not of a job
-    assert seen["session"] == seen["pid"] == cell.handle.pid
+    assert seen["session"] == seen["pid"] == cell.process.pid
 
 
 def test_a_cell_that_is_asked_to_leave_saves_and_nothing_is_left_of_its_process(place: Workplace) -> None:
     run = make_run(place, "trainer.steps=500")
-    cell = process.start_process(run, ClusterConfig(name="local"), "fake_cells")
-    wait_until((run / "checkpoint").exists)
+    with Starter("fake_cells") as start:
+        cell = start(run, ClusterConfig(name="local"))
+    wait_until((run / "checkpoint").exists)  # though nothing is kept ready any more
     cell.stop()
     wait_until(cell.done)
-    assert not psutil.pid_exists(cell.handle.pid)
     cell.stop()  # asked again, too late
     assert look(run).status == "preempted"
     assert attempts(run)[0].last_step == int((run / "checkpoint").read_text())
@@ -82,10 +92,33 @@ def test_a_cell_that_is_asked_to_leave_saves_and_nothing_is_left_of_its_process(
 
 
 def test_the_time_limit_of_the_cluster_is_handed_on_in_seconds_with_some_notice(place: Workplace) -> None:
-    cell = process.start_process(place.folder / "runs" / "none", ClusterConfig(name="local", timeout_minutes=4), "")
-    assert cell.handle.args[-2:] == ["180", "240"]  # type: ignore[index]
-    cell.handle.kill()
-    wait_until(cell.done)
+    told = child.arguments(place.folder / "runs" / "none", ClusterConfig(name="local", timeout_minutes=4), "")
+    assert told[-2:] == ["180", "240"]
+
+
+def test_cells_share_what_they_import_but_nothing_that_one_of_them_does(place: Workplace) -> None:
+    (place.folder / "shared.py").write_text(SHARED)
+    (place.folder / "costly.py").write_text("import os\npid = os.getpid()\n")
+    path = os.pathsep.join([str(place.folder), PATH_OF_PROCESSES])
+    cluster = ClusterConfig(name="local", environment={"PYTHONPATH": path})
+    runs = [make_run(place, f"trainer.steps={steps}") for steps in (1, 2)]
+    with Starter("shared") as start:
+        cells = [start(run, cluster) for run in runs]
+        for cell in cells:
+            wait_until(cell.done)
+    first, second = (json.loads((run / "seen").read_text()) for run in runs)
+    assert first["importer"] == second["importer"] != first["pid"] != second["pid"]
+    assert [first["changed"], second["changed"]] == [1, 1]
+
+
+def test_a_cell_whose_imports_fail_says_so_itself(place: Workplace) -> None:
+    run = make_run(place)
+    with Starter("no_such_module") as start:
+        cell = start(run, ClusterConfig(name="local"))
+        wait_until(cell.done)
+    failure = look(run).state.failure
+    assert failure
+    assert "no_such_module" in failure.message
 
 
 def limited(run: Path, runner: str, notice: float, limit: float) -> subprocess.Popen[bytes]:

@@ -112,6 +112,45 @@ def test_adafactor_treats_every_layer_of_a_stack_as_a_parameter_of_its_own() -> 
     assert not {(3, 128, 160), (128, 160)} & kept, "both factored"
 
 
+def kernels(step: int) -> dict[str, Any]:
+    rng = np.random.default_rng([2, step])
+    shapes = {"wide": (3, 16, 40), "tall": (3, 40, 16), "norm": (3, 16)}
+    stack = {name: rng.normal(0, 10.0 ** rng.integers(-3, 3), shape) for name, shape in shapes.items()}
+    return {"layers": stack, "table": rng.normal(size=(50, 16))}
+
+
+def test_muon_moves_each_kernel_by_its_momentum_made_orthogonal_with_adams_root_mean_square() -> None:
+    """Algorithm 1 of arXiv:2502.16982 in float64, with singular vectors in place of their iteration, which brings
+    singular values between 0.7 and 1.2."""
+    rule = build_optimizer(OptimizerConfig("muon", 1.0), 1).direction
+    state = rule.init(kernels(0))
+    for step in range(40):
+        update, state = rule.update(kernels(step), state, kernels(0))
+    for name in ("wide", "tall"):
+        momentum = np.zeros_like(kernels(0)["layers"][name])
+        for step in range(40):
+            gradient = kernels(step)["layers"][name]
+            momentum = 0.95 * momentum + gradient
+        left, _, right = np.linalg.svd(0.95 * momentum + gradient, full_matrices=False)
+        for layer in range(3):
+            moved = -np.asarray(update["layers"][name][layer], np.float64)
+            values = np.diag(left[layer].T @ moved @ right[layer].T) / (0.2 * np.sqrt(40))
+            assert 0.65 < values.min() <= values.max() < 1.25, "the directions are the momentum's"
+            assert rms(moved - left[layer] @ np.diag(values) @ right[layer] * 0.2 * np.sqrt(40)) < 0.01
+            assert rms(moved) == pytest.approx(0.2, rel=0.2)
+
+
+def test_muon_leaves_tables_norms_and_biases_to_adam() -> None:
+    muon, adam = (build_optimizer(OptimizerConfig(name, 1.0), 1).direction for name in ("muon", "adamw"))
+    states = muon.init(kernels(0)), adam.init(kernels(0))
+    for step in range(3):
+        ours, own = muon.update(kernels(step), states[0], kernels(0))
+        theirs, other = adam.update(kernels(step), states[1], kernels(0))
+        states = own, other
+    np.testing.assert_array_equal(ours["table"], theirs["table"])
+    np.testing.assert_array_equal(ours["layers"]["norm"], theirs["layers"]["norm"])
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_adamw_is_optaxs(weight_decay: float) -> None:
     config = OptimizerConfig(name="adamw", learning_rate=1e-2, b1=0.8, b2=0.95, weight_decay=weight_decay)

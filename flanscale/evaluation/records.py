@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,10 @@ class Record:
 
     def line(self) -> dict[str, Any]:
         """As a JSON object: what is not finite is null."""
-        row = asdict(self)
-        for part in (*row["samples"], *row["options"]):
-            part |= {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in part.items()}
-        return row
+        return vars(self) | {
+            "samples": [_finite(vars(sample)) for sample in self.samples],
+            "options": [_finite(vars(option)) for option in self.options],
+        }
 
     @staticmethod
     def of(line: Mapping[str, Any]) -> Record:
@@ -110,6 +110,10 @@ def kept(folder: Path, line: str) -> tuple[list[Record], bool]:
             ) from None
         found.append(record)
     return found, whole
+
+
+def _finite(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in part.items()}
 
 
 def _number(value: float | None) -> float:

@@ -33,7 +33,7 @@ from flanscale.tasks.guard import Guard
 from flanscale.tasks.mixture import Mixture, build_mixture, select_tasks, split_validation, weigh
 from flanscale.tasks.registry import open_benchmarks, open_training, open_wordings
 from flanscale.tasks.task import Collection, Example, Task
-from flanscale.tasks.templates import Prompt, Wordings, draw_form, render
+from flanscale.tasks.templates import Prompt, Wordings, draw_form, render_example
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +134,9 @@ class Renderer:
 
     def prompt(self, task: Task, index: int, choice: int) -> Prompt:
         """One training example as text; `choice` (63 random bits) settles its form and wording."""
-        form = draw_form(task, task.examples[index], self.config.mixture, cot=self.config.cot, choice=choice)
-        return render(task, index, form, choice, self.wordings)
+        example = task.examples[index]
+        form = draw_form(task, example, self.config.mixture, cot=self.config.cot, choice=choice)
+        return render_example(task, example, form, choice, self.wordings)
 
     def __call__(self, name: str) -> TaskTexts:
         """All texts that the store keeps of one task's training part, or of its held-in part."""

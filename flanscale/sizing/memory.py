@@ -133,8 +133,12 @@ def logit_chunks(rows: int, length: int, vocab: int) -> int:
 
 
 def _moments(tensor: Tensor, optimizer: OptimizerConfig, mesh: MeshConfig, model: ModelConfig) -> float:
-    """AdamW keeps two moments of every parameter; Adafactor a row and a column of each large enough, else one."""
+    """AdamW keeps two moments of every parameter; Muon one of a layer's kernels, and else AdamW's; Adafactor a row and
+    a column of each large enough, else one.
+    """
     whole = bytes_on_device(tensor, mesh, model)
+    if optimizer.name == "muon":
+        return whole if tensor.layers and len(tensor.shape) == 2 else 2 * whole
     if optimizer.name == "adamw":
         return 2 * whole
     if len(tensor.shape) == 2 and min(tensor.shape) >= LEAST_FACTORED:

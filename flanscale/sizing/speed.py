@@ -56,7 +56,8 @@ SCORES_BACKWARD, EXPONENTIALS_BACKWARD = 12, 6
 BIASES_FORWARD, BIASES_BACKWARD = 4, 12  # of T5's relative positions: read; made, and added to those of other layers
 LOGITS, SLOPES = 3, 3  # times that logits do in float32, and their gradient in the precision of the products
 STACKED = 4  # times that what a scan saves goes through memory once more: into its stack, and out of it
-UPDATE = {"adamw": 4, "adafactor": 8}  # times that parameters do: gradients for their norm and for the update
+# Times that parameters do: gradients for their norm and for the update; in each of Muon's five steps all kernels four.
+UPDATE = {"adamw": 4, "adafactor": 8, "muon": 24}
 
 
 @dataclass(frozen=True)

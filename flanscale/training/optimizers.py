@@ -6,6 +6,7 @@ and a skipped step does not shift the schedule.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
+from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from flanscale.models.stack import LAYERS
 from flanscale.schema import OptimizerConfig
@@ -28,9 +30,15 @@ class Optimizer(NamedTuple):
 def build_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
     """The optimizer of a run of `steps` steps."""
     clip = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
-    core = adafactor(config.decay_rate) if config.name == "adafactor" else optax.scale_by_adam(config.b1, config.b2)
     decay = [optax.add_decayed_weights(config.weight_decay)] if config.weight_decay else []
-    return Optimizer(optax.chain(*clip, core, *decay, optax.scale(-1.0)), schedule(config, steps))
+    return Optimizer(optax.chain(*clip, _rule(config), *decay, optax.scale(-1.0)), schedule(config, steps))
+
+
+def _rule(config: OptimizerConfig) -> optax.GradientTransformation:
+    if config.name == "adafactor":
+        return adafactor(config.decay_rate)
+    adam = optax.scale_by_adam(config.b1, config.b2)
+    return muon(adam) if config.name == "muon" else adam
 
 
 def adafactor(decay_rate: float) -> optax.GradientTransformation:
@@ -45,6 +53,29 @@ def adafactor(decay_rate: float) -> optax.GradientTransformation:
             optax.scale_by_param_block_rms(1e-3),
         )
     )
+
+
+def muon(adam: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Muon for the kernels of layers, Adam for the rest: tables, norms and biases (arXiv:2502.16982, Algorithm 1).
+
+    A kernel's step is its momentum made orthogonal, times 0.2 √(longer side): then its root mean square is that of
+    Adam's steps, and one rate serves both (§2.2).
+    """
+
+    def is_kernel(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, leaf: _in_stack(path) and leaf.ndim == 3, params)
+
+    def is_other(params: Any) -> Any:
+        return jax.tree.map(lambda kernel: not kernel, is_kernel(params))
+
+    def axes(kernels: Any) -> Any:
+        return jax.tree.map(lambda _: MuonDimensionNumbers(reduction_axis=1, output_axis=2), kernels)
+
+    def rescaled(kernels: Any, params: Any) -> Any:
+        return jax.tree.map(lambda kernel: 0.2 * math.sqrt(max(kernel.shape[1:])) * kernel, kernels)
+
+    orthogonal = optax.chain(scale_by_muon(weight_dimension_numbers=axes), optax.stateless(rescaled))
+    return optax.chain(optax.masked(orthogonal, is_kernel), optax.masked(adam, is_other))
 
 
 class StackedState(NamedTuple):
@@ -79,11 +110,15 @@ def _parted(tree: Any) -> tuple[Any, Any]:
 
     def part(wanted: bool) -> Any:
         def keep(path: tuple[Any, ...], leaf: Any) -> Any:
-            return leaf if any(getattr(key, "key", None) == LAYERS for key in path) is wanted else None
+            return leaf if _in_stack(path) is wanted else None
 
         return jax.tree_util.tree_map_with_path(keep, tree)
 
     return part(True), part(False)
+
+
+def _in_stack(path: tuple[Any, ...]) -> bool:
+    return any(getattr(key, "key", None) == LAYERS for key in path)
 
 
 def schedule(config: OptimizerConfig, steps: int) -> Schedule:

@@ -17,7 +17,7 @@ from flanscale.orchestration.dispatch import closing, launcher, snapshot
 from flanscale.orchestration.dispatch.closing import Report
 from flanscale.orchestration.dispatch.follow import Rest, leave_rest
 from flanscale.orchestration.dispatch.local import Done, Start, detached, run_queue
-from flanscale.orchestration.dispatch.process import CellProcess, start_process
+from flanscale.orchestration.dispatch.process import Starter
 from flanscale.orchestration.dispatch.reserve import check_writable
 from flanscale.orchestration.dispatch.snapshot import Snapshot
 from flanscale.orchestration.dispatch.submit import Submitted, check_slurm, held_up_words, submit
@@ -31,7 +31,7 @@ from flanscale.orchestration.watching.live import following, open_console
 from flanscale.orchestration.watching.monitor import CellStatus, Observer
 from flanscale.orchestration.watching.words import counts, outcome
 from flanscale.run_directory import LOG_FILE, is_evaluation, read_state
-from flanscale.schema import ClusterConfig, PathsConfig
+from flanscale.schema import PathsConfig
 
 WATCH_SECONDS = 1.0
 LEAVING = "stopping: running cells save a checkpoint and leave (again: leave them to it)"
@@ -85,18 +85,19 @@ def launch(
         return _say_what_next(ledger, console)
     write_index()
 
-    def run(start: Start, console: Console) -> int:
-        queue, stopped = _follow_queue(plan, ledger, start, order, retry, console)
+    def run(copy: Snapshot | None, console: Console) -> int:
+        with Starter(runner, copy) as start:
+            queue, stopped = _follow_queue(plan, ledger, start, order, retry, console)
         if stopped:
             _say(console, f"stopped; go on with: {again}")
             return 128 + stopped
         return conclude(console, notify=queue.started > 0)
 
     if wait is not False:
-        return run(partial(start_process, runner=runner), console)
+        return run(None, console)
     copy = snapshot.take(plan.runs, [cell.run for cell in plan.cells])
     log = ledger.path.with_suffix(".log")
-    pid = detached(lambda: run(partial(_start_from, copy, runner), open_console()), log)
+    pid = detached(lambda: run(copy, open_console()), log)
     _say(console, f"runs on as process {pid} (to stop it: kill {pid}), log {log}")
     return _say_what_next(ledger, console)
 
@@ -123,11 +124,6 @@ def _follow_queue(
     for line in held_up_words(done.held_up):
         _say(console, line)
     return done, stop.received
-
-
-def _start_from(copy: Snapshot, runner: str, run_dir: Path, cluster: ClusterConfig) -> CellProcess:
-    copy.used_by([run_dir.name])
-    return start_process(run_dir, cluster, runner, copy)
 
 
 # --- on Slurm ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from flanscale.orchestration.running import job
@@ -18,8 +19,13 @@ LONGEST_NOTICE_SECONDS = 120  # from the stop signal to the kill: one step, one 
 SHARED, ALONE = "shared", "alone"
 
 
-def command(run_dir: Path, cluster: ClusterConfig, runner: str, *, shares_job: bool = False) -> list[str]:
-    """What is to be executed for one cell.
+def command(arguments: Sequence[str]) -> list[str]:
+    """What is to be executed for one cell."""
+    return [sys.executable, "-u", "-m", __name__, *arguments]
+
+
+def arguments(run_dir: Path, cluster: ClusterConfig, runner: str, *, shares_job: bool = False) -> list[str]:
+    """What `main` is told.
 
     Args:
         run_dir: with its configuration.
@@ -30,7 +36,7 @@ def command(run_dir: Path, cluster: ClusterConfig, runner: str, *, shares_job: b
     limit = 60 * cluster.timeout_minutes
     notice = limit - notice_seconds(cluster)
     how = SHARED if shares_job else ALONE
-    return [sys.executable, "-u", "-m", __name__, str(run_dir), runner, how, str(notice), str(limit)]
+    return [str(run_dir), runner, how, str(notice), str(limit)]
 
 
 def notice_seconds(cluster: ClusterConfig) -> int:

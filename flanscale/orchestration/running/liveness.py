@@ -32,7 +32,7 @@ HELD = re.compile("held", re.IGNORECASE)  # in the words for a job that does not
 
 @dataclass(frozen=True)
 class Process:
-    """The identity of this process, good for telling later whether it still lives."""
+    """The identity of a process, good for telling later whether it still lives."""
 
     host: str
     pid: int
@@ -56,7 +56,12 @@ def this_machine() -> str:
 
 def this_process() -> Process:
     """This process, as a run's record names it."""
-    return Process(this_host(), os.getpid(), _birth(os.getpid())[0])
+    return process_of(os.getpid())
+
+
+def process_of(pid: int) -> Process:
+    """A process of this host that has not been forgotten yet."""
+    return Process(this_host(), pid, _birth(pid)[0])
 
 
 def process_alive(pid: int, started: float | None) -> bool:

@@ -116,7 +116,7 @@ class _Work:
             return
         print(f"starting {directory.name}", flush=True)
         process = subprocess.Popen(
-            child.command(directory, self.cluster, self.runner, shares_job=True),
+            child.command(child.arguments(directory, self.cluster, self.runner, shares_job=True)),
             env=os.environ | visible_gpus(os.environ, slot, self.cluster.cells_at_once),
             stdin=subprocess.DEVNULL,
         )

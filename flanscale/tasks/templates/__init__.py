@@ -9,7 +9,7 @@ from flanscale.tasks.templates.answers import extract_answer
 from flanscale.tasks.templates.form import Form, draw_form, evaluation_form
 from flanscale.tasks.templates.procedural import procedural_words
 from flanscale.tasks.templates.prompt import Prompt
-from flanscale.tasks.templates.render import render
+from flanscale.tasks.templates.render import render, render_example
 from flanscale.tasks.templates.wordings import Wordings, load_wordings
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "load_wordings",
     "procedural_words",
     "render",
+    "render_example",
 ]

@@ -25,7 +25,11 @@ def render(task: Task, index: int, form: Form, choice: int, wordings: Wordings) 
     Raises:
         DataError: the task's style has no wordings.
     """
-    example = task.examples[index]
+    return render_example(task, task.examples[index], form, choice, wordings)
+
+
+def render_example(task: Task, example: Example, form: Form, choice: int, wordings: Wordings) -> Prompt:
+    """The same of an example of the task that is at hand: some are made anew whenever they are asked for."""
     if task.style == "text":
         return Prompt(example.input, "")
     shots: Sequence[Example] = choose_shots(task, example, form, choice) if form.shots else ()
