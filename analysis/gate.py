@@ -16,6 +16,9 @@ from analysis.questions import questions
 from analysis.runs import Study
 from analysis.scores import AVERAGE, Measured
 
+FREE = {"tasks": ("model", "seed"), "init": ("seed", "cot", "mixture.count", "mixture.order_seed")}
+"""Axes that the data of this name do not follow; of names that are not here, none is followed."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -88,10 +91,20 @@ def _prompts(study: Study) -> Iterator[Finding]:
 
 
 def _fingerprints(study: Study) -> Iterator[Finding]:
+    """Where data changed: `tasks` is of those of a mixture, `init` of what a model started from, the others of all."""
+    axes = {point.cell: point.axes for point in study.points}
     for name, values in study.fingerprints.items():
-        if len(groups := _groups(values)) > 1:
-            text = f"data {name}: it changed within the study, and has {len(groups)} fingerprints"
-            yield Finding("different data", text, _minority(groups))
+        alike: dict[Any, dict[str, str]] = {}
+        for cell, value in values.items():
+            if name == "init" and value.startswith("run "):
+                continue  # a stage of the study itself, told by its identity
+            told = {axis: each for axis, each in axes[cell].items() if axis not in FREE.get(name, axes[cell])}
+            alike.setdefault(repr(told), {})[cell] = value
+        split = [groups for own in alike.values() if len(groups := _groups(own)) > 1]
+        if split:
+            most = max(map(len, split))
+            text = f"data {name}: it changed within the study, and has {most} fingerprints"
+            yield Finding("different data", text, tuple(cell for groups in split for cell in _minority(groups)))
 
 
 def _fractions(study: Study) -> Iterator[Finding]:

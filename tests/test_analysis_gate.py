@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from synthetic_study import AXES, write_study
 
 from analysis import gate, panels, report, sources
@@ -81,6 +82,27 @@ def test_other_prompts_and_data_are_named(tmp_path: Path) -> None:
     found = findings(index)
     assert len(found["different prompts"].cells) == 1
     assert found["different data"].cells == (run.name.split("-")[0],)
+
+
+def test_data_that_follow_an_axis_have_not_changed(tmp_path: Path) -> None:
+    index = write_study(tmp_path, axes=SMALL | {"model": ["nano", "micro"]}, records=False)
+    runs = sorted((tmp_path / "runs").iterdir())
+
+    def give(run: Path, tasks: str, init: str) -> None:
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["fingerprints"] |= {"tasks": tasks, "init": init}
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+
+    for run in runs:
+        _, model, count, arm, _ = run.name.split("-")
+        give(run, f"{count} {arm}", f"weights of {model}")
+    assert "different data" not in findings(index)
+    for run in runs:
+        give(run, "0", f"run {run.name}")
+    assert "different data" not in findings(index)
+    _, model, count, arm, _ = runs[5].name.split("-")
+    give(runs[5], "others", "0")
+    assert findings(index)["different data"].cells == (runs[5].name.split("-")[0],)
 
 
 def test_fractions_are_not_taken_for_percent(tmp_path: Path) -> None:
