@@ -44,6 +44,31 @@ def answers(panel: Panel, found: Sequence[Contrast]) -> list[str]:
     return [*told, *plateaus(shown)]
 
 
+def in_brief(panel: Panel, found: Sequence[Contrast]) -> list[str]:
+    """One sentence an effect: of the number of tasks, of rationales, of size, of each other level, all arms in it.
+
+    Of a study with a single number of tasks above 0, that of finetuning at all.
+    """
+    by_effect: dict[str, list[Contrast]] = {}
+    for each in overall(found):
+        question = each.question
+        if question.kind in ("volume", "finetuning", "cot", "size", "level"):
+            by_effect.setdefault(question.text if question.kind == "level" else question.kind, []).append(each)
+    if "volume" in by_effect:
+        by_effect.pop("finetuning", None)
+    return [_together(each) for each in by_effect.values()]
+
+
+def _together(found: Sequence[Contrast]) -> str:
+    """One effect in every arm: its verdict where all arms have the same, and the numbers."""
+    better, worse, subject = _words(found[0])
+    told = all(each.effect for each in found) and len({each.better for each in found}) == 1
+    lead = subject if not told else better if found[0].better else worse
+    wheres = [each.question.text.partition(", ")[2] for each in found]
+    numbers = [f"{_signed(each)}{', ' if where else ''}{where}" for each, where in zip(found, wheres, strict=True)]
+    return f"{lead}: {'; '.join(numbers)}."
+
+
 def of_study(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> list[str]:
     """The study's answers, a sentence each, from its last panel: the normalised average where there are several."""
     panel, found = analysed[-1], asked[-1]

@@ -122,7 +122,8 @@ def terminal(
     study: Study, analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]], health: Sequence[Finding] = ()
 ) -> RenderableType:
     """Mean ± standard error per size × CoT × count, a table per panel, with what follows from it."""
-    parts: list[RenderableType] = [Text(study.title, style="bold"), Text()]
+    brief = answers.in_brief(analysed[-1], asked[-1])
+    parts: list[RenderableType] = [Text(study.title, style="bold"), Text(), *map(Text, brief), Text()]
     for panel, found in zip(analysed, asked, strict=True):
         scores = tables.scores(panel)
         grid = Table(
@@ -138,10 +139,15 @@ def terminal(
             grid.add_row(*row)
         parts += [grid, Text("\n".join(findings(panel, found))), Text()]
     starred = f" * {short}." if (short := tables.starred(analysed)) else ""
-    parts.append(Text(f"Normalised points ± standard error.{starred} {tables.progress(study)}.", style="dim"))
+    parts.append(Text(f"{_units(analysed)}{starred} {tables.progress(study)}.", style="dim"))
     if health:
         parts.append(Text(f"Before you believe a number: {gate.in_a_line(health)}; see the report.", style="yellow"))
     return Group(*parts)
+
+
+def _units(analysed: Sequence[Panel]) -> str:
+    points = "Points: 0 is chance, 100 everything right; " if any(not panel.falls for panel in analysed) else ""
+    return f"{points}± standard error, [95 % interval]."
 
 
 def findings(panel: Panel, asked: Sequence[Contrast]) -> list[str]:

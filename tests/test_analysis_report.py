@@ -137,7 +137,7 @@ def test_what_is_missing_is_named(quickstart: tuple[Path, Report]) -> None:
     assert "nonfinite_loss: not finite at step 50" in html
     assert "3 of 40 points have no score" in html
     assert "3 of 40 points have no score yet" in built.figure_svg.read_text()
-    text = printed(built)
+    text = " ".join(printed(built).split())
     assert "* fewer runs than planned" in text
     assert "1 failed" in text
     assert "1 missing" in text
@@ -340,3 +340,17 @@ def test_noise_that_is_stated_in_vain_is_said(tmp_path: Path) -> None:
     assert "stated noise is not used" in printed(report.build(index, tmp_path / "out", seed_noise=2.0), width=200)
     once = write_study(tmp_path / "once", axes=AXES | {"model": ["nano"], "seed": [0]}, records=False)
     assert "not used" not in printed(report.build(once, tmp_path / "out", seed_noise=2.0), width=200)
+
+
+def test_the_terminal_begins_with_a_sentence_an_effect(quickstart: tuple[Path, Report]) -> None:
+    said = printed(quickstart[1], width=200).splitlines()
+    number = r"[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\] points"
+    assert said[0] == "Task count × size × rationales"
+    patterns = [
+        rf"More tasks help: {number}, 9 → 1,836 tasks without CoT; {number}, 9 → 282 tasks with CoT\.",  # of 1,836 a run failed
+        rf"Training with CoT helps: {number}, mean over task counts\.",
+        rf"Larger models score higher: {number}, mean over task counts\.",
+    ]
+    for line, pattern in zip(said[2:5], patterns, strict=True):
+        assert re.fullmatch(pattern, line.strip()), line
+    assert said[5].strip() == ""
