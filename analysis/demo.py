@@ -3,6 +3,7 @@
     python -m analysis.demo studies/quickstart.json notebooks/demo
 
 writes `studies/NAME.json` and `runs/*` below the folder; every reader of `analysis.runs` takes them for the study.
+Where runs are repeated, their own scatter says all about an error, and what was answered item by item is left out.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from flanscale.run_directory import (
     read_records,
     read_result,
     read_rows,
+    read_state,
     recorded,
     write_state,
 )
@@ -72,18 +74,20 @@ def _copy_run(study: Study, cell: str, run: str, out: Path) -> None:
     config = {key: value for key, value in record.config.items() if key not in LOCAL}
     (out / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     kind, _, message = (record.failure or "").partition(": ")
-    write_state(out, RunState(record.state, attempt=1, failure=Failure(kind, message) if kind else None))
+    spent = read_state(study.folder / run).seconds
+    write_state(out, RunState(record.state, attempt=1, failure=Failure(kind, message) if kind else None, seconds=spent))
     rows = [{key: value for key, value in row.items() if key != "time"} for row in read_rows(study.folder / run)]
     (out / METRICS_FILE).write_text(_lines(rows), encoding="utf-8")
+    repeated = any(len(study.axes.get(axis, ())) > 1 for axis in ("seed", "mixture.order_seed"))
     for folder in evaluations(study.folder / run):
-        _copy_evaluation(folder, out / EVALUATIONS / folder.name)
+        _copy_evaluation(folder, out / EVALUATIONS / folder.name, answers=not repeated)
 
 
-def _copy_evaluation(folder: Path, out: Path) -> None:
-    """The result, and of every item what a comparison needs."""
+def _copy_evaluation(folder: Path, out: Path, *, answers: bool) -> None:
+    """The result, and of every item what a comparison needs where `answers` are to be compared."""
     if (result := read_result(folder)) is None:
         return
-    for line in recorded(folder):
+    for line in recorded(folder) if answers else ():
         records, _ = read_records(folder, line)
         close_records(out, line, [{key: record[key] for key in COMPARED} for record in records])
     asks = [fault.split(": ", 1)[0] for fault in result["faults"]]  # what follows may name a folder of the machine

@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,14 @@ from synthetic_study import write_study
 
 from analysis import demo, report, sources
 from analysis.runs import AnalysisError
-from flanscale.run_directory import evaluations, read_records, read_result, recorded
+from flanscale.run_directory import evaluations, read_records, read_result, read_state, recorded, write_state
 from flanscale.run_directory.evaluations import close_records, write_result
 
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
     """A study whose files name the machine that it ran on."""
-    index = write_study(tmp_path / "home", axes={"mixture.count": [9, 89, 282], "cot": [False, True], "seed": [0, 1]})
+    index = write_study(tmp_path / "home", axes={"mixture.count": [9, 89, 282], "cot": [False, True], "seed": [0]})
     document = json.loads(index.read_text()) | {
         "overrides": ["seed=0", "data.niv2=/secret/niv2", "+paths.runs=/secret"]
     }
@@ -51,7 +52,7 @@ def test_the_copy_gives_the_same_report(index: Path, tmp_path: Path) -> None:
 def test_the_copy_says_nothing_about_the_machine_and_holds_no_texts(index: Path, tmp_path: Path) -> None:
     demo.export(index, tmp_path / "demo")
     files = [path for path in (tmp_path / "demo").rglob("*") if path.is_file()]
-    assert len(files) == 1 + 12 * 6
+    assert len(files) == 1 + 6 * 6
     for path in files:
         text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
         assert "secret" not in text
@@ -93,3 +94,21 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_answers_of_repeated_runs_are_left_out_and_the_report_is_the_same(tmp_path: Path) -> None:
+    index = write_study(tmp_path / "home", axes={"mixture.count": [9, 89, 282], "seed": [0, 1]})
+    copy = demo.export(index, tmp_path / "demo")
+    assert not list((tmp_path / "demo").rglob("*.gz"))
+    one, other = report.build(index, tmp_path / "1"), report.build(copy, tmp_path / "2")
+    for file in one.tables.iterdir():
+        assert file.read_bytes() == (other.tables / file.name).read_bytes()
+    assert ", by task</summary>" in other.html.read_text()
+
+
+def test_the_copy_knows_what_the_runs_took(tmp_path: Path) -> None:
+    index = write_study(tmp_path / "home", axes={"mixture.count": [9], "seed": [0, 1]})
+    for run in (tmp_path / "home" / "runs").iterdir():
+        write_state(run, replace(read_state(run), seconds=12.5))
+    demo.export(index, tmp_path / "demo")
+    assert [read_state(run).seconds for run in (tmp_path / "demo" / "runs").iterdir()] == [12.5, 12.5]
