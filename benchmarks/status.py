@@ -25,22 +25,22 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 SIZES = ("nano", "micro", "mini", "small", "base")
-ROWS = 300
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=5000)
+    parser.add_argument("--rows", type=int, default=300, help="of metrics of each run")
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="flanscale-status-") as folder:
-        index = make_study(Path(folder), options.cells)
+        index = make_study(Path(folder), options.cells, options.rows)
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
         print(f"{options.cells} run directories, medians of {options.repeat}:")
         for words in (["status"], ["status", "--json"], ["status", "--state", "failed"]):
             times = [cold(index, words) for _ in range(options.repeat)]
             report("cold: flanscale " + " ".join(words), times)
-        for name, times in refreshes(index, options.repeat).items():
+        for name, times in refreshes(index, options.rows, options.repeat).items():
             report(name, times)
 
 
@@ -60,7 +60,7 @@ def cold(index: Path, words: list[str]) -> tuple[float, float]:
     return time.perf_counter() - began, cpu
 
 
-def refreshes(index: Path, repeat: int) -> dict[str, list[tuple[float, float]]]:
+def refreshes(index: Path, rows: int, repeat: int) -> dict[str, list[tuple[float, float]]]:
     """Wall and processor seconds of looking again, without and with drawing it."""
     from rich.console import Console
 
@@ -77,7 +77,7 @@ def refreshes(index: Path, repeat: int) -> dict[str, list[tuple[float, float]]]:
         for name, found in times.items():
             for cell in running:
                 with (observer.ledger.directory(cell.entry) / "metrics.jsonl").open("a") as file:
-                    file.write(json.dumps(row(ROWS + number + 1, time.time())) + "\n")
+                    file.write(json.dumps(row(rows + number + 1, time.time())) + "\n")
             began, used = time.perf_counter(), time.process_time()
             study = observer.look()
             if name.endswith("draw"):
@@ -89,7 +89,7 @@ def refreshes(index: Path, repeat: int) -> dict[str, list[tuple[float, float]]]:
 # --- run directories as the orchestrator leaves them -----------------------------------------------------------------
 
 
-def make_study(folder: Path, cells: int) -> Path:
+def make_study(folder: Path, cells: int, rows: int) -> Path:
     """Write `studies/large.json` and the run directories; returns the index."""
     from flanscale.config.compose import Composer, save
     from flanscale.orchestration.running.liveness import this_process
@@ -103,15 +103,15 @@ def make_study(folder: Path, cells: int) -> Path:
     axes = {"model": list(SIZES), "mixture.count": counts, "cot": [False, True], "seed": seeds}
     save(Composer().compose(["model=nano", "mixture.count=9"]), folder)
     me, began = this_process(), time.time() - 3600
-    metrics = "".join(json.dumps(row(step, began + step)) + "\n" for step in range(1, ROWS + 1))
-    answers = json.dumps(answer(ROWS, began + ROWS)) + "\n"
+    metrics = "".join(json.dumps(row(step, began + step)) + "\n" for step in range(1, rows + 1))
+    answers = json.dumps(answer(rows, began + rows)) + "\n"
     for number in range(cells):
         cell = f"{number:010x}"
         values: dict[str, Any] = {"seed": number // 50, "cot": bool(number // 25 % 2)}
         values |= {"mixture.count": counts[number // 5 % 5], "model": SIZES[number % 5]}
         run = f"{cell}-procedural-{values['model']}-{values['mixture.count']}-s{values['seed']}"
         points.append({"axes": {axis: values[axis] for axis in axes}, "cell": cell, "run": run})
-        entries[cell] = {"steps": ROWS, "parameters": 10**6, "flops": 1e12 * (1 + number % 5)}
+        entries[cell] = {"steps": rows, "parameters": 10**6, "flops": 1e12 * (1 + number % 5)}
         state = "finished" if number % 10 < 6 else ("running", "failed", "queued", "queued")[number % 10 - 6]
         directory = folder / "runs" / run
         directory.mkdir(parents=True)
@@ -132,7 +132,7 @@ def row(step: int, when: float) -> dict[str, Any]:
     """A row of the training log."""
     names = ("grad_norm", "data_wait_fraction", "pad_fraction", "learning_rate", "mfu")
     values = {"loss": 3.0 / step, "tokens": step * 8192, "examples": step * 64, "tokens_per_second": 8123.4}
-    values |= dict.fromkeys(names, 0.123456789 * step / ROWS)
+    values |= dict.fromkeys(names, 0.123456789 * step / 1000)
     head = {"step": step, "attempt": 1, "time": round(when, 3)}
     return head | {f"train/{name}": value for name, value in values.items()}
 
