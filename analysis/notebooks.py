@@ -3,7 +3,7 @@
     python -m analysis.notebooks [NAME …]
 
 executes the named sources, by default all, and writes NAME.ipynb beside them. Unless $STUDY names another study they
-read the demo copy, so that a fresh clone gives the same. $SOURCE says where its logs are, as `report --source` does.
+read one of our own, whose logs are in notebooks/demo. $SOURCE says where its logs are, as `report --source` does.
 """
 
 from __future__ import annotations
@@ -17,42 +17,39 @@ from analysis.runs import AnalysisError, Study
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
-DEMO = "notebooks/demo/studies/quickstart.json"
+DEMO = "notebooks/demo/studies/{}.json"
 TIMEOUT_SECONDS = 120
 
 
-def study() -> tuple[Study, str]:
+def study(name: str = "quickstart", variable: str = "STUDY") -> tuple[Study, str]:
     """The study that a notebook reads, from $SOURCE (by default its run directories), and a sentence that says which.
+
+    Args:
+        name: of the one that is shipped with the notebooks.
+        variable: of the environment, which names another.
 
     Raises:
         AnalysisError: as `study_index` and `sources.read`.
     """
-    index, which = study_index()
-    source = os.environ.get("SOURCE", "directories")
+    index, which = study_index(name, variable)
+    source = os.environ.get("SOURCE", "directories") if variable in os.environ else "directories"
     read = sources.read(index, source)
     return read, which if source == "directories" else f"{which} Source: {source}."
 
 
-def study_index() -> tuple[Path, str]:
-    """The study that a notebook reads, and a sentence that says which: $STUDY, else the quickstart, else the demo copy.
+def study_index(name: str = "quickstart", variable: str = "STUDY") -> tuple[Path, str]:
+    """The index of the study that a notebook reads, and a sentence that says which: the one named, else the shipped.
 
     Raises:
-        AnalysisError: $STUDY names no file, or there is neither a quickstart study nor a demo.
+        AnalysisError: there is none.
     """
-    asked = os.environ.get("STUDY")
+    asked = os.environ.get(variable)
+    index = (ROOT / (asked or DEMO.format(name))).resolve()
+    if not index.is_file():
+        raise AnalysisError(f"{variable}={asked or ''}: no study index at {index}; give the path of studies/NAME.json")
     if asked:
-        index = (ROOT / asked).resolve()
-        if not index.is_file():
-            raise AnalysisError(f"STUDY={asked}: no study index there; give the path of one of studies/*.json")
-        return index, f"Reading the study that STUDY names: {asked}."
-    local, demo = ROOT / "studies" / "quickstart.json", ROOT / DEMO
-    if local.is_file():
-        return local, "Reading studies/quickstart.json."
-    if demo.is_file():
-        return demo, "No studies/quickstart.json here: reading the demo copy in notebooks/demo instead."
-    raise AnalysisError(
-        "no study to read: run `flanscale launch quickstart`, or set STUDY to the path of a study index"
-    )
+        return index, f"Reading the study that {variable} names: {asked}."
+    return index, f"Reading our own {name}, in notebooks/demo; {variable}=studies/NAME.json names another."
 
 
 def build(source: Path) -> Path:
@@ -87,7 +84,6 @@ def main() -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
         parser.error(f"no notebook {', '.join(unknown)}; there are {', '.join(known)}")
-    os.environ.setdefault("STUDY", DEMO)
     for name in names or known:
         print(build(known[name]).relative_to(ROOT))
 

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
@@ -58,7 +58,7 @@ def render(study: Study, content: Content) -> str:
     asked = [*content.asked[-1:], *content.asked[:-1]]
     scripts = [interactive.library(), (TEMPLATES / "report.js").read_text(encoding="utf-8")]
     scores, losses = interactive.score_charts(panels), interactive.loss_charts(study)
-    charts = json.dumps([asdict(chart) for chart in (*scores, *losses)], separators=(",", ":"), allow_nan=False)
+    charts = json.dumps([vars(chart) for chart in (*scores, *losses)], separators=(",", ":"), allow_nan=False)
     pairs = [(panel, each) for panel, found in zip(panels, asked, strict=True) for each in found]
     wide = {id(each) for found in asked for each in overall(found)}
     main = [(panel, each) for panel, each in pairs if id(each) in wide and each.question.kind in MAIN]

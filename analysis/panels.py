@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -66,7 +67,7 @@ class Panel:
         """What its scores are counted in."""
         return LOSS if self.falls else POINTS
 
-    @property
+    @cached_property
     def falls(self) -> bool:
         """Whether its scores are losses, the better the lower, in units of their own."""
         return any(run.falls for run in self.runs)

@@ -17,7 +17,7 @@ from IPython.display import Image, Markdown, display
 
 from analysis import answers, contrasts, figures, fit_report, notebooks, panels, report, tables
 
-study, which = notebooks.study()
+study, which = notebooks.study("miniature_palm")
 analysed = panels.analyse(study)
 asked, _ = contrasts.ask(study, analysed)
 Markdown(f"{which}<br>**{study.title}** · {tables.progress(study)}")
@@ -61,8 +61,8 @@ for panel, found in zip(analysed, asked, strict=True):
 #
 # - All sizes here train for as many steps as their study says, at rates that may not be best for each: a size that is
 #   not trained to its end shows its recipe, not its capacity.
-# - Parameters are all of the model's, the vocabulary's included. For very small models most of them are the
-# vocabulary's. - Two sizes give a difference and no law; a slope from three is a line through three points.
+# - Parameters are all of the model's, the vocabulary's included, which is a large part of a very small model.
+# - Two sizes give a difference and no law; a slope from three is a line through three points.
 
 # %% [markdown]
 # ## Provenance

@@ -79,6 +79,8 @@ EFFECTS = {
     "flan_palm": {"finetuning"},
     "flan_upalm": {"finetuning"},
     "fresh_collection": {"finetuning", "volume", "cot", "volume_less_cot", "size"},
+    "miniature_palm": {"finetuning", "volume", "cot", "volume_less_cot", "size"},
+    "miniature_fresh": {"finetuning", "volume", "cot", "volume_less_cot", "size"},
     "quickstart": {"finetuning", "volume", "cot", "volume_less_cot", "size"},
     "niv2_local": {"finetuning", "volume"},
     "niv2_smollm2": {"finetuning", "volume"},

@@ -73,31 +73,23 @@ def test_it_stays_thin(source: Path) -> None:
         assert len(block.strip().splitlines()) <= 5
 
 
-def test_the_study_is_the_one_asked_for_else_the_local_one_else_the_demo(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_study_is_the_one_asked_for_else_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     monkeypatch.delenv("STUDY", raising=False)
-    with pytest.raises(AnalysisError, match="flanscale launch quickstart"):
+    with pytest.raises(AnalysisError, match="STUDY=: no study index at"):
         notebooks.study_index()
-    demo, local, other = (
-        tmp_path / each
-        for each in ("notebooks/demo/studies/quickstart.json", "studies/quickstart.json", "studies/other.json")
-    )
-    for index, said in (
-        (demo, "demo copy"),
-        (local, "studies/quickstart.json"),
-        (other, "STUDY names: studies/other.json"),
-    ):
-        index.parent.mkdir(parents=True, exist_ok=True)
-        index.touch()
-        if index == other:
-            monkeypatch.setenv("STUDY", "studies/other.json")
-        found, which = notebooks.study_index()
-        assert found == index
-        assert said in which
+    for name in ("notebooks/demo/studies/quickstart.json", "notebooks/demo/studies/other.json", "studies/mine.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert notebooks.study_index()[0].name == "quickstart.json"
+    assert notebooks.study_index("other")[0].name == "other.json"
+    monkeypatch.setenv("STUDY", "studies/mine.json")
+    found, which = notebooks.study_index("other")
+    assert found == tmp_path / "studies/mine.json"
+    assert which == "Reading the study that STUDY names: studies/mine.json."
+    assert "our own other" in notebooks.study_index("other", "FIRST")[1]
     monkeypatch.setenv("STUDY", "studies/typo.json")
-    with pytest.raises(AnalysisError, match=r"STUDY=studies/typo.json: no study index there"):
+    with pytest.raises(AnalysisError, match=r"STUDY=studies/typo.json: no study index at"):
         notebooks.study_index()
 
 
