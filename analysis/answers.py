@@ -44,11 +44,26 @@ def answers(panel: Panel, found: Sequence[Contrast]) -> list[str]:
     return [*told, *plateaus(shown)]
 
 
-def in_brief(panel: Panel, found: Sequence[Contrast]) -> list[str]:
+def in_brief(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> list[str]:
     """One sentence an effect: of the number of tasks, of rationales, of size, of each other level, all arms in it.
 
-    Of a study with a single number of tasks above 0, that of finetuning at all.
+    Of the panels that the answers are about; of a study with a single number of tasks above 0, that of finetuning at
+    all.
     """
+    told = []
+    for panel, found in _main(analysed, asked):
+        lines = _brief(found)
+        told += [f"{panel.title}:", *lines] if lines and len(analysed) > 1 else lines
+    return told
+
+
+def _main(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> list[tuple[Panel, Sequence[Contrast]]]:
+    """The panels that a study's answers are about: the normalised average, else all."""
+    pairs = list(zip(analysed, asked, strict=True))
+    return pairs[-1:] if analysed[-1].is_average else pairs
+
+
+def _brief(found: Sequence[Contrast]) -> list[str]:
     by_effect: dict[str, list[Contrast]] = {}
     for each in overall(found):
         question = each.question
@@ -70,10 +85,25 @@ def _together(found: Sequence[Contrast]) -> str:
 
 
 def of_study(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> list[str]:
-    """The study's answers, a sentence each, from its last panel: the normalised average where there are several."""
-    panel, found = analysed[-1], asked[-1]
-    told = [*answers(panel, found), form(panel), one_choice_of_tasks(panel, found)]
+    """The study's answers, a sentence each: of the normalised average, and what is against it, else of every panel."""
+    told = []
+    for panel, found in _main(analysed, asked):
+        lines = [*answers(panel, found), *against(panel, found, analysed, asked), form(panel)]
+        told += [f"{panel.title}: {each}" if len(_main(analysed, asked)) > 1 else each for each in lines if each]
+    told.append(one_choice_of_tasks(analysed[-1], asked[-1]))
     return [each for each in told if each]
+
+
+def against(
+    panel: Panel, found: Sequence[Contrast], analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]
+) -> Iterator[str]:
+    """Effects of the other panels that go the other way than this one's."""
+    own = {(each.question.kind, each.question.text): each for each in overall(found) if each.effect}
+    for other, theirs in zip(analysed, asked, strict=True):
+        for each in overall(theirs) if other is not panel else ():
+            mine = own.get((each.question.kind, each.question.text))
+            if each.question.kind in VERDICTS and mine and each.effect and mine.better != each.better:
+                yield f"The other way on {other.title}: {sentence(each)}"
 
 
 def form(panel: Panel) -> str:
@@ -175,4 +205,4 @@ def _within(estimate: Estimate) -> str:
 
 
 def _what_there_is(panel: Panel) -> str:
-    return f"no two arms, sizes or task counts have scores ({', '.join(f'{count:,}' for count in panel.counts)} tasks)"
+    return f"no two arms with scores differ in one thing alone ({', '.join(f'{n:,}' for n in panel.counts)} tasks)"

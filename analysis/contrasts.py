@@ -98,7 +98,12 @@ def overall(found: Sequence[Contrast]) -> list[Contrast]:
 
 def estimate_of(question: Question, means: Mapping[Place, Mean], items: Items | None = None) -> Estimate:
     """The difference with its standard error. `items`: of all cells, for the error where seeds are not repeated."""
-    weighted = [(weight, means[place]) for place, weight in question.weights.items() if weight]
+    by_cells: dict[object, tuple[float, Mean]] = {}
+    for place, weight in question.weights.items():  # an untouched checkpoint stands in every arm, and is one
+        mean = means[place]
+        before, _ = by_cells.get(mean.cells or place, (0.0, mean))
+        by_cells[mean.cells or place] = (before + weight, mean)
+    weighted = [(weight, mean) for weight, mean in by_cells.values() if abs(weight) > 1e-12]
     value, item_variance = sum(weight * mean.value for weight, mean in weighted), _item_variance(weighted, items)
     return combine(value, _seed_variances(weighted), item_variance)
 

@@ -1,8 +1,8 @@
 """A study as one table: a row per point × benchmark × setting in a CSV file, written by a report or by hand.
 
-Needed are the columns benchmark, setting, score and lower_bound, and what the study varies. What else `runs.table` has
-is used where it is there; `parameters`, `prompts` and the `members` of an average complete it. Scores that are losses,
-bits per byte say, have false in a column `higher_is_better`, and no lower bound.
+Needed are the columns benchmark, setting, count, score and lower_bound, and what the study varies. What else
+`runs.table` has is used where it is there; `parameters`, `prompts` and the `members` of an average complete it. Scores
+that are losses, bits per byte say, have false in a column `higher_is_better`, and no lower bound.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from analysis.index import assemble
 from analysis.runs import COLUMNS, AnalysisError, Point, RunRecord, Study, missing, table
 from analysis.scores import AVERAGE, HIGHER_IS_BETTER, SCORES
 from flanscale.errors import one_line
+from flanscale.run_directory import write_atomically
 from flanscale.tracking import keys
 
 ABOUT = ("cell", "run", "state", "failure", "tasks", "parameters", HIGHER_IS_BETTER)
 """Columns of a table file that are no axis and no score."""
 KEYS = {column: key for key, column in COLUMNS.items()}
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 TEXTS = frozenset({"cell", "run", "state", "failure", "benchmark", "setting", "members", "prompts"})
 
 
 def from_csv(file: Path, index: Path | None = None) -> Study:
     """The study as a table in a CSV file holds it: a row per point × benchmark × setting, as `write_csv` writes it.
 
-    Needed are the columns benchmark, setting, score and lower_bound, and what the study varies. Where the study's index
-    is at hand, points and title are its own.
+    Needed are the columns benchmark, setting, count (of finetuning tasks, 0 of a model as it came), score and
+    lower_bound, and what the study varies. Where the study's index is at hand, points and title are its own.
 
     Raises:
         AnalysisError: no such file, or not such a table.
@@ -42,11 +44,13 @@ def from_csv(file: Path, index: Path | None = None) -> Study:
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AnalysisError(f"{file} cannot be read: {one_line(error)}") from None
-    needed = {"benchmark", "setting", "score", "lower_bound"}
+    needed = {"benchmark", "setting", "count", "score", "lower_bound"}
     if rows and HIGHER_IS_BETTER in rows[0]:
         needed.remove("lower_bound")
     if lacking := sorted(name for name in needed if not rows or name not in rows[0]):
         raise AnalysisError(f"{file} has no rows, or no column {', '.join(lacking)}")
+    for number, row in enumerate(rows, start=2):
+        _check(f"{file}, line {number}", row)
     axes = [name for name in rows[0] if name not in (*ABOUT, *SCORES, "benchmark", "setting", "members", "prompts")]
     cells: dict[str, list[dict[str, Any]]] = {}
     points: dict[tuple[Any, ...], Point] = {}
@@ -79,7 +83,7 @@ def from_csv(file: Path, index: Path | None = None) -> Study:
         axes={key: values for key, values in levels.items() if len(values) > 1},
         points=tuple(points.values()),
         records=records,
-        parameters={cell: number for cell, number in known.items() if isinstance(number, int)},
+        parameters={cell: int(number) for cell, number in known.items() if number},
         folder=file.parent,
         source=f"table {file.name}",
     )
@@ -94,7 +98,7 @@ def write_csv(study: Study, file: Path) -> None:
     frame["parameters"] = frame["parameters"].astype("Int64")
     frame["prompts"] = prompts
     frame["members"] = [members if each == AVERAGE[0] else None for each in frame["benchmark"]]
-    frame.to_csv(file, index=False)
+    write_atomically(file, frame.to_csv(index=False))
 
 
 def _from_rows(cell: str, rows: list[dict[str, Any]], axes: Mapping[str, Any]) -> RunRecord:
@@ -115,7 +119,9 @@ def _from_rows(cell: str, rows: list[dict[str, Any]], axes: Mapping[str, Any]) -
             continue
         if (row["benchmark"], row["setting"]) == AVERAGE:
             scale = 1 - row["lower_bound"] / 100
-            last[keys.AVERAGE] = row["normalized"]
+            last[keys.AVERAGE] = (
+                (row["score"] - row["lower_bound"]) / scale if row.get("normalized") is None else row["normalized"]
+            )
             last[f"{keys.AVERAGE}_stderr"] = row["stderr"] / scale if row.get("stderr") is not None else math.nan
             last[f"{keys.AVERAGE}_members"] = str(row.get("members") or "").split(";")
             continue
@@ -127,6 +133,23 @@ def _from_rows(cell: str, rows: list[dict[str, Any]], axes: Mapping[str, Any]) -
             figures["normalized"] = 100 * (figures["score"] - low) / (100 - low) if low < 100 else math.nan
         last |= {keys.eval_key(row["benchmark"], row["setting"], name): value for name, value in figures.items()}
     return RunRecord(cell, str(rows[0].get("state") or "finished"), rows[0].get("failure"), config, last)
+
+
+def _check(where: str, row: dict[str, Any]) -> None:
+    """Raise `AnalysisError` for what would be taken for something else; a truth may be written in several ways."""
+    if isinstance(cot := row.get("cot"), str) or cot in (0, 1):
+        if (word := str(cot).casefold()) not in TRUTHS:
+            raise AnalysisError(f"{where}: cot={cot}: neither true nor false")
+        row["cot"] = TRUTHS[word]
+    count = row.get("count")
+    if count is not None and not (isinstance(count, int | float) and count >= 0 and count == int(count)):
+        raise AnalysisError(f"{where}: count={count}: not a number of tasks")
+    known = row.get("parameters")
+    if known is not None and not (isinstance(known, int | float) and 0 < known == int(known)):
+        raise AnalysisError(f"{where}: parameters={known}: not a number of parameters")
+    for name in ("benchmark", "setting"):
+        if "/" in str(row[name]):
+            raise AnalysisError(f"{where}: {name}={row[name]}: a name without / is needed")
 
 
 def _literal(text: str | None) -> Any:

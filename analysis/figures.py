@@ -35,6 +35,7 @@ from analysis.published import counterparts
 from analysis.runs import Study
 from analysis.summary import Curve, Mean
 from analysis.tables import limits
+from flanscale.run_directory import write_atomically
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -134,18 +135,20 @@ def write(
     files = FigureFiles(*(stem.with_name(stem.name + suffix) for suffix in (".png", ".svg", ".csv", ".json")))
     stem.parent.mkdir(parents=True, exist_ok=True)
     save(figure, files.png, files.svg)
-    pd.DataFrame([asdict(each) for each in drawn]).to_csv(files.csv, index=False, float_format="%.6g")
+    write_atomically(files.csv, pd.DataFrame([asdict(each) for each in drawn]).to_csv(index=False, float_format="%.6g"))
     reports = [asdict(fit_report(panel)) for panel in panels]
-    files.json.write_text(json.dumps(reports, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_atomically(files.json, json.dumps(reports, indent=2, allow_nan=False) + "\n")
     return files
 
 
 def save(figure: Figure, png_path: Path, svg_path: Path) -> None:
     """Write both formats; the same figure gives the same bytes."""
-    png_path.write_bytes(png(figure))
+    write_atomically(png_path, png(figure))
     figure.set_layout_engine("none")  # it stays as it has been laid out
+    buffer = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(svg_path, metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    write_atomically(svg_path, buffer.getvalue())
 
 
 def png(figure: Figure) -> bytes:
@@ -209,8 +212,12 @@ def x_axis(panel: Panel) -> str:
     if len([count for count in panel.counts if count > 0]) > 1 or panel.counts == [0]:
         return "tasks"
     models = {curve.model for curve in panel.curves}
-    known = [panel.parameters.get(model) for model in models]
-    return "parameters" if len(models) > 1 and all(known) and not any(c.others for c in panel.curves) else "arms"
+    known = {panel.parameters.get(model) for model in models}
+    return (
+        "parameters"
+        if len(models) > 1 and all(known) and len(known) == len(models) and not any(c.others for c in panel.curves)
+        else "arms"
+    )
 
 
 def palette(k: int) -> list[Any]:

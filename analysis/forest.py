@@ -25,7 +25,7 @@ class Row:
     estimate: str
     p: str
     verdict: str
-    """better, worse, open (not told from nothing) or single (of single runs: nothing is told)."""
+    """better, worse, told (an effect without a better side), open (none is told), or single (of single runs)."""
     left: float
     mark: float
     right: float
@@ -77,4 +77,8 @@ def _ends(contrast: Contrast) -> tuple[float, float]:
 def _verdict(contrast: Contrast) -> str:
     if contrast.p is None:
         return "single"
-    return "open" if not contrast.effect else "better" if contrast.better else "worse"
+    if not contrast.effect:
+        return "open"
+    if contrast.question.kind == "volume_less_cot":  # which of two adds more: neither is the better
+        return "told"
+    return "better" if contrast.better else "worse"

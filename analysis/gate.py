@@ -15,7 +15,10 @@ from analysis.panels import Panel
 from analysis.questions import questions
 from analysis.runs import Study
 from analysis.scores import AVERAGE, Measured
+from flanscale.tracking import keys
 
+UNANSWERED = 0.2
+"""Share of the items above which it is told that they have no answer."""
 FREE = {"tasks": ("model", "seed"), "init": ("seed", "cot", "mixture.count", "mixture.order_seed")}
 """Axes that the data of this name do not follow; of names that are not here, none is followed."""
 
@@ -43,6 +46,7 @@ def findings(study: Study, analysed: Sequence[Panel]) -> list[Finding]:
         *_copies(study),
         *_unreadable(study),
         *_without_errors(study),
+        *_unanswered(study),
         *_outlying(analysed),
         *_uneven(analysed),
         *_inconclusive(study, analysed),
@@ -147,6 +151,22 @@ def _without_errors(study: Study) -> Iterator[Finding]:
         )
         if cells:
             yield Finding("no standard error", f"{_title(measured)}: {len(cells)} runs logged none", cells)
+
+
+def _unanswered(study: Study) -> Iterator[Finding]:
+    """Where many items have no answer: a low score says there that a form was not kept, not what a model knows."""
+    of: dict[Measured, dict[str, float]] = {}
+    for cell, record in study.records.items():
+        for benchmark, setting in keys.scored(record.last):
+            failures: Any = record.last.get(keys.eval_key(benchmark, setting, "failures"))
+            n: Any = record.last.get(keys.eval_key(benchmark, setting, "n"))
+            if all(type(each) in (int, float) for each in (failures, n)) and 0 < UNANSWERED * n < failures <= n:
+                of.setdefault((benchmark, setting), {})[cell] = failures / n
+    for measured, shares in of.items():
+        text = (
+            f"{_title(measured)}: of {len(shares)} runs up to {100 * max(shares.values()):.0f} % of the items have none"
+        )
+        yield Finding("items without an answer", text, tuple(shares))
 
 
 def _outlying(analysed: Sequence[Panel]) -> Iterator[Finding]:

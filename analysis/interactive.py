@@ -77,7 +77,7 @@ def loss_charts(study: Study) -> list[Chart]:
             "mode": "lines",
             "x": [step for step, _ in seen],
             "y": [float(f"{loss:.4g}") for _, loss in seen],
-            "line": {"width": 1, "color": shades[count]},
+            "line": {"width": 1, "color": shades[count], "dash": "solid" if study.column(point, "cot") else "dash"},
             "hovertemplate": f"{html.escape(words)}<br>step %{{x}}: %{{y:.3f}}<extra></extra>",
             "meta": {"size": size, "arm": Curve(size, study.column(point, "cot")).arm if "cot" in study.axes else ""},
         }
@@ -174,7 +174,8 @@ def _over_parameters(panel: Panel, of: Mapping[str, str], published: Mapping[str
         line = {"color": shades[count], "width": 1.4, "dash": dash}
         traces.append(trace | {"mode": "lines+markers", "line": line, "name": html.escape(name), "showlegend": True})
     known = {math.log10(panel.parameters[curve.model] or 1): curve.model for curve in panel.curves}
-    ticks = {"tickvals": list(known), "ticktext": [html.escape(name) for name in known.values()]}
+    names = [html.escape(name) for name in known.values()]
+    ticks = {"tickvals": list(known), "ticktext": names, "tickangle": -45}
     return Chart(panel.title, "", traces, {"xaxis": ticks}, raw=_raw(panel), unit=panel.unit.name)
 
 
@@ -240,7 +241,7 @@ def _told(panel: Panel, mean: Mean) -> str:
 
 def _raw(panel: Panel) -> dict[str, float] | None:
     bounds = {run.lower_bound for run in panel.runs if run.scored}
-    if panel.is_average or panel.falls or len(bounds) != 1:
+    if panel.is_average or panel.falls or len(bounds) != 1 or bounds == {0.0}:
         return None
     [low] = bounds
     return {"low": low, "factor": (100 - low) / 100}

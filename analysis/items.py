@@ -68,7 +68,9 @@ def read_answers(study: Study) -> tuple[dict[tuple[str, str, str], Answers], lis
 
 def _of_suite(folder: Path) -> Iterator[tuple[tuple[str, str], Answers]]:
     """Every line of an evaluation that is over, under each of its metrics."""
-    result = read_result(folder) or {"lines": []}
+    result = read_result(folder)
+    if result is None:
+        return
     with damaged_told(folder / RESULT_FILE):
         for line in result["lines"]:
             records, _ = read_records(folder, line["name"])

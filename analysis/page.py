@@ -78,6 +78,7 @@ def render(study: Study, content: Content) -> str:
         colours=interactive.colours(panels),
         sizes=list(dict.fromkeys(curve.size for curve in curves)),
         labels=figures.sizes(study),
+        coloured=any(figures.x_axis(panel) != "parameters" for panel in panels),
         published=any(published.counterparts(panel, panels) for panel in panels),
         starred=tables.starred(panels),
         progress=tables.progress,

@@ -83,9 +83,9 @@ def counterparts(panel: Panel, panels: Sequence[Panel]) -> dict[str, dict[int, f
     own = COLUMNS.get((panel.benchmark, panel.setting))
     column = "norm_avg" if panel.is_average and measured.issuperset(COLUMNS) else own
     models = {curve.model: MODELS[curve.model] for curve in panel.curves if curve.model in MODELS}
-    low = panel.runs[0].lower_bound
-    if column is None or not models:
+    if column is None or not models or not panel.runs:
         return {}
+    low = panel.runs[0].lower_bound
     found: dict[str, dict[int, float]] = {}
     for row in (*table_5().to_dict("records"), *table_3().to_dict("records")):  # the ablation's where both have one
         for model, place in models.items():

@@ -194,6 +194,16 @@ def _of_models(
     pairs = [(group, own) for group, own in zip(whole, trained, strict=True) if own]
     if not pairs:
         return
+    known = [parameters.get(model) for model in models]
+    if not all(known) or known[0] == known[-1]:  # nobody knows which is the larger
+        for model in models[1:]:
+            against = [
+                average([{(group[model], count): 1.0, (group[models[0]], count): -1.0} for count in own])
+                for group, own in pairs
+            ]
+            text = f"model: {model} − {models[0]}"
+            yield Question("level", text, "", ALL_SIZES, average(against), f"model {model}")
+        return
     every = [average([at(group, count) for count in own]) for group, own in pairs]
     several = any(len(own) > 1 for _, own in pairs)
     where = "mean over task counts" if several else f"at {pairs[0][1][0]:,} tasks"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich import box
@@ -19,8 +19,8 @@ from analysis.gate import Finding
 from analysis.panels import Panel
 from analysis.replication import Again
 from analysis.runs import AnalysisError, Study
-from flanscale.errors import ConfigError
-from flanscale.run_directory import Attempt, Code, read_attempts, read_each
+from flanscale.errors import ConfigError, one_line
+from flanscale.run_directory import Attempt, Code, read_attempts, read_each, write_atomically
 
 __all__ = ["AnalysisError", "Report", "build"]
 
@@ -58,35 +58,47 @@ def build(
         first: index of a study whose findings are asked again of this one.
 
     Raises:
-        AnalysisError: there is no such study, or nothing in it has been evaluated yet; the message is one line.
+        AnalysisError: there is no such study, nothing in it has been evaluated yet, or the files cannot be written; the
+            message is one line.
     """
     study = sources.read(index, source)
     analysed = panels.analyse(study, seed_noise)
     if not analysed:
-        raise AnalysisError(
-            f"nothing to report yet: no run of study {study.name} is evaluated ({tables.progress(study)})"
-        )
+        wrong = next((problem for scores in study.logged.values() for problem in scores.problems), "")
+        told = f"{tables.progress(study)}{f'; {wrong}' if wrong else ''}"
+        raise AnalysisError(f"nothing to report yet: no run of study {study.name} is evaluated ({told})")
     facts, damaged = trained_with(study)
     asked, unread = contrasts.ask(study, analysed)
     again = _again(first, study, analysed[-1], asked[-1], seed_noise) if first else None
     by_subtask, torn = subtasks.read_subtasks(study)
     health = gate.findings(study, analysed)
     health += [Finding("damaged files", each, ()) for each in dict.fromkeys([*unread, *torn, *damaged])]
+    if by_subtask and (
+        without := [cell for cell in study.scored if study.scored[cell].found and cell not in by_subtask]
+    ):
+        text = f"{len(without)} evaluated cells have none at hand: there is no table by task where they stand"
+        health.append(Finding("no scores by task", text, tuple(without)))
     if seed_noise is not None and all(noise.df < math.inf for panel in analysed for noise in panel.noise.values()):
         text = f"seeds are repeated: their own scatter is used, and not the {seed_noise:g} points that were stated"
         health.append(Finding("stated noise is not used", text, ()))
-    name = re.sub(r"[^\w.-]+", "_", study.name).lstrip(".") or "study"
-    files = figures.write(analysed, out / name, sizes=figures.sizes(study), note=shortfall(study))
-    table = out / f"{name}.runs.csv"
-    sources.write_csv(study, table)
-    html = out / f"{name}.html"
-    svg = files.svg.read_text(encoding="utf-8")
-    content = page.Content(analysed, asked, svg, health, facts, by_subtask, again)
-    html.write_text(page.render(study, content), encoding="utf-8")
     shown = terminal(study, analysed, asked, health)
     if again:
         shown = Group(shown, Text(), Text("\n".join(again.sentences)))
-    written = _tables(study, analysed, asked, out / f"{name}.tables")
+    content = page.Content(analysed, asked, "", health, facts, by_subtask, again)
+    try:
+        return _write(study, content, out, shown)
+    except OSError as error:
+        raise AnalysisError(f"the report cannot be written to {out}: {error.strerror or one_line(error)}") from error
+
+
+def _write(study: Study, content: page.Content, out: Path, shown: RenderableType) -> Report:
+    name = (re.sub(r"[^\w.-]+", "_", study.name).lstrip(".") or "study")[:100]
+    files = figures.write(content.panels, out / name, sizes=figures.sizes(study), note=shortfall(study))
+    table, html = out / f"{name}.runs.csv", out / f"{name}.html"
+    sources.write_csv(study, table)
+    drawn = replace(content, svg=files.svg.read_text(encoding="utf-8"))
+    write_atomically(html, page.render(study, drawn))
+    written = _tables(study, content.panels, content.asked, out / f"{name}.tables")
     return Report(shown, html, files.png, files.svg, files.csv, files.json, table, written)
 
 
@@ -122,7 +134,7 @@ def terminal(
     study: Study, analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]], health: Sequence[Finding] = ()
 ) -> RenderableType:
     """Mean ± standard error per size × CoT × count, a table per panel, with what follows from it."""
-    brief = answers.in_brief(analysed[-1], asked[-1])
+    brief = answers.in_brief(analysed, asked)
     parts: list[RenderableType] = [Text(study.title, style="bold"), Text(), *map(Text, brief), Text()]
     for panel, found in zip(analysed, asked, strict=True):
         scores = tables.scores(panel)

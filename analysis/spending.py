@@ -6,6 +6,7 @@ power are what the study's configuration says (`cluster.dollars_per_hour`, `clus
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,11 @@ SHARE = "mixture/share/"
 
 @dataclass(frozen=True)
 class Spent:
-    """On the cells of one model. None: not recorded, or not configured for all of them."""
+    """On the cells of one model. None: not recorded, or not configured."""
 
     cells: int
+    whole: bool
+    """Whether all cells have recorded their time: else the last three are at least so much."""
     tokens: float
     flops: float
     device_hours: float | None
@@ -51,9 +54,9 @@ def cost(study: Study) -> pd.DataFrame:
             "cells": f"{each.cells:,}",
             "tokens trained on": f"{each.tokens:.3g}" if each.tokens else MISSING,
             "FLOPs planned": f"{each.flops:.3g}" if each.flops else MISSING,
-            "device-hours": MISSING if each.device_hours is None else f"{each.device_hours:,.3g}",
-            "kWh": MISSING if each.kilowatt_hours is None else f"{each.kilowatt_hours:,.3g}",
-            "dollars": MISSING if each.dollars is None else f"{each.dollars:,.2f}",
+            "device-hours": _least(each, each.device_hours, ",.3g"),
+            "kWh": _least(each, each.kilowatt_hours, ",.3g"),
+            "dollars": _least(each, each.dollars, ",.2f"),
         }
         for model, each in spent(study).items()
     ]
@@ -74,6 +77,7 @@ def mixtures(study: Study) -> pd.DataFrame:
         row |= {"CoT": "yes" if cot else "no"} if "cot" in study.axes else {}
         row |= {axis: str(point.axes[axis]) for axis in others if axis in point.axes}
         row |= {"tasks": _number(last, "mixture/tasks"), "examples": _number(last, "mixture/examples")}
+        row["most epochs of a task"] = MISSING
         shares = {key.removeprefix(SHARE): value for key, value in last.items() if key.startswith(SHARE)}
         row |= {f"{name}, %": f"{100 * value:.1f}" for name, value in shares.items() if isinstance(value, int | float)}
         key = tuple(row.items())
@@ -81,30 +85,30 @@ def mixtures(study: Study) -> pd.DataFrame:
         if isinstance(epoch := last.get("mixture/max_epochs"), int | float):
             epochs.setdefault(key, []).append(epoch)
     told = [
-        row | {"most epochs of a task": f"{max(epochs[key]):.3g}"} if key in epochs else row
+        row | ({"most epochs of a task": f"{max(epochs[key]):.3g}"} if key in epochs else {})
         for key, row in rows.items()
     ]
     return pd.DataFrame(told).fillna(MISSING)
 
 
 def _spent(study: Study, cells: Sequence[str], hours: Mapping[str, float | None]) -> Spent:
-    known = [each for cell in cells if (each := hours[cell]) is not None]
-    whole = len(known) == len(cells) and sum(known) > 0
+    known = {cell: each for cell in cells if (each := hours[cell]) is not None}
     configured = {cell: study.records[cell].config.get("cluster") for cell in cells}
     cluster = {cell: each if isinstance(each, Mapping) else {} for cell, each in configured.items()}
     tokens = [study.records[cell].last.get("train/tokens") for cell in cells]
 
     def bill(price: str, unit: float) -> float | None:
-        prices = [each for cell in cells if isinstance(each := cluster[cell].get(price), int | float)]
-        if not whole or len(prices) < len(cells):
+        prices = {cell: each for cell in known if (each := _amount(cluster[cell].get(price))) is not None}
+        if not known or len(prices) < len(known):
             return None
-        return unit * sum(taken * each for taken, each in zip(known, prices, strict=True))
+        return unit * sum(taken * prices[cell] for cell, taken in known.items())
 
     return Spent(
         cells=len(cells),
+        whole=len(known) == len(cells),
         tokens=sum(each for each in tokens if isinstance(each, int | float)),
         flops=sum(study.costs.get(cell, {}).get("flops") or 0.0 for cell in cells),
-        device_hours=sum(known) if whole else None,
+        device_hours=sum(known.values()) if known else None,
         kilowatt_hours=bill("watts", 1e-3),
         dollars=bill("dollars_per_hour", 1.0),
     )
@@ -117,7 +121,20 @@ def _device_hours(study: Study, cell: str, run: str) -> float | None:
         seconds = read_state(study.folder / run).seconds
     except ConfigError:  # told where the run is read
         return None
-    return seconds * devices / 3600 if isinstance(devices, int) else None
+    spent = _amount(seconds)
+    if not spent and study.records[cell].state not in ("planned", "queued"):
+        return None
+    return (spent or 0.0) * devices / 3600 if isinstance(devices, int) else None
+
+
+def _amount(value: Any) -> float | None:
+    """What can be added up; None for what was written by hand and cannot."""
+    sound = type(value) in (int, float) and math.isfinite(value) and value >= 0
+    return float(value) if sound else None
+
+
+def _least(spent: Spent, value: float | None, form: str) -> str:
+    return MISSING if value is None else f"{'' if spent.whole else '≥ '}{value:{form}}"
 
 
 def _number(last: Mapping[str, Any], key: str) -> str:

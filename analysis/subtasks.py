@@ -79,7 +79,9 @@ def _of_run(run_dir: Path) -> tuple[list[tuple[tuple[str, str], dict[str, tuple[
 
 def _of_suite(folder: Path) -> Iterator[tuple[tuple[str, str], dict[str, tuple[float, float]]]]:
     """Every line of an evaluation that is over, under each of its metrics."""
-    result = read_result(folder) or {"lines": []}
+    result = read_result(folder)
+    if result is None:
+        return
     with damaged_told(folder / RESULT_FILE):
         for line in result["lines"]:
             for score in line["scores"]:
@@ -96,6 +98,8 @@ def _of(mean: Mean, rows: Mapping[str, Mapping[str, tuple[float, float]]], name:
 
 def _normalised(subtask: Mapping[str, float]) -> tuple[float, float]:
     score, n = subtask["score"], subtask["n"]
+    if not (n > 0 and subtask["lower_bound"] < 100):
+        raise ValueError(f"{n} items above {subtask['lower_bound']} percent")
     scale = 100 / (100 - subtask["lower_bound"])
     error = subtask["stderr"] or math.sqrt(100 * slope(score, n) / n)  # all wrong counts as one item away from it
     return scale * (score - subtask["lower_bound"]), scale * error

@@ -298,7 +298,12 @@ def _nearer(run: Replicate, pair: Sequence[Replicate], runs: Sequence[Replicate]
 def means(runs: Sequence[Replicate], noise: Mapping[Curve, SeedNoise]) -> list[Mean]:
     """A mean per curve × count that has a score, in normalised points."""
     planned = {key: len(group) for key, group in _grouped(runs, scored=False).items()}
-    return [_mean(group, noise[key[0]], planned[key]) for key, group in _grouped(runs).items()]
+    scatter: dict[tuple[str, ...], SeedNoise] = {}  # runs that stand in several arms have one error
+    out = []
+    for key, group in _grouped(runs).items():
+        cells = tuple(cell for run in group for cell in run.cells)
+        out.append(_mean(group, scatter.setdefault(cells, noise[key[0]]), planned[key]))
+    return out
 
 
 def combine(value: float, seeds: Sequence[tuple[float, float]], item_variance: float) -> Estimate:

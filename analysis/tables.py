@@ -20,6 +20,7 @@ from analysis.contrasts import Contrast
 from analysis.panels import Panel
 from analysis.runs import Study
 from analysis.summary import POINTS, Curve, Estimate
+from flanscale.run_directory import write_atomically
 
 SYMBOLS = {"alpha": "α", "beta": "β"}
 MISSING = "–"
@@ -35,6 +36,9 @@ LATEX = {sign: f"\\{sign}" for sign in "{}$&#%_"} | {
     "≥": r"$\ge$",
     "≤": r"$\le$",
     "∞": r"$\infty$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
     "Δ": r"$\Delta$",
     "α": r"$\alpha$",
     "β": r"$\beta$",
@@ -57,7 +61,7 @@ def score(panel: Panel, curve: Curve, count: int) -> str:
     if mean is None:
         return MISSING
     digits, short = panel.unit.digits, len(mean.runs) < mean.planned
-    return f"{mean.value:.{digits}f} ± {mean.estimate.se:.{digits}f}{'*' if short else ''}"
+    return f"{mean.value:.{digits}f} ± {number(mean.estimate.se, digits)}{'*' if short else ''}"
 
 
 def seeds(panel: Panel) -> pd.DataFrame:
@@ -82,7 +86,7 @@ def contrasts(asked: Sequence[Contrast]) -> pd.DataFrame:
             "size": each.question.size,
             "difference": f"{each.estimate.value:+.{each.unit.digits + 1}f}",
             "95 % interval": _ends(each.estimate, each.unit.digits + 1),
-            "standard error": f"{each.estimate.se:.{each.unit.digits + 1}f}",
+            "standard error": number(each.estimate.se, each.unit.digits + 1),
             "degrees of freedom": MISSING if not (df := each.estimate.df) else "∞" if df == math.inf else f"{df:.1f}",
             "p (corrected)": probability(each.p),
         }
@@ -142,7 +146,8 @@ def parameters(panel: Panel) -> pd.DataFrame:
 def progress(study: Study) -> str:
     """How much of the study there is, in words."""
     states = Counter(record.state for record in study.records.values())
-    return f"{len(study.records)} cells: " + ", ".join(f"{number} {state}" for state, number in states.most_common())
+    cells = f"{len(study.records)} cell{'s' if len(study.records) > 1 else ''}: "
+    return cells + ", ".join(f"{number} {state}" for state, number in states.most_common())
 
 
 def starred(panels: Sequence[Panel]) -> str:
@@ -192,7 +197,7 @@ def write(frame: pd.DataFrame, stem: Path) -> list[Path]:
     csv.writer(text, lineterminator="\n").writerows(rows)
     right = ["n" in each for each in alignment(frame)]
     marks = ["---:" if each else "---" for each in right]
-    lines = [[each.replace("|", "\\|") for each in row] for row in rows]
+    lines = [[_markdown(each) for each in row] for row in rows]
     markdown = "".join(f"| {' | '.join(row)} |\n" for row in (lines[0], marks, *lines[1:]))
     head, *body = (" & ".join(map(_latex, row)) + r" \\" for row in rows)
     columns = "".join("r" if each else "l" for each in right)
@@ -208,7 +213,7 @@ def write(frame: pd.DataFrame, stem: Path) -> list[Path]:
     written = {".csv": text.getvalue(), ".md": markdown, ".tex": "\n".join(latex) + "\n"}
     stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix, content in written.items():
-        stem.with_name(stem.name + suffix).write_text(content, encoding="utf-8")
+        write_atomically(stem.with_name(stem.name + suffix), content)
     return [stem.with_name(stem.name + suffix) for suffix in written]
 
 
@@ -222,7 +227,12 @@ def below_each_other(frames: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame
 
 
 def _latex(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in text)
+    minus = re.sub(r"(?<![\w.])-(?=\d)", "−", text)
+    return "".join(LATEX.get(letter, letter) for letter in " ".join(minus.split()))
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\`*_|<$])", r"\\\1", " ".join(text.split()))
 
 
 def point_name(axes: Mapping[str, Any]) -> str:
@@ -232,14 +242,17 @@ def point_name(axes: Mapping[str, Any]) -> str:
 
 def signed(estimate: Estimate, digits: int = POINTS.digits) -> str:
     """An estimate with its sign and 95 % interval, or with the items' error where that is all there is."""
+    value = f"{round(estimate.value, digits) + 0.0:+.{digits}f}"  # no minus before nothing
     if estimate.interval is None:
-        return f"{estimate.value:+.{digits}f} ± {estimate.se:.{digits}f} (items)"
-    return f"{estimate.value:+.{digits}f} {_ends(estimate, digits)}"
+        return f"{value} ± {number(estimate.se, digits)} (items)"
+    return f"{value} {_ends(estimate, digits)}"
 
 
 def _ends(estimate: Estimate, digits: int) -> str:
-    low, high = estimate.interval or (None, None)
-    return MISSING if low is None or high is None else f"[{low:+.{digits}f}, {high:+.{digits}f}]"
+    if estimate.interval is None:
+        return MISSING
+    low, high = (round(end, digits) + 0.0 for end in estimate.interval)
+    return f"[{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -105,6 +105,15 @@ def test_data_that_follow_an_axis_have_not_changed(tmp_path: Path) -> None:
     assert findings(index)["different data"].cells == (runs[5].name.split("-")[0],)
 
 
+def test_items_without_an_answer_are_told(tmp_path: Path) -> None:
+    index = write_study(tmp_path, axes=SMALL, records=False)
+    cell = rewrite(tmp_path, 3, lambda row: row.update({"eval/procedural/cot/failures": 500}))
+    rewrite(tmp_path, 4, lambda row: row.update({"eval/procedural/cot/failures": 60}))
+    found = findings(index)["items without an answer"]
+    assert found.cells == (cell,)
+    assert "up to 83 % of the items" in found.text
+
+
 def test_fractions_are_not_taken_for_percent(tmp_path: Path) -> None:
     index = write_study(tmp_path, axes=SMALL, records=False, truth=lambda axes, setting: 0.9 + axes["seed"] / 10)
     for number in range(12):

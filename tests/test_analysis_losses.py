@@ -17,6 +17,7 @@ from analysis.panels import Panel
 from analysis.scores import AVERAGE, read_scores
 
 COUNTS = (9, 30, 89, 282, 700, 1836)
+SIZES = {"nano": 24_000, "micro": 130_000}
 SEED_SHARE = 0.01
 """By how much of itself a loss moves with the seed."""
 
@@ -34,12 +35,12 @@ def until_89(model: str, count: float) -> float:
 def write(file: Path, truth: Callable[[str, float], float], rng: int = 0) -> Path:
     """A table of losses, as one would write it by hand."""
     random = np.random.default_rng(rng)
-    rows = ["model,count,seed,benchmark,setting,score,higher_is_better"]
+    rows = ["model,parameters,count,seed,benchmark,setting,score,higher_is_better"]
     for model in ("nano", "micro"):
         for count in COUNTS:
             for seed in range(3):
                 loss = truth(model, count) * math.exp(SEED_SHARE * random.normal())
-                rows.append(f"{model},{count},{seed},niv2,bits_per_byte,{loss},false")
+                rows.append(f"{model},{SIZES[model]},{count},{seed},niv2,bits_per_byte,{loss},false")
     file.write_text("\n".join(rows))
     return file
 

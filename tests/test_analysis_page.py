@@ -73,7 +73,8 @@ def test_bars_are_where_their_numbers_say(analysed: list[Panel], asked: list[lis
             ends = (each.estimate.interval[0], each.estimate.value, each.estimate.interval[1])
             at = [low + (high - low) * place / 100 for place in (row.left, row.mark, row.right)]
             assert at == pytest.approx(ends, abs=(high - low) * 1e-4)
-            assert row.verdict == ("open" if not each.effect else "better" if each.estimate.value > 0 else "worse")
+            sides = ("told", "told") if each.question.kind == "volume_less_cot" else ("worse", "better")
+            assert row.verdict == (sides[each.estimate.value > 0] if each.effect else "open")
 
 
 def test_single_runs_have_bars_that_tell_nothing(tmp_path: Path) -> None:
@@ -114,18 +115,24 @@ def test_tasks_of_a_cell_that_is_not_at_hand_are_not_made_up(
 
 
 def test_one_table_is_three_files_that_other_programs_read(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"a_name": ["50 % & more", "a|b, $x_1$", "→ −"], "value": ["+1.0", "–", "-2.5"]})
+    frame = pd.DataFrame(
+        {
+            "a_name": ["50 % & more", "a|b, $x_1$", "→ −"],
+            "value": ["+1.0", "–", "-2.5"],
+            "p": ["< 0.001", "0.2", "new\nline"],
+        }
+    )
     written = tables.write(frame, tmp_path / "new" / "t")
     assert [path.name for path in written] == ["t.csv", "t.md", "t.tex"]
     as_csv, markdown, latex = (path.read_text() for path in written)
-    assert list(csv.reader(as_csv.splitlines())) == [list(frame.columns), *frame.to_numpy().tolist()]
+    assert list(csv.reader(as_csv.splitlines(keepends=True))) == [list(frame.columns), *frame.to_numpy().tolist()]
     head, marks, *rows = markdown.splitlines()
-    assert (head, marks) == ("| a_name | value |", "| --- | ---: |")
-    assert rows[1] == "| a\\|b, $x_1$ | – |"
-    assert r"\begin{tabular}{lr}" in latex
-    assert r"50 \% \& more & +1.0 \\" in latex
-    assert r"a|b, \$x\_1\$ & -- \\" in latex
-    assert r"$\to$ $-$ & -2.5 \\" in latex
+    assert (head, marks) == ("| a\\_name | value | p |", "| --- | ---: | --- |")
+    assert rows[1] == r"| a\|b, \$x\_1\$ | – | 0.2 |"
+    assert r"\begin{tabular}{lrl}" in latex
+    assert r"50 \% \& more & +1.0 & $<$ 0.001 \\" in latex
+    assert r"a$|$b, \$x\_1\$ & -- & 0.2 \\" in latex
+    assert r"$\to$ $-$ & $-$2.5 & new line \\" in latex
 
 
 def test_the_tables_beside_a_report_say_what_it_says(written: tuple[Study, Report], analysed: list[Panel]) -> None:
@@ -161,9 +168,11 @@ def test_what_a_study_took_is_what_its_runs_recorded(tmp_path: Path) -> None:
     priced = spending.spent(sources.read(index))
     assert priced["all"].dollars == pytest.approx(3.0 * 3.5)
     assert priced["all"].kilowatt_hours == pytest.approx(0.7 * 3.5)
-    (run / "state.json").write_text("{")
-    assert spending.spent(sources.read(index))["all"].device_hours is None
-    assert "–" in set(spending.cost(sources.read(index))["dollars"])
+    for damage in ("{", (run / "state.json").read_text().replace("900.0", '"ten"')):
+        (run / "state.json").write_text(damage)
+        rest = spending.spent(sources.read(index))["all"]
+        assert (rest.whole, rest.device_hours) == (False, pytest.approx(3.0))
+        assert spending.cost(sources.read(index))["dollars"].iloc[-1] == "≥ 9.00"
 
 
 def test_realised_mixtures_are_listed_once_an_arm(tmp_path: Path) -> None:
@@ -369,3 +378,23 @@ def test_printing_shows_what_is_folded_away(
     assert "degrees of freedom" in text
     assert written[0].points[0].run in text.replace("\n", "")
     assert "trained with CoT" in text, "the figure"
+
+
+def test_an_untouched_checkpoint_that_stands_in_both_arms_is_one(
+    analysed: list[Panel], asked: list[list[Contrast]]
+) -> None:
+    panel = analysed[-1]
+    [at_zero] = [each for each in asked[-1] if each.question.text.endswith("at 0 tasks")]
+    errors = {mean.cells: mean.estimate.se for mean in panel.means if mean.count == 0}
+    assert len(errors) == 2
+    assert at_zero.estimate.se == pytest.approx(np.hypot(*errors.values()))
+
+
+def test_results_without_tasks_are_named(tmp_path: Path) -> None:
+    index = write_study(tmp_path, axes=AXES | {"model": ["nano"]})
+    one, other, *_ = sorted((tmp_path / "runs").iterdir())
+    (one / "evaluations" / "suite-0" / "result.json").write_text("{}")
+    (other / "evaluations" / "suite-0" / "result.json").write_text('{"format": 1, "lines": []}')
+    html = report.build(index, tmp_path / "out").html.read_text()
+    assert "result.json cannot be read (KeyError: &#39;lines&#39;)" in html
+    assert "2 evaluated cells have none at hand" in html

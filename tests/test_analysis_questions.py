@@ -84,10 +84,11 @@ def test_two_sizes_give_a_difference_and_three_a_slope_per_tenfold() -> None:
     assert ("Δ size, per tenfold of parameters, of the gain 0 → 9 tasks", ALL_SIZES) in three
 
 
-def test_unknown_parameters_give_no_slope() -> None:
+def test_models_of_unknown_parameters_are_told_apart_and_none_is_the_larger() -> None:
     sizes: dict[str, int | None] = {"a": None, "b": None, "c": None}
     found = asked([place for model in sizes for place in arm(model, None, 9)], sizes)
-    assert ("Δ size, a → c, at 9 tasks", ALL_SIZES) in found
+    assert {("model: b − a", ALL_SIZES), ("model: c − a", ALL_SIZES)} <= found.keys()
+    assert not any(each.kind.startswith("size") for each in found.values())
 
 
 def test_other_axes_are_compared_with_their_first_level() -> None:

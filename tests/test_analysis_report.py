@@ -352,6 +352,33 @@ def test_the_terminal_begins_with_a_sentence_an_effect(quickstart: tuple[Path, R
         rf"Training with CoT helps: {number}, mean over task counts\.",
         rf"Larger models score higher: {number}, nano → micro, mean over task counts\.",
     ]
-    for line, pattern in zip(said[2:5], patterns, strict=True):
+    assert said[2].strip() == "Normalised average:"
+    for line, pattern in zip(said[3:6], patterns, strict=True):
         assert re.fullmatch(pattern, line.strip()), line
-    assert said[5].strip() == ""
+    assert said[6].strip() == ""
+
+
+def test_a_benchmark_on_which_it_is_the_other_way_is_told(quickstart: tuple[Path, Report]) -> None:
+    """In the synthetic truth rationales help where they are asked for, and harm direct answers."""
+    text = " ".join(Page(quickstart[1].html.read_text()).text.split())
+    assert "Training with CoT helps: +" in text
+    assert re.search(r"The other way on Procedural · direct prompt: Training with CoT harms: -\d", text)
+
+
+def test_what_cannot_be_written_is_one_line_and_leaves_the_last_report(tmp_path: Path, monkeypatch: Any) -> None:
+    index = write_study(tmp_path, axes=AXES | {"model": ["nano"]}, records=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(AnalysisError, match=r"cannot be written to .*file: (File exists|Not a directory)") as error:
+        report.build(index, tmp_path / "file")
+    assert "\n" not in str(error.value)
+    built = report.build(index, tmp_path / "out")
+    before = built.html.read_bytes()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(AnalysisError, match="No space left on device"):
+        report.build(index, tmp_path / "out")
+    assert built.html.read_bytes() == before
+    assert not [path for path in built.html.parent.iterdir() if path.name.startswith(".")]

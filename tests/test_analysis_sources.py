@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from synthetic_study import AXES, write_study
 
-from analysis import csv_table, report, sources
+from analysis import csv_table, panels, report, sources
 from analysis.runs import AnalysisError, Study, table
 
 SMALL = AXES | {"model": ["nano"], "mixture.count": [0, 9, 89]}
@@ -148,3 +148,37 @@ def test_rows_that_differ_in_nothing_are_runs_of_other_seeds_and_a_seed_counts_o
     file.write_text("\n".join(["model,count,seed,benchmark,setting,score,lower_bound", *seeded]))
     with pytest.raises(AnalysisError, match="is there twice"):
         csv_table.from_csv(file)
+
+
+GOOD = "model,count,cot,seed,benchmark,setting,score,lower_bound"
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("a,9,maybe,0,b,direct,50,0", "line 2: cot=maybe: neither true nor false"),
+        ("a,many,true,0,b,direct,50,0", "line 2: count=many: not a number of tasks"),
+        ("a,-9,true,0,b,direct,50,0", "line 2: count=-9: not a number of tasks"),
+        ("a,9.5,true,0,b,direct,50,0", r"line 2: count=9.5: not a number of tasks"),
+        ("a,9,true,0,b/c,direct,50,0", "line 2: benchmark=b/c: a name without /"),
+    ],
+)
+def test_a_value_that_would_be_taken_for_another_is_refused(tmp_path: Path, row: str, said: str) -> None:
+    (tmp_path / "t.csv").write_text(f"{GOOD}\n{row}\n")
+    with pytest.raises(AnalysisError, match=said):
+        csv_table.from_csv(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(("yes", "no"), [("TRUE", "FALSE"), ("yes", "No"), ("1", "0"), ("True", "false")])
+def test_truths_are_read_however_they_are_written(tmp_path: Path, yes: str, no: str) -> None:
+    rows = [f"a,9,{cot},{seed},b,direct,{score},0" for cot, score in ((yes, 80), (no, 30)) for seed in (0, 1)]
+    (tmp_path / "t.csv").write_text("\n".join([GOOD, *rows]))
+    [panel] = panels.analyse(csv_table.from_csv(tmp_path / "t.csv"))
+    assert {mean.curve.cot: mean.value for mean in panel.means} == {True: 80.0, False: 30.0}
+
+
+def test_an_average_without_normalised_points_gets_them(tmp_path: Path) -> None:
+    head = "model,count,seed,benchmark,setting,score,lower_bound,members"
+    rows = ["a,9,0,b,direct,50,20,", "a,9,0,c,direct,60,20,", "a,9,0,normalized_average,all,55,20,b/direct;c/direct"]
+    (tmp_path / "t.csv").write_text("\n".join([head, *rows]))
+    assert panels.analyse(csv_table.from_csv(tmp_path / "t.csv"))[-1].means[0].value == pytest.approx(100 * 35 / 80)
