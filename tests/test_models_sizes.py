@@ -75,7 +75,7 @@ WITHOUT_EMBEDDINGS = {  # the cards of EleutherAI/pythia-*
     "pythia_1_4b": 1_208_602_624,
     "pythia_2_8b": 2_517_652_480,
 }
-OURS = {"micro", "nano", "t5_micro"}
+OURS = {"micro", "mini", "nano", "t5_micro"}
 
 
 def read(name: str) -> ModelConfig:

@@ -93,7 +93,7 @@ def test_a_group_of_ones_own_is_found_beside_a_study_and_by_a_single_cell(place:
     there = ["--config-dir", "elsewhere", "model=mine,other", "trainer.steps=1", "paths.runs=sweeps/little.yaml/x"]
     assert "cannot write to" in hydra(place, "--multirun", "+sweep=little", *there).stderr
     assert hydra(place, "--cfg", "job", "model=mine", "--package", "model").stdout.startswith("name: mine\n")
-    completed = hydra(place, "--shell-completion", "query=bash", COMP_LINE="python run.py model=min")
+    completed = hydra(place, "--shell-completion", "query=bash", COMP_LINE="python run.py model=mine")
     assert completed.stdout.split() == ["model=mine"]
 
 

@@ -169,7 +169,12 @@ class _Queue:
             for cell in self.waiting:
                 ready = unfinished.isdisjoint(cell.parents) and self._not_before.get(cell.id, now) <= now
                 startable = ready and len(taken) < free and not views[cell.id].alive
-                if startable and reserve(self.plan.directory(cell), cell, self._known_jobs, self.retry):
+                directory = self.plan.directory(cell)
+                if not startable or not reserve(directory, cell, self._known_jobs, self.retry):
+                    continue
+                if withheld(directory, self.began):  # by one who looked before it was reserved
+                    give_back(directory)
+                else:
                     taken.append(cell)
         ids = {cell.id for cell in taken}
         self.waiting = [cell for cell in self.waiting if cell.id not in ids]
