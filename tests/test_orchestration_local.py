@@ -13,6 +13,7 @@ from flanscale.orchestration.dispatch import local
 from flanscale.orchestration.dispatch.reserve import create_run_dir
 from flanscale.orchestration.planning.plan import Plan
 from flanscale.orchestration.running.stop import StopRequest
+from flanscale.orchestration.running.withheld import withhold
 from flanscale.run_directory import Failure, RunState, read_state, write_state
 from flanscale.schema import ClusterConfig
 
@@ -90,3 +91,23 @@ def test_a_cell_that_failed_for_good_starts_only_when_its_class_is_asked_for(pla
         write_state(create_run_dir(cell.config), RunState(attempt=1).failed(Failure(kind, "x")))
     assert sorted(run(plan, {})[0]) == [1, 3]
     assert run(plan, {}, retry=("data",))[0] == [0]
+
+
+def test_a_cell_that_is_cancelled_while_it_is_being_reserved_is_not_started(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cancels marks the cell first and looks then: it sees a cell that waits, and says so."""
+    plan = place.plan()
+    cancelled = plan.directory(plan.cells[1])
+    really = local.reserve
+
+    def reserve(directory: Path, *more: object) -> bool:
+        if directory == cancelled:
+            withhold(directory)
+        return really(directory, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(local, "reserve", reserve)
+    started, _ = run(plan, {})
+    assert 1 not in started
+    assert len(started) == len(plan.cells) - 1
+    assert not cancelled.exists()
