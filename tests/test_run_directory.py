@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -196,8 +197,8 @@ def test_a_run_is_found_by_any_of_its_names(tmp_path: Path) -> None:
         find_run("~nosuchuser", tmp_path)
 
 
-@pytest.mark.parametrize("number", [0, 1, 16, 17, 100])
-def test_many_are_read_at_once_and_come_in_their_order(number: int) -> None:
+@pytest.mark.parametrize("number", [0, 1, 32, 33, 100])
+def test_many_that_are_waited_for_are_read_at_once_and_come_in_their_order(number: int) -> None:
     waiting, most = [], []
 
     def read(item: int) -> int:
@@ -208,7 +209,12 @@ def test_many_are_read_at_once_and_come_in_their_order(number: int) -> None:
         return item * item
 
     assert read_each(read, range(number)) == [item * item for item in range(number)]
-    assert max(most, default=0) > 4 or number <= 16
+    assert max(most, default=0) > 4 or number <= 33
+
+
+def test_what_is_there_at_once_is_read_one_after_the_other() -> None:
+    threads = set(read_each(lambda _: threading.get_ident(), range(1000)))
+    assert threads == {threading.get_ident()}
 
 
 def test_what_reading_one_of_many_raises_is_raised() -> None:

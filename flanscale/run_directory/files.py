@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,9 @@ CHECKPOINTS = "checkpoints"
 EVALUATIONS = "evaluations"
 WANDB = "wandb"
 
-READERS = 16
+READERS, PROBED = 16, 32
+WORTH_SECONDS = 5e-4
+"""Of waiting for an item: less, and threads would wait for each other instead."""
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
@@ -46,16 +49,20 @@ def run_directories(runs: Path) -> list[Path]:
 
 
 def read_each(read: Callable[[Item], Found], items: Iterable[Item]) -> list[Found]:
-    """`[read(item) for item in items]`, several at once: files on a server are mostly waited for."""
+    """`[read(item) for item in items]`; several at once where the first ones were mostly waited for, as on a server."""
     waiting = list(items)
-    if len(waiting) <= READERS:
-        return [read(item) for item in waiting]
+    began, used = time.perf_counter(), time.thread_time()
+    found: list[Any] = [read(item) for item in waiting[:PROBED]]
+    waited = (time.perf_counter() - began) - (time.thread_time() - used)
+    rest = waiting[PROBED:]
+    if waited < PROBED * WORTH_SECONDS or not rest:
+        return found + [read(item) for item in rest]
+    more: list[Any] = [None] * len(rest)
     with ThreadPoolExecutor(READERS) as readers:
-        parts = readers.map(lambda part: [read(item) for item in part], [waiting[k::READERS] for k in range(READERS)])
-    found: list[Any] = [None] * len(waiting)
-    for k, part in enumerate(parts):
-        found[k::READERS] = part
-    return found
+        parts = readers.map(lambda part: [read(item) for item in part], [rest[k::READERS] for k in range(READERS)])
+        for k, part in enumerate(parts):
+            more[k::READERS] = part
+    return found + more
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
