@@ -38,7 +38,7 @@ class CellStatus:
     def status(self) -> str:
         return DAMAGED if self.problem else self.view.status
 
-    @property
+    @cached_property
     def lost(self) -> bool:
         """Whether it ended without a result, and nobody is at it."""
         return self.view.lost or self.status == DAMAGED
