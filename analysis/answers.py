@@ -86,10 +86,10 @@ def _together(found: Sequence[Contrast]) -> str:
 
 def of_study(analysed: Sequence[Panel], asked: Sequence[Sequence[Contrast]]) -> list[str]:
     """The study's answers, a sentence each: of the normalised average, and what is against it, else of every panel."""
-    told = []
-    for panel, found in _main(analysed, asked):
+    told, main = [], _main(analysed, asked)
+    for panel, found in main:
         lines = [*answers(panel, found), *against(panel, found, analysed, asked), form(panel)]
-        told += [f"{panel.title}: {each}" if len(_main(analysed, asked)) > 1 else each for each in lines if each]
+        told += [f"{panel.title}: {each}" if len(main) > 1 else each for each in lines if each]
     told.append(one_choice_of_tasks(analysed[-1], asked[-1]))
     return [each for each in told if each]
 

@@ -260,7 +260,7 @@ def _over_parameters(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> li
         for x, mean in unique.items():
             _draw_mean(axes, x, mean, colour)
             drawn.append(_as_drawn(panel, mean))
-        name = " ".join(filter(None, (_tasks(count), arm)))
+        name = " ".join(filter(None, (tasks_told(count), arm)))
         last = list(unique)[-1]
         beside: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 7}
         axes.annotate(name, (last, unique[last].value), color=colour, annotation_clip=False, **beside)
@@ -300,14 +300,15 @@ def _chance(axes: Axes, panel: Panel) -> None:
 def arm_names(panel: Panel) -> list[str]:
     """What tells each mean of a panel from the others: size, mixture, arm and tasks, without what all of them share."""
     parts = [
-        [*mean.curve.size.split(" · "), mean.curve.arm if mean.count else "", _tasks(mean.count)]
+        [*mean.curve.size.split(" · "), mean.curve.arm if mean.count else "", tasks_told(mean.count)]
         for mean in panel.means
     ]
     shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
     return [", ".join(part for part in own if part and part not in shared) for own in parts]
 
 
-def _tasks(count: int) -> str:
+def tasks_told(count: int) -> str:
+    """How many tasks a model was finetuned on, in words."""
     return f"{count:,} tasks" if count else "not finetuned"
 
 

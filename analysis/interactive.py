@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib.colors
 import numpy as np
 
-from analysis.figures import CountAxis, arm_names, fit_text, palette, x_axis
+from analysis.figures import CountAxis, arm_names, fit_text, palette, tasks_told, x_axis
 from analysis.panels import Panel
 from analysis.published import counterparts
 from analysis.runs import Study
@@ -170,7 +170,7 @@ def _over_parameters(panel: Panel, of: Mapping[str, str], published: Mapping[str
         own = [unique[size] for size in sorted(unique)]
         trace = _marks(panel, own, [math.log10(size) for size in sorted(unique)], shades[count], {"arm": arm})
         dash = "dash" if own[0].curve.cot is False and count else "solid"
-        name = " ".join(filter(None, (f"{count:,} tasks" if count else "not finetuned", arm)))
+        name = " ".join(filter(None, (tasks_told(count), arm)))
         line = {"color": shades[count], "width": 1.4, "dash": dash}
         traces.append(trace | {"mode": "lines+markers", "line": line, "name": html.escape(name), "showlegend": True})
     known = {math.log10(panel.parameters[curve.model] or 1): curve.model for curve in panel.curves}
@@ -231,7 +231,7 @@ def _marks(
 
 
 def _told(panel: Panel, mean: Mean) -> str:
-    where = f"{mean.curve.label}\n{mean.count:,} tasks" if mean.count else f"{mean.curve.size}\nnot finetuned"
+    where = f"{mean.curve.label if mean.count else mean.curve.size}\n{tasks_told(mean.count)}"
     runs = f"{len(mean.runs)} run{'s' if len(mean.runs) > 1 else ''}"
     digits = panel.unit.digits
     if mean.interval is None:

@@ -22,7 +22,6 @@ from analysis.noise import SeedNoise
 from analysis.profile import Data
 from analysis.questions import Question, questions
 from analysis.runs import Study, table
-from analysis.signal import signal_to_noise as signal_to_noise
 from analysis.summary import BORROWED, LEVEL, Curve, Mean, Replicate
 
 POWER = 0.8

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -87,11 +89,17 @@ def counterparts(panel: Panel, panels: Sequence[Panel]) -> dict[str, dict[int, f
         return {}
     low = panel.runs[0].lower_bound
     found: dict[str, dict[int, float]] = {}
-    for row in (*table_5().to_dict("records"), *table_3().to_dict("records")):  # the ablation's where both have one
+    for row in _rows():
         for model, place in models.items():
             if (row["family"], row["params_b"]) == place and row["n_tasks"] in panel.counts:
                 found.setdefault(model, {})[int(row["n_tasks"])] = 100 * (float(row[column]) - low) / (100 - low)
     return {model: dict(sorted(points.items())) for model, points in found.items()}
+
+
+@cache
+def _rows() -> list[dict[Any, Any]]:
+    """Of both tables; the ablation's last, which hold where both have one."""
+    return [*table_5().to_dict("records"), *table_3().to_dict("records")]
 
 
 def _size(billions: float) -> str:

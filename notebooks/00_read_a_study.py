@@ -15,7 +15,7 @@
 # %%
 from IPython.display import Markdown, display
 
-from analysis import fit_report, gate, notebooks, panels, power, runs, tables
+from analysis import fit_report, gate, notebooks, panels, runs, signal, tables
 
 study, which = notebooks.study()
 analysed = panels.analyse(study)
@@ -67,7 +67,7 @@ Markdown("\n".join(f"- **{each.kind}**: {each.text}" for each in found) or "Noth
 
 # %%
 for panel in analysed:
-    ratio = power.signal_to_noise(panel.means)
+    ratio = signal.signal_to_noise(panel.means)
     told = f"; signal to noise {ratio:.1f}" if ratio else "; no seed was repeated"
     display(Markdown(f"**{panel.title}**{told}"), tables.seeds(panel))
 

@@ -17,7 +17,7 @@
 import pandas as pd
 from IPython.display import Markdown, display
 
-from analysis import fit_report, notebooks, panels, power, summary, tables
+from analysis import fit_report, notebooks, panels, power, signal, summary, tables
 
 study, which = notebooks.study()
 analysed = panels.analyse(study)
@@ -77,7 +77,7 @@ Markdown(f"A factor of {factor:.1f}." if factor else "It is not bounded on both 
 
 # %%
 for each in analysed:
-    ratio = power.signal_to_noise(each.means)
+    ratio = signal.signal_to_noise(each.means)
     display(Markdown(f"**{each.title}**: signal to noise {ratio:.1f}" if ratio else f"**{each.title}**: unknown"))
 
 # %% [markdown]

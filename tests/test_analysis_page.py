@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from report_page import charts_of
 from synthetic_study import AXES, write_study
 
 from analysis import contrasts, figures, forest, interactive, panels, published, report, sources, spending, tables
@@ -47,12 +48,6 @@ def analysed(written: tuple[Study, Report]) -> list[Panel]:
 @pytest.fixture(scope="module")
 def asked(written: tuple[Study, Report], analysed: list[Panel]) -> list[list[Contrast]]:
     return contrasts.ask(written[0], analysed)[0]
-
-
-def charts_of(html: Path) -> list[dict[str, Any]]:
-    [text] = re.findall('<script type="application/json" id="charts">(.*?)</script>', html.read_text(), re.DOTALL)
-    charts: list[dict[str, Any]] = json.loads(text)
-    return charts
 
 
 def test_bars_are_where_their_numbers_say(analysed: list[Panel], asked: list[list[Contrast]]) -> None:
@@ -253,7 +248,7 @@ def test_arms_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
 
 def test_the_charts_show_what_the_figure_shows(written: tuple[Study, Report], analysed: list[Panel]) -> None:
     drawn = pd.read_csv(written[1].csv)
-    charts = charts_of(written[1].html)
+    charts = charts_of(written[1].html.read_text())
     shown = [chart for chart in charts if chart["scores"]]
     assert [chart["title"] for chart in shown] == [panel.title for panel in (analysed[-1], *analysed[:-1])]
     for panel, chart in zip((analysed[-1], *analysed[:-1]), shown, strict=True):

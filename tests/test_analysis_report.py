@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
+from report_page import charts_of
 from rich.console import Console
 from synthetic_study import AXES, write_study
 
@@ -148,13 +149,6 @@ def test_the_terminal_table_fits_80_columns(quickstart: tuple[Path, Report]) -> 
     assert "…" not in text
     [row] = [line for line in text.splitlines() if line.startswith(" micro   yes")][1:2]
     assert len(re.findall(r"\d+\.\d ± \d+\.\d", row)) == 5
-
-
-def charts_of(html: str) -> list[dict[str, Any]]:
-    """What is drawn when the page's script runs."""
-    [text] = re.findall('<script type="application/json" id="charts">(.*?)</script>', html, re.DOTALL)
-    charts: list[dict[str, Any]] = json.loads(text)
-    return charts
 
 
 class Page(HTMLParser):
