@@ -19,7 +19,7 @@ import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import islice
 from math import gcd
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any
 
 from flanscale.errors import DataError
 from flanscale.tasks.primitives import DOMAINS, Domain, primitives, symbols
-from flanscale.tasks.task import Example, Ordinary, Skips, Task
+from flanscale.tasks.task import Example, Made, Ordinary, Skips, Task
 
 __all__ = ["GROUP_SIZES", "Procedural", "primitives", "symbols"]
 
@@ -92,7 +92,7 @@ class Procedural(Ordinary):
             collection=self.name,
             category=self.category(name),
             instruction=f" {domain.then} ".join(operations),
-            examples=_Examples(domain, operations, inputs, min(self.examples_per_task, inputs.count)),
+            examples=Made(min(self.examples_per_task, inputs.count), partial(_example, domain, operations, inputs)),
             licence="Apache-2.0",
             dataset=self.domain,
             style="procedural",
@@ -157,27 +157,13 @@ def _scatter(number: int, total: int) -> int:
             return number
 
 
-@dataclass(frozen=True)
-class _Examples(Sequence[Example]):
-    """The examples of one composition, made on demand."""
-
-    domain: Domain
-    operations: tuple[str, ...]
-    inputs: _Inputs
-    size: int
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> Example:  # type: ignore[override]  # no slices: nobody asks for them
-        if not 0 <= index < self.size:
-            raise IndexError(index)
-        value = _value(self.domain, self.inputs[index], self.inputs.total)
-        asked, steps = spell(value), []
-        for operation in self.operations:
-            value = self.domain.primitives[operation](value)
-            steps.append(f"{operation} {spell(value)} ;")
-        return Example(str(index), asked, (spell(value),), " ".join(steps))
+def _example(domain: Domain, operations: Sequence[str], inputs: _Inputs, index: int) -> Example:
+    value = _value(domain, inputs[index], inputs.total)
+    asked, steps = spell(value), []
+    for operation in operations:
+        value = domain.primitives[operation](value)
+        steps.append(f"{operation} {spell(value)} ;")
+    return Example(str(index), asked, (spell(value),), " ".join(steps))
 
 
 def _value(domain: Domain, number: int, total: int) -> Any:

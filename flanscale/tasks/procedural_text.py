@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flanscale.errors import DataError
 from flanscale.tasks.primitives import DOMAINS
 from flanscale.tasks.procedural import held_out_inputs, layout, spell
-from flanscale.tasks.task import Example, Ordinary, Skips, Task
+from flanscale.tasks.task import Example, Made, Ordinary, Skips, Task
 
 TASK = "chains"
 CHAINS, STEPS = 4, 3
@@ -53,21 +53,8 @@ class ProceduralText(Ordinary):
     def task(self, name: str) -> Task:
         if name != TASK:
             raise DataError(f"no task {name!r} in the procedural texts: all of them are {TASK!r}")
-        examples = _Texts(self.examples_per_task)
+        examples = Made(self.examples_per_task, lambda number: Example(str(number), text(number), ("",)))
         return Task(name, self.name, self.name, "", examples, licence="Apache-2.0", dataset=name, style="text")
-
-
-@dataclass(frozen=True)
-class _Texts(Sequence[Example]):
-    size: int
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> Example:  # type: ignore[override]  # no slices: nobody asks for them
-        if not 0 <= index < self.size:
-            raise IndexError(index)
-        return Example(str(index), text(index), ("",))
 
 
 def text(number: int) -> str:

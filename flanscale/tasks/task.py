@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,22 @@ class Example:
     @property
     def target(self) -> str:
         return self.references[0]
+
+
+@dataclass(frozen=True)
+class Made(Sequence[Example]):
+    """So many examples, each made of its number whenever it is asked for."""
+
+    size: int
+    make: Callable[[int], Example]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Example:  # type: ignore[override]  # no slices: nobody asks for them
+        if not 0 <= index < self.size:
+            raise IndexError(index)
+        return self.make(index)
 
 
 @dataclass(frozen=True)
