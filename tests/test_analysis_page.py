@@ -192,17 +192,17 @@ def test_the_papers_scores_stand_beside_the_same_models_and_no_others(tmp_path: 
 
     both = ["direct", "cot"]
     all_six = {"mmlu": both, "bbh": both, "tydiqa": ["direct"], "mgsm": ["cot"]}
-    palm = over(["palm_8b", "palm_62b"], all_six)
+    palm = over(["palm_8b", "palm_62b", "palm_540b"], all_six)
     mmlu, average = published.counterparts(palm[0], palm), published.counterparts(palm[-1], palm)
     table = published.table_3().set_index(["params_b", "n_tasks"])
-    for model, size in (("palm_8b", 8), ("palm_62b", 62)):
+    for model, size in (("palm_8b", 8), ("palm_62b", 62), ("palm_540b", 540)):  # of which table 5 has another run
         assert mmlu[model] == {n: table.loc[(size, n), "mmlu_direct"] for n in (0, 9, 1836)}
         assert average[model] == {n: table.loc[(size, n), "norm_avg"] for n in (0, 9, 1836)}
     assert published.counterparts(palm[-1], palm[:3]) == {}, "an average over other members"
     few = over(["nano", "micro"], {"mmlu": both})
     assert published.counterparts(few[0], few) == {}
     figure, drawn = figures.scaling_figure(palm)
-    assert {each.curve for each in drawn if each.kind == "published"} == {"palm_8b", "palm_62b"}
+    assert {each.curve for each in drawn if each.kind == "published"} == {"palm_8b", "palm_62b", "palm_540b"}
     assert "published" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 

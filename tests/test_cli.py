@@ -170,6 +170,26 @@ def test_plan_power_takes_its_noise_from_a_pilot_and_shows_its_signal(place: Wor
     assert "as in pilot, where half is right" in result.stdout
 
 
+def test_plan_power_takes_no_loss_for_points(place: Workplace, flanscale: Command) -> None:
+    settings = {"procedural": ["direct"]}
+    write_study(place.folder / "pilot", name="pilot", settings=settings, records=False)
+    pilot = str(place.folder / "pilot" / "studies" / "pilot.json")
+
+    def noise() -> str:
+        said = flanscale("plan", "little", "--power", "--pilot", pilot)
+        assert said.returncode == 0, said.stderr
+        return next(line for line in said.stdout.splitlines() if "where half is right" in line)
+
+    before = noise()
+    for number, file in enumerate(sorted((place.folder / "pilot" / "runs").glob("*/metrics.jsonl"))):
+        *rows, last = file.read_text().splitlines()
+        loss = {"score": 2.0 + number / 10, "stderr": 0.01, "n": 40, "higher_is_better": False}
+        own = json.loads(last) | {f"eval/zz/cloze/{name}": value for name, value in loss.items()}
+        file.write_text("\n".join([*rows, json.dumps(own)]) + "\n")
+    assert "zz" in flanscale("plan", "little", "--power", "--pilot", pilot).stdout
+    assert noise() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
