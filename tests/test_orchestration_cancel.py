@@ -44,14 +44,16 @@ def test_a_cancelled_cell_saves_and_is_not_taken_up_again_while_the_others_go_on
     with place.launch("little", "trainer.steps=300", "cluster.parallelism=2", "mixture.count=9", "seed=0,1,2") as queue:
         wait_until(lambda: sum(begun(run) for run in place.runs()) == 2)
         first, second = (run for run in place.runs() if begun(run))
+        (result,) = json.loads(
+            steering.type("cancel", "little", "--state", "queued", "--json")[1]
+        )  # it has no slot yet
+        assert set(result["waiting"]) - {first.name} != set()
+        assert result["processes"] == []
         code, out, _ = steering.type("cancel", first.name[:10])
         assert (code, out.splitlines()[0]) == (
             0,
             "1 cell running on this host: saving a checkpoint, preempted then, and not taken up again",
         )
-        (result,) = json.loads(steering.type("cancel", "little", "--state", "queued", "--json")[1])
-        assert set(result["waiting"]) - {first.name} != set()
-        assert result["processes"] == []
         queue.communicate(timeout=PATIENCE)
     assert read_state(first).state == "preempted"
     assert [life.last_step for life in attempts(first)] == [int((first / "checkpoint").read_text())]
