@@ -81,6 +81,7 @@ EFFECTS = {
     "fresh_collection": {"finetuning", "volume", "cot", "volume_less_cot", "size"},
     "miniature_palm": {"finetuning", "volume", "cot", "volume_less_cot", "size"},
     "miniature_upalm": {"finetuning", "volume", "cot", "volume_less_cot", "size"},
+    "miniature_t5": {"finetuning", "volume", "cot", "volume_less_cot", "size"},
     "miniature_fresh": {"finetuning", "volume", "cot", "volume_less_cot", "size"},
     "quickstart": {"finetuning", "volume", "cot", "volume_less_cot", "size"},
     "niv2_local": {"finetuning", "volume"},
