@@ -121,7 +121,7 @@ def sentence(contrast: Contrast) -> str:
         return f"{subject}: {number}, of single runs: nothing says how far another seed would be off."
     if contrast.effect:
         return f"{better if contrast.better else worse}: {number}."
-    if _equivalent(contrast):
+    if equivalent(contrast):
         number = f"{_within(estimate)} points{', ' if where else ''}{where}"
         return f"{subject} makes no difference of {MARGIN:g} points or more: {number}."
     low, high = estimate.interval or (0.0, 0.0)
@@ -129,6 +129,12 @@ def sentence(contrast: Contrast) -> str:
         chance = f"one interval of as many as were asked for is off zero so far by luck, p = {contrast.p:.2f}"
         return f"{subject} may make a difference: {number}, but {chance}."
     return f"{subject} makes no difference that these runs can tell: {number}."
+
+
+def equivalent(contrast: Contrast) -> bool:
+    """Whether the difference lies within `MARGIN`, which nothing is known of for losses."""
+    estimate = contrast.estimate
+    return not contrast.falls and abs(estimate.value) + estimate.half_width_90 < MARGIN
 
 
 def plateaus(found: Sequence[Contrast]) -> Iterator[str]:
@@ -146,7 +152,7 @@ def plateaus(found: Sequence[Contrast]) -> Iterator[str]:
     for (arm, _), steps in arms.items():
         flat: Contrast | None = None
         for each in reversed(steps):  # from the largest count down, as long as no gain is left
-            if not _equivalent(each):
+            if not equivalent(each):
                 break
             flat = each
         who, last = f" {arm}" if arm else "", steps[-1]
@@ -190,12 +196,6 @@ def _words(contrast: Contrast) -> tuple[str, str, str]:
 
 def _signed(contrast: Contrast) -> str:
     return f"{signed(contrast.estimate, contrast.unit.digits)} {contrast.unit.of}"
-
-
-def _equivalent(contrast: Contrast) -> bool:
-    """Whether the difference lies within `MARGIN`, which nothing is known of for losses."""
-    estimate = contrast.estimate
-    return not contrast.falls and abs(estimate.value) + estimate.half_width_90 < MARGIN
 
 
 def _within(estimate: Estimate) -> str:

@@ -4,7 +4,7 @@ On other tasks the heights differ; what can hold again is what changes them. A q
 
     replicated       an effect in both studies, of one sign
     not replicated   an effect in the first; in the second one of the other sign, or its 90 % interval lies within
-                     ± `MARGIN` points, which was fixed beforehand (two one-sided tests, Schuirmann 1987)
+                     ± `answers.MARGIN` points, which was fixed beforehand (two one-sided tests, Schuirmann 1987)
     inconclusive     anything else
 
 Whether the heights agree too is told apart: mean difference over matched cells with the p of its sign flips, how many
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from analysis.answers import MARGIN
+from analysis.answers import equivalent
 from analysis.contrasts import Contrast, overall
 from analysis.panels import Panel
-from analysis.summary import Mean
+from analysis.summary import LOSS, POINTS, Mean, Unit
 from analysis.tables import number, signed
 
 
@@ -38,7 +38,7 @@ class Replicated:
 
 @dataclass(frozen=True)
 class Heights:
-    """The matched cells of two panels, in normalised points."""
+    """The matched cells of two panels."""
 
     cells: int
     difference: float
@@ -49,6 +49,8 @@ class Heights:
     """Share of the second's means in the 95 % prediction intervals of the first's; NaN where seeds are not known."""
     order: float
     """Kendall's τ of the cells' order."""
+    unit: Unit = POINTS
+    """What the difference is counted in."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,16 @@ class Again:
     def sentences(self) -> list[str]:
         """A line for every question that both studies answer, and one for the heights."""
         lines = [
-            f"{each.verdict}: {each.first.question.text}: {signed(each.first.estimate)} in {self.study},"
-            f" {signed(each.second.estimate)} here"
+            f"{each.verdict}: {each.first.question.text}: {signed(each.first.estimate, each.first.unit.digits)} in"
+            f" {self.study}, {signed(each.second.estimate, each.second.unit.digits)} here"
             for each in self.pairs
         ]
         if self.heights:
             h = self.heights
             lines.append(
-                f"Over {h.cells} matched cells the score is {h.difference:+.1f} points from there (sign flips: p ="
-                f" {h.p:.2g}), {number(100 * h.inside, 0)} % of them in the first's 95 % prediction intervals,"
-                f" in the same order by τ = {h.order:.2f}."
+                f"Over {h.cells} matched cells the score is {h.difference:+.{h.unit.digits}f} {h.unit.of} from there"
+                f" (sign flips: p = {h.p:.2g}), {number(100 * h.inside, 0)} % of them in the first's 95 %"
+                f" prediction intervals, in the same order by τ = {h.order:.2f}."
             )
         return lines or ["no question is asked by both studies"]
 
@@ -106,6 +108,7 @@ def heights(first: Panel, second: Panel) -> Heights | None:
         p=float(flips.pvalue),
         inside=math.nan if None in inside else sum(map(bool, inside)) / len(inside),
         order=float(order),
+        unit=LOSS if first.falls else POINTS,
     )
 
 
@@ -113,9 +116,8 @@ def _verdict(first: Contrast, second: Contrast) -> str:
     if not first.effect or second.p is None:
         return "inconclusive"
     if second.effect:
-        same = (first.estimate.value > 0) == (second.estimate.value > 0)
-        return "replicated" if same else "not replicated"
-    return "not replicated" if abs(second.estimate.value) + second.estimate.half_width_90 < MARGIN else "inconclusive"
+        return "replicated" if first.better == second.better else "not replicated"
+    return "not replicated" if equivalent(second) else "inconclusive"
 
 
 def _inside(one: Mean, other: Mean) -> bool | None:

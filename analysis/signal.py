@@ -26,6 +26,8 @@ from analysis.scores import AVERAGE, Measured, read_scores
 from analysis.summary import Mean
 from flanscale.errors import ConfigError
 from flanscale.run_directory import evaluations, read_result, read_rows
+from flanscale.run_directory.evaluations import RESULT_FILE
+from flanscale.run_directory.files import damaged_told
 from flanscale.tracking.keys import BEST, evaluation_row
 
 LAST = 5
@@ -103,39 +105,41 @@ def signal_to_noise(means: Sequence[Mean]) -> float | None:
     return _ratio(spread(means), between_seeds(means))
 
 
-def checkpoint_scores(study: Study) -> History:
-    """What the checkpoints of a study's runs scored, as far as it lies in their run directories.
+def checkpoint_scores(study: Study) -> tuple[History, list[str]]:
+    """What the checkpoints of a study's runs scored, as far as it lies in their run directories; and what is damaged.
 
     From the evaluation of every checkpoint (evaluation.checkpoint=suite), else from scores that were logged at several
-    steps. What is damaged is left out.
+    steps.
     """
     found: dict[tuple[str, Measured], list[float]] = {}
+    damaged: list[str] = []
     for cell, run in {point.cell: point.run for point in study.points}.items():
-        for own in (_of_evaluations(study.folder / run), _of_log(study.folder / run)):
+        for own in (_of_evaluations(study.folder / run, damaged), _of_log(study.folder / run)):
             if len(own) > 1:
                 for step in sorted(own):
                     for measured, score in own[step].items():
                         found.setdefault((cell, measured), []).append(score)
                 break
-    return found
+    return found, damaged
 
 
-def _of_evaluations(run_dir: Path) -> dict[int, dict[Measured, float]]:
+def _of_evaluations(run_dir: Path, damaged: list[str]) -> dict[int, dict[Measured, float]]:
     found: dict[int, dict[Measured, float]] = {}
     for folder in (path for suite in evaluations(run_dir) for path in suite.glob(f"{STEP}*")):
         step = folder.name.removeprefix(STEP)
         try:
             if step.isdecimal() and (result := read_result(folder)) is not None:
-                found.setdefault(int(step), {}).update(_normalized(evaluation_row(result)))
-        except (ConfigError, KeyError, TypeError):
-            continue
+                with damaged_told(folder / RESULT_FILE):
+                    found.setdefault(int(step), {}).update(_normalized(evaluation_row(result)))
+        except ConfigError as error:
+            damaged.append(str(error))
     return found
 
 
 def _of_log(run_dir: Path) -> dict[int, dict[Measured, float]]:
     try:
         rows = read_rows(run_dir)
-    except ConfigError:
+    except ConfigError:  # told where the run is read
         return {}
     scored = {row["step"]: _normalized(row) for row in rows if any(key.startswith("eval/") for key in row)}
     return {step: scores for step, scores in scored.items() if scores}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from analysis.contrasts import Contrast
 from analysis.noise import SeedNoise
 from analysis.panels import Panel
 from analysis.runs import AnalysisError
-from analysis.summary import Curve, Replicate
+from analysis.summary import LOSS, Curve, Replicate
 from analysis.surface import Points, additive
 
 DESIGN = AXES | {"model": ["nano"], "seed": [0, 1, 2]}
@@ -59,6 +60,19 @@ def test_what_holds_again_what_does_not_and_what_is_not_told(tmp_path: Path) -> 
         "none": "not replicated",
         "noisy": "inconclusive",
     }
+
+
+def test_nothing_is_known_of_how_small_a_difference_of_losses_does_not_matter(tmp_path: Path) -> None:
+    first, second = (
+        study(tmp_path / name, truth=truth, seed_spread=0.3)[1] for name, truth in (("a", rising), ("b", flat))
+    )
+    losses = [[replace(each, falls=True) for each in found] for found in (first, second)]
+    assert "not replicated" in {each.verdict for each in replication.replication(first, second)}
+    pairs = replication.replication(*losses)
+    assert {each.verdict for each in pairs} == {"inconclusive"}
+    told = replication.Again("the first", "", pairs, replication.Heights(4, -0.0124, 0.5, 1.0, 1.0, LOSS)).sentences
+    assert all(re.search(r": [+-]\d+\.\d{3} \[.* in the first, [+-]\d+\.\d{3} \[.* here$", line) for line in told[:-1])
+    assert "-0.012 of loss from there" in told[-1]
 
 
 def test_heights_are_compared_over_the_matched_cells(tmp_path: Path) -> None:

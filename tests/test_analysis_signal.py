@@ -64,7 +64,7 @@ def test_the_noise_over_checkpoints_is_within_runs_and_of_the_last_ones() -> Non
 
 def test_a_study_tells_the_scores_of_its_checkpoints(tmp_path: Path) -> None:
     study = sources.read(write_study(tmp_path, axes=SMALL, records=False))
-    assert signal.checkpoint_scores(study) == {}
+    assert signal.checkpoint_scores(study) == ({}, [])
     random, drawn = np.random.default_rng(0), []
     for number, point in enumerate(study.points):
         scores = 40.0 + 10 * number + 3.0 * random.normal(size=len(STEPS))
@@ -73,7 +73,9 @@ def test_a_study_tells_the_scores_of_its_checkpoints(tmp_path: Path) -> None:
         for step, score in zip(STEPS, scores, strict=True):
             evaluate_checkpoint(study.folder / point.run / "evaluations" / "suite-0" / f"step-{step}", float(score))
     (study.folder / study.points[-1].run / "evaluations" / "suite-0" / "step-600" / "result.json").write_text("{")
-    found = signal.signals(panels.analyse(study), signal.checkpoint_scores(study))
+    history, damaged = signal.checkpoint_scores(study)
+    assert [each.split()[0].rpartition("/evaluations/")[2] for each in damaged] == ["suite-0/step-600/result.json"]
+    found = signal.signals(panels.analyse(study), history)
     direct = next(each for each in found if each.title == "Procedural · direct prompt")
     assert direct.histories == 4
     assert direct.over_checkpoints == pytest.approx(math.sqrt(np.mean(drawn)), rel=0.5)
@@ -88,7 +90,7 @@ def test_scores_that_were_logged_as_training_went_on_are_a_history_too(tmp_path:
     row = '{"step": %d, "attempt": 1, "eval/procedural/direct/score": %f, "eval/procedural/direct/lower_bound": 0.0,'
     row += ' "eval/procedural/direct/normalized": %f}\n'
     log.write_text(row % (100, 20, 20) + log.read_text())
-    [scores] = [each for each in signal.checkpoint_scores(study).values() if len(each) > 1]
+    [scores] = [each for each in signal.checkpoint_scores(study)[0].values() if len(each) > 1]
     assert scores[0] == 20.0
 
 

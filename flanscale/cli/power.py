@@ -73,7 +73,8 @@ def print_power(
             raise ConfigError(f"--pilot {pilot.stem}: no cell of it has two runs, so that it shows no noise")
         number = items or int(scores[-1].means[0].n)
         said = f"{25 * known.deviation:.1f} points, as in {pilot.stem},"
-        told = _print_signals(signal.signals(measured, signal.checkpoint_scores(pilot_study)), pilot.stem, console)
+        history, damaged = signal.checkpoint_scores(pilot_study)
+        told = [*_print_signals(signal.signals(measured, history), pilot.stem, console), *damaged]
     grid = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title="Smallest difference that is seen, in points"
     )
