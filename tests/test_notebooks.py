@@ -18,7 +18,13 @@ from analysis.runs import AnalysisError
 SOURCES = sorted(notebooks.FOLDER.glob("*.py"))
 NAMES = [source.stem for source in SOURCES]
 JUDGE_THE_FORM = ("01_task_scaling", "05_published_results")
-FIGURES = {"00_read_a_study": 0, "04_replication": 2, "06_plan_with_power": 0}  # one, unless it says otherwise
+FIGURES = {  # one, unless it says otherwise
+    "00_read_a_study": 0,
+    "04_replication": 2,
+    "06_plan_with_power": 0,
+    "07_families": 4,
+}
+STUDIES = ("STUDY", "FIRST", "SECOND", "THIRD", "FOURTH")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,8 @@ def shown(notebook: Any) -> str:
 def test_it_runs_on_a_study_that_is_not_even_complete(
     source: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STUDY", str(study))
+    for variable in STUDIES:
+        monkeypatch.setenv(variable, str(study))
     built = notebooks.build(Path(shutil.copy(source, tmp_path)))
     notebook = nbformat.read(built, as_version=4)
     text = shown(notebook)
