@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from flanscale.tracking import keys
 
 UNANSWERED = 0.2
 """Share of the items above which it is told that they have no answer."""
+UNASKED = 0.01
+"""Share of the questions above which it is told that they were not asked."""
 FREE = {"tasks": ("model", "seed"), "init": ("seed", "cot", "mixture.count", "mixture.order_seed")}
 """Axes that the data of this name do not follow; of names that are not here, none is followed."""
 
@@ -47,6 +49,7 @@ def findings(study: Study, analysed: Sequence[Panel]) -> list[Finding]:
         *_unreadable(study),
         *_without_errors(study),
         *_unanswered(study),
+        *_unasked(study),
         *_outlying(analysed),
         *_uneven(analysed),
         *_inconclusive(study, analysed),
@@ -155,18 +158,35 @@ def _without_errors(study: Study) -> Iterator[Finding]:
 
 def _unanswered(study: Study) -> Iterator[Finding]:
     """Where many items have no answer: a low score says there that a form was not kept, not what a model knows."""
+    for measured, shares in _shares(study, "failures", lambda failures, n: failures / n).items():
+        if cells := tuple(cell for cell, share in shares.items() if UNANSWERED < share <= 1):
+            most = 100 * max(shares[cell] for cell in cells)
+            text = f"{_title(measured)}: of {len(cells)} runs up to {most:.0f} % of the items have none"
+            yield Finding("items without an answer", text, cells)
+
+
+def _unasked(study: Study) -> Iterator[Finding]:
+    """Where questions were too long to be asked: the score is of the others, and of the tasks that have others."""
+    for measured, shares in _shares(study, "skipped", lambda skipped, n: skipped / (n + skipped)).items():
+        if cells := tuple(cell for cell, share in shares.items() if share > UNASKED):
+            most = 100 * max(shares[cell] for cell in cells)
+            text = (
+                f"{_title(measured)}: up to {most:.1f} % of the questions are longer than evaluation.context, and were"
+                f" not asked in {len(cells)} runs"
+            )
+            yield Finding("questions that were not asked", text, cells)
+
+
+def _shares(study: Study, count: str, share: Callable[[float, float], float]) -> dict[Measured, dict[str, float]]:
+    """Of every score, what a count of items is in each run, beside how many were scored; where both are numbers."""
     of: dict[Measured, dict[str, float]] = {}
     for cell, record in study.records.items():
         for benchmark, setting in keys.scored(record.last):
-            failures: Any = record.last.get(keys.eval_key(benchmark, setting, "failures"))
+            number: Any = record.last.get(keys.eval_key(benchmark, setting, count))
             n: Any = record.last.get(keys.eval_key(benchmark, setting, "n"))
-            if all(type(each) in (int, float) for each in (failures, n)) and 0 < UNANSWERED * n < failures <= n:
-                of.setdefault((benchmark, setting), {})[cell] = failures / n
-    for measured, shares in of.items():
-        text = (
-            f"{_title(measured)}: of {len(shares)} runs up to {100 * max(shares.values()):.0f} % of the items have none"
-        )
-        yield Finding("items without an answer", text, tuple(shares))
+            if all(type(each) in (int, float) for each in (number, n)) and n > 0 and number >= 0:
+                of.setdefault((benchmark, setting), {})[cell] = share(number, n)
+    return of
 
 
 def _outlying(analysed: Sequence[Panel]) -> Iterator[Finding]:

@@ -114,6 +114,17 @@ def test_items_without_an_answer_are_told(tmp_path: Path) -> None:
     assert "up to 83 % of the items" in found.text
 
 
+def test_questions_that_were_too_long_to_be_asked_are_told(tmp_path: Path) -> None:
+    index = write_study(tmp_path, axes=SMALL, records=False)
+    cell = rewrite(
+        tmp_path, 3, lambda row: row.update({"eval/procedural/cot/skipped": 40, "eval/procedural/cot/n": 600})
+    )
+    rewrite(tmp_path, 4, lambda row: row.update({"eval/procedural/cot/skipped": 6, "eval/procedural/cot/n": 634}))
+    found = findings(index)["questions that were not asked"]
+    assert found.cells == (cell,)
+    assert "up to 6.2 % of the questions are longer than evaluation.context" in found.text
+
+
 def test_fractions_are_not_taken_for_percent(tmp_path: Path) -> None:
     index = write_study(tmp_path, axes=SMALL, records=False, truth=lambda axes, setting: 0.9 + axes["seed"] / 10)
     for number in range(12):
