@@ -31,7 +31,8 @@ WORDS = {
 FALLING = WORDS | {"plateau": "a fall that ends", "log_linear": "a log-linear fall"}
 """The same of losses."""
 UNCHANGED = "no change since the last count"
-"""What the constant says of the largest count, seen from the smaller ones."""
+"""What the constant says of the largest count, seen from the smaller ones. That it says it best is no word for a
+constant over all counts, and `best` is then this, no form."""
 FAILURE = 3.0
 """A form that errs by so many times the noise of what it predicts has not predicted it, however the others err."""
 MARGIN = 3.0
@@ -53,6 +54,7 @@ class Comparison:
     """Standard error of the held-out means, root mean square over curves: differences below it mean nothing."""
     aicc_difference: Mapping[str, float | None]
     best: str | None
+    """A form, or `UNCHANGED`."""
     verdict: str
     """preferred (then `best` is), tied, or not identifiable."""
     reason: str
@@ -62,7 +64,7 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """Verdict and reason in words."""
-        best = _words(self.best or "hold", self.falls)
+        best = self.best if self.best == UNCHANGED else _words(self.best or "hold", self.falls)
         head = {
             "preferred": f"{best[0].upper()}{best[1:]} is preferred",
             "tied": "The forms are tied",
@@ -143,7 +145,8 @@ def _judge(
     if len(by_error) == 1:
         return by_error[0], "not identifiable", f"without {largest} only {_said(by_error[0], falls)} can be fitted"
     told = _told(largest, by_error, errors, noise, falls)
-    return by_error[0], "tied" if errors[by_error[1]] - errors[by_error[0]] < noise else "preferred", told
+    best = UNCHANGED if by_error[0] == "hold" else by_error[0]
+    return best, "tied" if errors[by_error[1]] - errors[by_error[0]] < noise else "preferred", told
 
 
 def _stood_for(fits: Mapping[str, Fit]) -> str:

@@ -52,7 +52,8 @@ def export(index: Path, out: Path) -> Path:
     study = from_directories(index)
     document = read_index(index)
     document["runs"] = "../runs"
-    document["overrides"] = [each for each in study.overrides if each.lstrip("+~").split(".")[0] not in LOCAL]
+    kept = [each for each in study.overrides if each.lstrip("+~").split(".")[0] not in LOCAL]
+    document["overrides"] = ["=".join(map(_without_folder, each.split("=", 1))) for each in kept]
     copy = out / "studies" / f"{study.name}.json"
     if copy.exists():
         for point in read_index(copy)["points"]:
@@ -71,7 +72,7 @@ def _copy_run(study: Study, cell: str, run: str, out: Path) -> None:
     if record.state == "damaged":
         raise AnalysisError(f"{record.failure}: repair or delete the run before exporting its study")
     out.mkdir(parents=True, exist_ok=True)
-    config = {key: value for key, value in record.config.items() if key not in LOCAL}
+    config = _without_folder({key: value for key, value in record.config.items() if key not in LOCAL})
     (out / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     kind, _, message = (record.failure or "").partition(": ")
     spent = read_state(study.folder / run).seconds
@@ -92,6 +93,13 @@ def _copy_evaluation(folder: Path, out: Path, *, answers: bool) -> None:
         close_records(out, line, [{key: record[key] for key in COMPARED} for record in records])
     asks = [fault.split(": ", 1)[0] for fault in result["faults"]]  # what follows may name a folder of the machine
     write_result(out, {**result, "faults": asks})
+
+
+def _without_folder(value: Any) -> Any:
+    """Of absolute paths, as `init.hf` has one, the last part alone."""
+    if isinstance(value, dict):
+        return {key: _without_folder(each) for key, each in value.items()}
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _lines(rows: Iterable[dict[str, Any]]) -> str:

@@ -230,7 +230,7 @@ def fit_text(panel: Panel) -> str:
     """The verdict and the fit of a panel in one line."""
     comparison, fit = panel.comparison, panel.drawn
     head = {
-        "preferred": f"{scaling.NAMES.get(comparison.best or '', '')} preferred",
+        "preferred": f"{scaling.NAMES.get(comparison.best or '', 'flat end')} preferred",
         "tied": "forms tied",
         "not identifiable": "form not identifiable",
     }[comparison.verdict]

@@ -93,8 +93,9 @@ class Panel:
 
         A form whose shape the data do not tell has no one curve to draw.
         """
-        preferred = self.comparison.best if self.comparison.verdict == "preferred" else None
-        candidates = [preferred] if preferred else ["power_law", "log_linear"]
+        best = self.comparison.best or ""
+        preferred = [best] if best in self.fits and self.comparison.verdict == "preferred" else []
+        candidates = preferred or ["power_law", "log_linear"]
         return next((self.fits[form] for form in candidates if self.fits[form].ok and self.fits[form].located), None)
 
     @property

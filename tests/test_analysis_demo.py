@@ -24,12 +24,13 @@ def index(tmp_path: Path) -> Path:
     """A study whose files name the machine that it ran on."""
     index = write_study(tmp_path / "home", axes={"mixture.count": [9, 89, 282], "cot": [False, True], "seed": [0]})
     document = json.loads(index.read_text()) | {
-        "overrides": ["seed=0", "data.niv2=/secret/niv2", "+paths.runs=/secret"]
+        "overrides": ["seed=0", "data.niv2=/secret/niv2", "+paths.runs=/secret", "init.hf=/secret/weights.gguf"]
     }
     index.write_text(json.dumps(document))
     for run in (tmp_path / "home" / "runs").iterdir():
         config = yaml.safe_load((run / "config.yaml").read_text())
         config |= {"paths": {"runs": "/secret/runs"}, "data": {"niv2": "/secret"}, "tracker": {"entity": "secret"}}
+        config["init"] = {"hf": "/secret/weights.gguf"}
         (run / "config.yaml").write_text(yaml.safe_dump(config))
         state = json.loads((run / "state.json").read_text()) | {"host": "secret", "pid": 7}
         (run / "state.json").write_text(json.dumps(state))
@@ -57,7 +58,10 @@ def test_the_copy_says_nothing_about_the_machine_and_holds_no_texts(index: Path,
         text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
         assert "secret" not in text
         assert "reference" not in text
-    assert sources.from_directories(tmp_path / "demo" / "studies" / "quickstart.json").overrides == ("seed=0",)
+    assert sources.from_directories(tmp_path / "demo" / "studies" / "quickstart.json").overrides == (
+        "seed=0",
+        "init.hf=weights.gguf",
+    )
 
 
 def test_copying_twice_gives_the_same_bytes(index: Path, tmp_path: Path) -> None:

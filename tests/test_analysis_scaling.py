@@ -174,7 +174,9 @@ def test_the_papers_table_gives_the_values_computed_elsewhere() -> None:
     assert panel.comparison.error["hold"] == pytest.approx(math.sqrt((1.4**2 + 0.9**2 + 1.0**2) / 3), abs=0.01)
     predicted = np.array([26.3, 41.9, 60.8]) - np.array([21.9, 38.8, 58.5])
     assert panel.comparison.error["log_linear"] == pytest.approx(math.sqrt((predicted**2).mean()), abs=0.05)
-    assert (panel.comparison.best, panel.comparison.verdict) == ("hold", "preferred")
+    assert (panel.comparison.best, panel.comparison.verdict) == (comparison.UNCHANGED, "preferred")
+    assert panel.comparison.sentence.startswith("No change since the last count is preferred")
+    assert panel.drawn is panel.fits["power_law"]
 
 
 def test_ceilings_stay_below_100_and_say_that_they_hit_it() -> None:
