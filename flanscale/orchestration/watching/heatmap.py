@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
@@ -30,20 +31,21 @@ class Place:
 
     cells: tuple[CellStatus, ...]
 
-    @property
+    @cached_property
     def scores(self) -> list[float]:
         found = [cell.progress.score for cell in self.cells if cell.status == "finished"]
         return [score for score in found if score is not None and math.isfinite(score)]
 
-    @property
+    @cached_property
     def finished(self) -> int:
         return sum(cell.status == "finished" for cell in self.cells)
 
-    @property
+    @cached_property
     def state(self) -> str:
         """The most urgent state of its cells."""
-        return min((cell.status for cell in self.cells), key=STATUSES.index)
+        return min({cell.status for cell in self.cells}, key=STATUSES.index)
 
+    @cached_property
     def text(self) -> str:
         """The mean score, or the state, with what is missing; empty where the study has no cell."""
         if not self.cells:
@@ -132,7 +134,7 @@ def heat_map(drawn: Map, width: int | None = None) -> tuple[Sheet, list[str]]:
     sheet = Sheet(
         [Column(corner), *(Column(column, right=True) for column in drawn.columns[:fitting])],
         [
-            [name, *((place.text(), _style(place, low, high)) for place in row[:fitting])]
+            [name, *((place.text, _style(place, low, high)) for place in row[:fitting])]
             for name, row in zip(drawn.rows, rows, strict=True)
         ],
     )
@@ -144,7 +146,7 @@ def _fitting(names: Sequence[str], columns: Sequence[str], rows: Sequence[Sequen
         return len(columns)
     used, fitting = max(map(len, names)), 0
     for number, column in enumerate(columns):
-        used += 2 + max(len(column), *(len(row[number].text()) for row in rows))
+        used += 2 + max(len(column), *(len(row[number].text) for row in rows))
         if used > width:
             break
         fitting += 1
@@ -168,7 +170,7 @@ def _legend(drawn: Map, missing: int) -> Iterator[str]:
         said.append("mean score of the finished cells of each place" if several else "score")
     if any(place.scores and place.finished < len(place.cells) for place in places):
         said.append("k/n: so many of them are finished")
-    if any(place.text().endswith("!") for place in places):
+    if any(place.text.endswith("!") for place in places):
         said.append("!: one ended without a result")
     if said:
         yield "; ".join(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from flanscale.orchestration.planning import figures
@@ -62,7 +63,8 @@ def shown(cells: Sequence[CellStatus], most: int) -> list[CellStatus]:
     """All in their order, or at most so many: first what runs, then what failed; neither pushes the other out."""
     if len(cells) <= most:
         return list(cells)
-    ranked = sorted(cells, key=lambda cell: STATUSES.index(cell.status))
+    rank = {status: place for place, status in enumerate(STATUSES)}
+    ranked = sorted(cells, key=lambda cell: rank[cell.status])
     running = [cell for cell in ranked if cell.status == "running"]
     lost = [cell for cell in ranked if cell.lost]
     first = running[: max(most - len(lost), most // 2)]
@@ -73,9 +75,9 @@ def shown(cells: Sequence[CellStatus], most: int) -> list[CellStatus]:
 def hidden(cells: Sequence[CellStatus], most: int) -> str:
     """What `shown` leaves out, in words; empty when it is nothing."""
     visible = {id(cell) for cell in shown(cells, most)}
-    left_out = [cell.status for cell in cells if id(cell) not in visible]
-    parts = [f"{left_out.count(status)} {status}" for status in STATUSES if status in left_out]
-    return f"… {len(left_out)} more: {', '.join(parts)} (--state, --where or a pipe show them)" if parts else ""
+    left_out = Counter(cell.status for cell in cells if id(cell) not in visible)
+    parts = [f"{left_out[status]} {status}" for status in STATUSES if left_out[status]]
+    return f"… {left_out.total()} more: {', '.join(parts)} (--state, --where or a pipe show them)" if parts else ""
 
 
 def axis_values(points: Iterable[Point]) -> dict[str, list[str]]:
