@@ -1,5 +1,5 @@
 # Two commands: `make study` and `make test`. Both set up .venv with exact versions first. `make miniature` runs the
-# paper's whole design on tiny models, some two hours of two cores; it goes on where it was stopped.
+# paper's whole design on tiny models, some 145 minutes of one core; it goes on where it was stopped.
 # With other versions: `make test-jax JAX=0.12 PYTHON=python3.13`, in a folder of its own; VENV=… says which.
 PYTHON ?= python3
 JAX ?= 0.10

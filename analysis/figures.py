@@ -29,6 +29,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
 from analysis import scaling
+from analysis.comparison import UNCHANGED
 from analysis.fit_report import fit_report
 from analysis.panels import Panel
 from analysis.published import counterparts
@@ -229,8 +230,9 @@ def palette(k: int) -> list[Any]:
 def fit_text(panel: Panel) -> str:
     """The verdict and the fit of a panel in one line."""
     comparison, fit = panel.comparison, panel.drawn
+    best = "flat end" if comparison.best == UNCHANGED else scaling.NAMES.get(comparison.best or "", "")
     head = {
-        "preferred": f"{scaling.NAMES.get(comparison.best or '', 'flat end')} preferred",
+        "preferred": f"{best} preferred",
         "tied": "forms tied",
         "not identifiable": "form not identifiable",
     }[comparison.verdict]

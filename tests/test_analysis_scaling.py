@@ -10,7 +10,7 @@ import lmfit
 import numpy as np
 import pytest
 
-from analysis import comparison, published, scaling
+from analysis import comparison, figures, published, scaling
 from analysis.profile import CEILING, Data
 from analysis.scaling import Fit
 
@@ -177,6 +177,7 @@ def test_the_papers_table_gives_the_values_computed_elsewhere() -> None:
     assert (panel.comparison.best, panel.comparison.verdict) == (comparison.UNCHANGED, "preferred")
     assert panel.comparison.sentence.startswith("No change since the last count is preferred")
     assert panel.drawn is panel.fits["power_law"]
+    assert figures.fit_text(panel).startswith("flat end preferred; b = 0.21 ")
 
 
 def test_ceilings_stay_below_100_and_say_that_they_hit_it() -> None:

@@ -108,13 +108,13 @@ def test_a_short_terminal_shows_what_runs_and_what_failed_first_and_counts_the_r
     cells = [cell(number, STATUSES[number % len(STATUSES)]) for number in range(800)]
     seen = [one.status for one in shown(cells, 300)]
     assert seen[:200] == ["running"] * 100 + ["failed"] * 100
-    assert hidden(cells, 300).startswith(
+    assert hidden(cells, shown(cells, 300)).startswith(
         "… 500 more: 100 interrupted, 100 preempted, 100 queued, 100 planned, 100 finished"
     )
     few = [one.status for one in shown(cells, 20)]
     assert (few.count("running"), few.count("failed")) == (10, 10)
     assert shown(cells[:20], 20) == cells[:20]
-    assert hidden(cells[:20], 20) == ""
+    assert hidden(cells[:20], shown(cells[:20], 20)) == ""
 
 
 def test_on_a_terminal_the_table_leaves_room_and_says_what_it_hides() -> None:

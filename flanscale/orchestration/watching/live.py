@@ -49,8 +49,9 @@ def picture(study: StudyStatus, choice: Choice, width: int, height: int) -> Text
     cells = only(study, choice.states)
     room = height - 1 - sum(len(line.plain.split("\n")) for line in lines)  # for rows, below the table's head
     room = max(room - (len(cells) > room), 0)
-    lines.append(fitted(status_table(study, shown(cells, room)), width, crop=True))
-    if rest := hidden(cells, room):
+    visible = shown(cells, room)
+    lines.append(fitted(status_table(study, visible), width, crop=True))
+    if rest := hidden(cells, visible):
         lines.append(_crop(Text(rest), width))
     return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
@@ -98,8 +99,9 @@ def print_status(study: StudyStatus, console: Console, choice: Choice) -> None:
     cells, below = only(study, choice.states), list(_map(study, console, choice.axes))
     if console.is_terminal:
         room = max(console.height - 6 - sum(len(str(text).split("\n")) for text in below), 5)
-        _say(console, fitted(status_table(study, shown(cells, room)), console.width))
-        _say(console, hidden(cells, room))
+        visible = shown(cells, room)
+        _say(console, fitted(status_table(study, visible), console.width))
+        _say(console, hidden(cells, visible))
     else:
         _say(console, plain(status_table(study, cells)))
     for text in (*below, *_removed(study), words.totals(study), words.counts(study)):

@@ -72,10 +72,10 @@ def shown(cells: Sequence[CellStatus], most: int) -> list[CellStatus]:
     return [*first, *(cell for cell in ranked if id(cell) not in taken and cell.status != "running")][:most]
 
 
-def hidden(cells: Sequence[CellStatus], most: int) -> str:
-    """What `shown` leaves out, in words; empty when it is nothing."""
-    visible = {id(cell) for cell in shown(cells, most)}
-    left_out = Counter(cell.status for cell in cells if id(cell) not in visible)
+def hidden(cells: Sequence[CellStatus], visible: Sequence[CellStatus]) -> str:
+    """What `shown` has left out of these cells, in words; empty when it is nothing."""
+    taken = {id(cell) for cell in visible}
+    left_out = Counter(cell.status for cell in cells if id(cell) not in taken)
     parts = [f"{left_out[status]} {status}" for status in STATUSES if left_out[status]]
     return f"… {left_out.total()} more: {', '.join(parts)} (--state, --where or a pipe show them)" if parts else ""
 
