@@ -163,7 +163,11 @@ def test_plan_power_says_what_a_study_sees_and_what_more_runs_buy(place: Workpla
 
 def test_plan_power_takes_its_noise_from_a_pilot_and_shows_its_signal(place: Workplace, flanscale: Command) -> None:
     write_study(place.folder, name="pilot", records=False)
+    damaged = min(place.folder.glob("runs/*")) / "evaluations" / "suite-0" / "step-600" / "result.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
     result = flanscale("plan", "little", "--power", "--pilot", "pilot")
+    assert "suite-0/step-600/result.json cannot be read" in result.stdout
     assert (result.returncode, result.stderr) == (0, "")
     assert "Signal and noise in pilot" in result.stdout
     assert "No run of pilot has scores of several checkpoints" in result.stdout
